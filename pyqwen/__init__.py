@@ -1,0 +1,1 @@
+"""pyqwen: quantized inference of Qwen2.5 models on ordinary CPUs."""
