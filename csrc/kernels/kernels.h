@@ -110,7 +110,8 @@ typedef struct pq_softmax {
  *   w[j]  = pq_exp(score[j] - max) for visible keys, +0 for the others
  *   sum   = 16 lanes, lane l adds w[j] for j % 16 == l, ascending; then pq_sum16 of the lanes
  *   out[d] = over visible j ascending: o = fmaf(w[j], value[j][d], o) from +0; int8: value = scale * (float)int8 rounded
- * `scratch`: pq_attend_scratch(n) bytes, 64-byte aligned. */
+ * A score that is NaN or +infinity makes sum NaN, and then max is NaN too, so that no later block hides it.
+ * keys and values are aligned to 4 bytes. `scratch`: pq_attend_scratch(n) bytes, 64-byte aligned. */
 typedef void (*pq_attend_fn)(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride,
                              size_t n, const uint32_t *visible, const void *keys, const void *values,
                              pq_softmax *state, float *out, size_t out_stride, void *scratch);
@@ -126,15 +127,16 @@ typedef void (*pq_attend_merge_fn)(size_t head_dim, pq_softmax *into, float *int
 /* ------------------------------------------------------------------------------------------ vectors */
 
 /* pq_sum16: the fixed reduction of 16 lanes: l[i] += l[i + 8] (i < 8), then + 4, + 2, + 1.
- * pq_exp: see scalar/exp.h, the one definition of the exponential; within 1 ulp, 0 below -87.3. */
+ * pq_exp: see scalar/exp.h, the one definition of the exponential; within 1 ulp, 0 below -87.3, infinity where
+ * float32 ends. */
 typedef struct pq_kernels {
     const char *isa;
     const char *summary; /* one line for `doctor` */
     uint32_t lanes;      /* of the panels this table's gemm wants: 1, 8 or 16 */
 
     pq_quantize_fn quantize;
-    /* gemm[type] for lanes == this table's; NULL for types that are no weights */
-    pq_gemm_fn gemm[PQ_TYPE_COUNT];
+    /* gemm[type] (PQ_TYPE_COUNT of them) for lanes == this table's; NULL for types that are no weights */
+    const pq_gemm_fn *gemm;
     /* float32 activations, any type, matrix with lanes == 1: dequantizes as it goes */
     pq_gemm_fn gemm_exact;
 
@@ -152,7 +154,10 @@ typedef struct pq_kernels {
     /* Rotates x (dim) in place, dim even; c, s: (dim / 2). neox: pairs (i, i + dim / 2), else (2i, 2i + 1):
      * a' = fmaf(a, c, -(b * s)), b' = fmaf(a, s, b * c); then both are multiplied by `scale`. */
     void (*rope)(float *x, const float *c, const float *s, size_t dim, int neox, float scale);
-    /* max(x) + logf(sum of pq_exp(x - max)), 16 lanes as above. n any. NaN in x gives NaN. */
+    /* y[i] = pq_exp(x[i]). y may be x. */
+    void (*exp)(const float *x, size_t n, float *y);
+    /* max(x) + logf(sum of pq_exp(x - max)), 16 lanes as above. n any. NaN if there is a NaN or +infinity
+     * in x, or nothing but -infinity. */
     float (*logsumexp)(const float *x, size_t n);
     /* float32 <-> float16, round to nearest even. */
     void (*to_f16)(const float *x, size_t n, uint16_t *y);
