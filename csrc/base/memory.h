@@ -1,0 +1,24 @@
+/* memory.h - aligned allocation, and one block of memory cut into arrays. */
+#ifndef PQ_MEMORY_H
+#define PQ_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { PQ_ALIGN = 64 };
+
+/* 64-byte aligned, zeroed or not; NULL if there is none. Freed by pq_aligned_free, which accepts NULL. */
+void *pq_aligned_alloc(size_t bytes);
+void *pq_aligned_calloc(size_t bytes);
+void pq_aligned_free(void *p);
+
+/* Cuts arrays from one block. With base NULL it only adds up: run the same code twice, first to learn the
+ * size, then to place the arrays. Sizes that overflow make `bytes` SIZE_MAX, which no allocation meets. */
+typedef struct pq_carver {
+    uint8_t *base;
+    size_t bytes;
+} pq_carver;
+
+void *pq_carve(pq_carver *carver, size_t count, size_t element_bytes);
+
+#endif

@@ -1,0 +1,309 @@
+/* config.c - hyperparameters from metadata, and the tensors that the architecture must have.
+ *
+ * Everything that later code relies on is established here: ranges before any division, and for every
+ * tensor its name, shape and type. Later code may index without looking back.
+ */
+#include "model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    MAX_LAYERS = 1024,
+    MAX_WIDTH = 1 << 20,
+    MAX_HEADS = 1024,
+    MAX_CONTEXT = 1 << 24,
+    MAX_VOCAB = 1 << 22
+};
+
+/* A key of the file's own architecture: "qwen2.block_count". */
+typedef struct reader {
+    const pq_file *file;
+    const char *arch;
+    char key[96];
+    pq_error *err;
+} reader;
+
+static const char *arch_key(reader *r, const char *suffix) {
+    snprintf(r->key, sizeof r->key, "%s.%s", r->arch, suffix);
+    return r->key;
+}
+
+static pq_status read_u32(reader *r, const char *suffix, uint32_t min, uint32_t max, uint32_t *out,
+                          int required) {
+    return pq_file_get_u32(r->file, arch_key(r, suffix), min, max, out, required, r->err);
+}
+
+static pq_status read_f32(reader *r, const char *suffix, double min, double max, float *out,
+                          int required) {
+    return pq_file_get_f32(r->file, arch_key(r, suffix), min, max, out, required, r->err);
+}
+
+static pq_status read_architecture(const pq_file *file, pq_config *c, pq_error *err) {
+    char name[64];
+    pq_status st = pq_file_get_text(file, "general.architecture", name, sizeof name, 1, err);
+    if (st != PQ_OK)
+        return st;
+    if (strcmp(name, "qwen2") != 0 && strcmp(name, "llama") != 0)
+        return pq_fail_at(err, PQ_ERR_UNSUPPORTED, "general.architecture", -1,
+                          "%s: architecture '%s' is not supported; this version runs qwen2 and llama",
+                          pq_file_name(file), name);
+    strcpy(c->architecture, name);
+    c->rope_neox = strcmp(name, "qwen2") == 0;
+    return PQ_OK;
+}
+
+static pq_status read_heads(reader *r, pq_config *c) {
+    pq_status st = read_u32(r, "attention.head_count", 1, MAX_HEADS, &c->heads, 1);
+    if (st != PQ_OK)
+        return st;
+    c->kv_heads = c->heads;
+    if ((st = read_u32(r, "attention.head_count_kv", 1, c->heads, &c->kv_heads, 0)) != PQ_OK)
+        return st;
+    if (c->heads % c->kv_heads != 0)
+        return pq_fail_at(r->err, PQ_ERR_FORMAT, r->key, -1,
+                          "%s: %u query heads are not a multiple of %u key/value heads",
+                          pq_file_name(r->file), c->heads, c->kv_heads);
+    c->head_dim = 0;
+    if ((st = read_u32(r, "attention.key_length", 1, PQ_MAX_HEAD_DIM, &c->head_dim, 0)) != PQ_OK)
+        return st;
+    uint32_t value_length = c->head_dim;
+    if ((st = read_u32(r, "attention.value_length", 1, PQ_MAX_HEAD_DIM, &value_length, 0)) != PQ_OK)
+        return st;
+    if (c->head_dim == 0) {
+        if (c->hidden % c->heads != 0)
+            return pq_fail_at(r->err, PQ_ERR_FORMAT, r->key, -1,
+                              "%s: embedding_length %u is not a multiple of head_count %u",
+                              pq_file_name(r->file), c->hidden, c->heads);
+        c->head_dim = c->hidden / c->heads;
+        if (value_length == 0)
+            value_length = c->head_dim;
+    }
+    if (value_length != c->head_dim || c->head_dim % 32 != 0 || c->head_dim > PQ_MAX_HEAD_DIM)
+        return pq_fail_at(r->err, PQ_ERR_UNSUPPORTED, r->key, -1,
+                          "%s: attention heads of %u (keys) and %u (values) are not supported; both "
+                          "must be equal, a multiple of 32 and at most %d",
+                          pq_file_name(r->file), c->head_dim, value_length, PQ_MAX_HEAD_DIM);
+    return PQ_OK;
+}
+
+static pq_status read_rope(reader *r, pq_config *c) {
+    pq_status st;
+    c->rope_base = 10000.0f;
+    if ((st = read_f32(r, "rope.freq_base", 1.0, 1e12, &c->rope_base, 0)) != PQ_OK)
+        return st;
+    c->rope_dim = c->head_dim;
+    if ((st = read_u32(r, "rope.dimension_count", 2, PQ_MAX_HEAD_DIM, &c->rope_dim, 0)) != PQ_OK)
+        return st;
+    if (c->rope_dim != c->head_dim)
+        return pq_fail_at(r->err, PQ_ERR_UNSUPPORTED, r->key, -1,
+                          "%s: rotary embedding of %u of a head's %u dimensions is not supported",
+                          pq_file_name(r->file), c->rope_dim, c->head_dim);
+    c->rope_scale_factor = 1.0f;
+    c->yarn = 0;
+    c->yarn_original_context = c->context;
+    char kind[32] = "none";
+    if ((st = pq_file_get_text(r->file, arch_key(r, "rope.scaling.type"), kind, sizeof kind, 0,
+                               r->err)) != PQ_OK)
+        return st;
+    if (strcmp(kind, "none") == 0)
+        return PQ_OK;
+    if (strcmp(kind, "linear") != 0 && strcmp(kind, "yarn") != 0)
+        return pq_fail_at(r->err, PQ_ERR_UNSUPPORTED, r->key, -1,
+                          "%s: RoPE scaling '%s' is not supported; this version knows none, linear "
+                          "and yarn",
+                          pq_file_name(r->file), kind);
+    c->yarn = strcmp(kind, "yarn") == 0;
+    if ((st = read_f32(r, "rope.scaling.factor", 1e-3, 1e6, &c->rope_scale_factor, 1)) != PQ_OK)
+        return st;
+    return read_u32(r, "rope.scaling.original_context_length", 1, MAX_CONTEXT,
+                    &c->yarn_original_context, 0);
+}
+
+/* Token types of GGUF; padding entries at the end of the vocabulary carry the last one. */
+enum { TOKEN_UNUSED = 5 };
+
+static int32_t token_type(const pq_key *types, uint64_t i) {
+    int32_t value;
+    memcpy(&value, (const uint8_t *)types->data + 4 * i, 4);
+    return value;
+}
+
+static pq_status read_vocabulary(const pq_file *file, pq_config *c, pq_error *err) {
+    const pq_key *tokens = pq_file_find_key(file, "tokenizer.ggml.tokens");
+    const pq_key *types = pq_file_find_key(file, "tokenizer.ggml.token_type");
+    if (!tokens || tokens->type != PQ_VALUE_ARRAY || tokens->element != PQ_VALUE_STRING)
+        return pq_fail_at(err, PQ_ERR_FORMAT, "tokenizer.ggml.tokens", -1,
+                          "%s: the key 'tokenizer.ggml.tokens' (an array of strings) is missing; "
+                          "convert the model again with its tokenizer",
+                          pq_file_name(file));
+    if (tokens->count < 1 || tokens->count > MAX_VOCAB)
+        return pq_fail_at(err, PQ_ERR_FORMAT, "tokenizer.ggml.tokens", (int64_t)tokens->offset,
+                          "%s: a vocabulary of %llu tokens is outside 1..%d", pq_file_name(file),
+                          (unsigned long long)tokens->count, MAX_VOCAB);
+    c->vocab = (uint32_t)tokens->count;
+    c->real_tokens = c->vocab;
+    if (!types || types->type != PQ_VALUE_ARRAY || types->count != tokens->count ||
+        (types->element != PQ_VALUE_I32 && types->element != PQ_VALUE_U32))
+        return PQ_OK; /* no types: nothing marks padding */
+    while (c->real_tokens > 1 && token_type(types, c->real_tokens - 1) == TOKEN_UNUSED)
+        c->real_tokens--;
+    return PQ_OK;
+}
+
+static pq_status wrong_shape(const pq_file *file, const pq_tensor *t, uint64_t cols, uint64_t rows,
+                             pq_error *err) {
+    return pq_fail_at(err, PQ_ERR_FORMAT, t->name, (int64_t)t->offset,
+                      "%s: tensor '%s' has shape [%llu, %llu], but the hyperparameters ask for "
+                      "[%llu, %llu]; the file is damaged or was converted wrongly",
+                      pq_file_name(file), t->name, (unsigned long long)t->dims[0],
+                      (unsigned long long)t->dims[1], (unsigned long long)cols,
+                      (unsigned long long)rows);
+}
+
+/* Finds `name` as (rows, cols); rows == 1 means a vector. Absent: *out = NULL, an error if required. */
+static pq_status find(const pq_file *file, const char *name, uint64_t rows, uint64_t cols,
+                      int required, const pq_tensor **out, pq_error *err) {
+    const pq_tensor *t = pq_file_find_tensor(file, name);
+    *out = t;
+    if (!t)
+        return required ? pq_fail_at(err, PQ_ERR_FORMAT, name, -1,
+                                     "%s: tensor '%s' is missing; the file is incomplete or was "
+                                     "converted for another architecture",
+                                     pq_file_name(file), name)
+                        : PQ_OK;
+    if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
+        return wrong_shape(file, t, cols, rows, err);
+    if (!pq_type_name(t->type)) {
+        const char *known = pq_type_known_name(t->type);
+        return pq_fail_at(err, PQ_ERR_UNSUPPORTED, name, (int64_t)t->offset,
+                          "%s: tensor '%s' has type %s, which this version cannot run; quantize the "
+                          "model to a supported type such as Q4_K_M or Q8_0",
+                          pq_file_name(file), name, known ? known : "unknown");
+    }
+    return PQ_OK;
+}
+
+pq_status pq_find_model_tensors(pq_model_tensors *out, const pq_file *file, const pq_config *c,
+                                pq_error *err) {
+    pq_status st;
+    if ((st = find(file, "token_embd.weight", c->vocab_rows, c->hidden, 1, &out->embedding, err)) !=
+            PQ_OK ||
+        (st = find(file, "output.weight", c->vocab_rows, c->hidden, 0, &out->output, err)) != PQ_OK ||
+        (st = find(file, "output_norm.weight", 1, c->hidden, 1, &out->output_norm, err)) != PQ_OK)
+        return st;
+    return find(file, "rope_freqs.weight", 1, c->head_dim / 2, 0, &out->rope_factors, err);
+}
+
+pq_status pq_find_layer_tensors(pq_layer_tensors *out, const pq_file *file, const pq_config *c,
+                                uint32_t layer, pq_error *err) {
+    const uint64_t q_rows = (uint64_t)c->heads * c->head_dim;
+    const uint64_t kv_rows = (uint64_t)c->kv_heads * c->head_dim;
+    const int bias = c->rope_neox; /* qwen2 always has them; without, it would answer nonsense */
+    const struct {
+        const char *name;
+        uint64_t rows, cols;
+        int required;
+        const pq_tensor **to;
+    } wanted[] = {
+        {"attn_norm.weight", 1, c->hidden, 1, &out->attn_norm},
+        {"attn_q.weight", q_rows, c->hidden, 1, &out->q},
+        {"attn_k.weight", kv_rows, c->hidden, 1, &out->k},
+        {"attn_v.weight", kv_rows, c->hidden, 1, &out->v},
+        {"attn_output.weight", c->hidden, q_rows, 1, &out->o},
+        {"attn_q.bias", 1, q_rows, bias, &out->q_bias},
+        {"attn_k.bias", 1, kv_rows, bias, &out->k_bias},
+        {"attn_v.bias", 1, kv_rows, bias, &out->v_bias},
+        {"ffn_norm.weight", 1, c->hidden, 1, &out->ffn_norm},
+        {"ffn_gate.weight", c->ffn, c->hidden, 1, &out->gate},
+        {"ffn_up.weight", c->ffn, c->hidden, 1, &out->up},
+        {"ffn_down.weight", c->hidden, c->ffn, 1, &out->down},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%u.%s", layer, wanted[i].name);
+        pq_status st = find(file, name, wanted[i].rows, wanted[i].cols, wanted[i].required,
+                            wanted[i].to, err);
+        if (st != PQ_OK)
+            return st;
+    }
+    return PQ_OK;
+}
+
+/* A tensor that we would silently leave out changes what the model computes: refuse it by name. */
+static int tensor_is_known(const char *name, uint32_t layers) {
+    static const char *const global[] = {"token_embd.weight", "output.weight", "output_norm.weight",
+                                         "rope_freqs.weight"};
+    static const char *const in_layer[] = {
+        "attn_norm.weight",   "attn_q.weight",   "attn_k.weight", "attn_v.weight",
+        "attn_output.weight", "attn_q.bias",     "attn_k.bias",   "attn_v.bias",
+        "ffn_norm.weight",    "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"};
+    for (size_t i = 0; i < sizeof global / sizeof *global; i++)
+        if (strcmp(name, global[i]) == 0)
+            return 1;
+    unsigned layer;
+    int used = 0;
+    if (sscanf(name, "blk.%u.%n", &layer, &used) != 1 || used == 0 || layer >= layers)
+        return 0;
+    for (size_t i = 0; i < sizeof in_layer / sizeof *in_layer; i++)
+        if (strcmp(name + used, in_layer[i]) == 0)
+            return 1;
+    return 0;
+}
+
+static pq_status check_tensors(const pq_file *file, const pq_config *c, pq_error *err) {
+    pq_model_tensors model;
+    pq_layer_tensors layer;
+    pq_status st = pq_find_model_tensors(&model, file, c, err);
+    for (uint32_t i = 0; st == PQ_OK && i < c->layers; i++)
+        st = pq_find_layer_tensors(&layer, file, c, i, err);
+    if (st != PQ_OK)
+        return st;
+    const pq_tensor *t;
+    for (uint64_t i = 0; (t = pq_file_tensor(file, i)) != NULL; i++)
+        if (!tensor_is_known(t->name, c->layers))
+            return pq_fail_at(err, PQ_ERR_UNSUPPORTED, t->name, (int64_t)t->offset,
+                              "%s: tensor '%s' is not part of the %s architecture as this version "
+                              "runs it; leaving it out would change the answers",
+                              pq_file_name(file), t->name, c->architecture);
+    return PQ_OK;
+}
+
+pq_status pq_config_read(pq_config *out, const pq_file *file, pq_error *err) {
+    pq_config c;
+    memset(&c, 0, sizeof c);
+    pq_status st = read_architecture(file, &c, err);
+    if (st != PQ_OK)
+        return st;
+    reader r = {.file = file, .arch = c.architecture, .err = err};
+    if ((st = read_u32(&r, "block_count", 1, MAX_LAYERS, &c.layers, 1)) != PQ_OK ||
+        (st = read_u32(&r, "embedding_length", 32, MAX_WIDTH, &c.hidden, 1)) != PQ_OK ||
+        (st = read_u32(&r, "feed_forward_length", 32, MAX_WIDTH, &c.ffn, 1)) != PQ_OK ||
+        (st = read_u32(&r, "context_length", 1, MAX_CONTEXT, &c.context, 1)) != PQ_OK ||
+        (st = read_f32(&r, "attention.layer_norm_rms_epsilon", 1e-12, 1e-2, &c.norm_eps, 1)) !=
+            PQ_OK ||
+        (st = read_heads(&r, &c)) != PQ_OK || (st = read_rope(&r, &c)) != PQ_OK ||
+        (st = read_vocabulary(file, &c, err)) != PQ_OK)
+        return st;
+    if (c.hidden % 32 != 0 || c.ffn % 32 != 0)
+        return pq_fail(err, PQ_ERR_UNSUPPORTED,
+                       "%s: widths %u and %u must be multiples of 32", pq_file_name(file), c.hidden,
+                       c.ffn);
+    const pq_tensor *embedding = pq_file_find_tensor(file, "token_embd.weight");
+    if (!embedding)
+        return pq_fail_at(err, PQ_ERR_FORMAT, "token_embd.weight", -1,
+                          "%s: tensor 'token_embd.weight' is missing; the file holds no model (a "
+                          "vocabulary or an adapter?)",
+                          pq_file_name(file));
+    if (embedding->dims[1] < c.vocab || embedding->dims[1] > MAX_VOCAB)
+        return pq_fail_at(err, PQ_ERR_FORMAT, embedding->name, (int64_t)embedding->offset,
+                          "%s: the embedding has %llu rows for a vocabulary of %u tokens; tokenizer "
+                          "and weights do not belong together",
+                          pq_file_name(file), (unsigned long long)embedding->dims[1], c.vocab);
+    c.vocab_rows = (uint32_t)embedding->dims[1];
+    c.tied = pq_file_find_tensor(file, "output.weight") == NULL;
+    if ((st = check_tensors(file, &c, err)) != PQ_OK)
+        return st;
+    *out = c;
+    return PQ_OK;
+}

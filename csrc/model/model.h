@@ -1,0 +1,60 @@
+/* model.h - a loaded model: hyperparameters and the table of weights. Immutable once open. */
+#ifndef PQ_MODEL_H
+#define PQ_MODEL_H
+
+#include "../base/status.h"
+#include "../gguf/gguf.h"
+#include "../kernels/kernels.h"
+
+/* Shapes are (rows, cols): a matrix maps cols inputs to rows outputs. hd = head_dim. */
+typedef struct pq_layer {
+    float *attn_norm;               /* (hidden) */
+    pq_matrix q;                    /* (heads * hd, hidden) */
+    pq_matrix k, v;                 /* (kv_heads * hd, hidden) */
+    pq_matrix o;                    /* (hidden, heads * hd) */
+    float *q_bias, *k_bias, *v_bias; /* as many as rows, or NULL */
+    float *ffn_norm;                /* (hidden) */
+    pq_matrix gate, up;             /* (ffn, hidden) */
+    pq_matrix down;                 /* (hidden, ffn) */
+} pq_layer;
+
+struct pq_model {
+    pq_config config;
+    const pq_kernels *kernels;
+    int exact;           /* float32 activations through kernels->gemm_exact */
+    const pq_file *file; /* borrowed; matrices that are not packed may point into it */
+    int mapped;          /* 1: some do */
+    pq_layer *layers;    /* (config.layers) */
+    pq_matrix embedding; /* (vocab_rows, hidden): rows to look up */
+    pq_matrix output;    /* (vocab_rows, hidden): the same matrix when tied */
+    float *output_norm;  /* (hidden) */
+    double *rope_freqs;  /* (hd / 2) angle per position */
+    float rope_scale;    /* of cosines and sines: YaRN's attention factor, else 1 */
+    uint64_t weight_bytes;
+    void **owned; /* every allocation above */
+    size_t n_owned, owned_room;
+};
+
+/* Finds the tensors of an architecture in a file, with their shapes checked. `layer` < layers. */
+typedef struct pq_layer_tensors {
+    const pq_tensor *attn_norm, *q, *k, *v, *o, *q_bias, *k_bias, *v_bias, *ffn_norm, *gate, *up,
+        *down;
+} pq_layer_tensors;
+
+typedef struct pq_model_tensors {
+    const pq_tensor *embedding, *output, *output_norm, *rope_factors; /* the last may be NULL */
+} pq_model_tensors;
+
+pq_status pq_find_model_tensors(pq_model_tensors *out, const pq_file *file, const pq_config *config,
+                                pq_error *err);
+pq_status pq_find_layer_tensors(pq_layer_tensors *out, const pq_file *file, const pq_config *config,
+                                uint32_t layer, pq_error *err);
+
+/* The angle per position of each pair, and the factor of YaRN: `factors` (hd / 2) divide the frequencies, may
+ * be NULL. freqs: (hd / 2). */
+void pq_rope_frequencies(const pq_config *config, const float *factors, double *freqs, float *scale);
+
+/* Bytes a matrix takes once loaded for a kernel table (lanes == 1: as in the file). */
+uint64_t pq_matrix_bytes(const pq_tensor *tensor, uint32_t lanes);
+
+#endif
