@@ -1,0 +1,157 @@
+/* attention.c - one block of the KV cache: storing into it and attending to it. The specification.
+ */
+#include "scalar.h"
+
+#include "../../quant/f16.h"
+#include "../kv_layout.h"
+#include "exp.h"
+#include "sum16.h"
+
+/* ------------------------------------------------------------------------------------------
+ * storing */
+
+static void store_f16(size_t head_dim, size_t slot, const float *key, const float *value,
+                      uint16_t *keys, uint16_t *values) {
+    uint16_t *group = keys + slot / PQ_KV_LANES * head_dim * PQ_KV_LANES;
+    uint16_t *row = values + slot * head_dim;
+    for (size_t d = 0; d < head_dim; d++) {
+        group[d * PQ_KV_LANES + slot % PQ_KV_LANES] = pq_f32_to_f16(key[d]);
+        row[d] = pq_f32_to_f16(value[d]);
+    }
+}
+
+static void store_f32(size_t head_dim, size_t slot, const float *key, const float *value,
+                      float *keys, float *values) {
+    float *group = keys + slot / PQ_KV_LANES * head_dim * PQ_KV_LANES;
+    float *row = values + slot * head_dim;
+    for (size_t d = 0; d < head_dim; d++) {
+        group[d * PQ_KV_LANES + slot % PQ_KV_LANES] = key[d];
+        row[d] = value[d];
+    }
+}
+
+static void store_q8(size_t head_dim, size_t slot, const float *key, const float *value,
+                     uint8_t *keys, uint8_t *values) {
+    int8_t q[PQ_MAX_HEAD_DIM];
+    float scales[PQ_MAX_HEAD_DIM / PQ_KV_SCALE_DIMS];
+    int16_t sums[PQ_MAX_HEAD_DIM / 16];
+    const size_t n_scales = head_dim / PQ_KV_SCALE_DIMS;
+
+    pq_quantize_scalar(key, head_dim, PQ_KV_SCALE_DIMS, q, scales, sums);
+    uint8_t *group = keys + slot / PQ_KV_LANES * pq_kv_key_group_bytes(PQ_KV_Q8_0, head_dim);
+    float *group_scales = (float *)group;
+    int8_t *group_q = (int8_t *)(group_scales + n_scales * PQ_KV_LANES);
+    for (size_t b = 0; b < n_scales; b++)
+        group_scales[b * PQ_KV_LANES + slot % PQ_KV_LANES] = scales[b];
+    for (size_t d = 0; d < head_dim; d++)
+        group_q[d * PQ_KV_LANES + slot % PQ_KV_LANES] = q[d];
+
+    pq_quantize_scalar(value, head_dim, PQ_KV_SCALE_DIMS, q, scales, sums);
+    uint8_t *row = values + slot * pq_kv_value_row_bytes(PQ_KV_Q8_0, head_dim);
+    memcpy(row, scales, n_scales * sizeof(float));
+    memcpy(row + n_scales * sizeof(float), q, head_dim);
+}
+
+void pq_kv_store_scalar(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
+                        const float *value, void *keys, void *values) {
+    if (type == PQ_KV_F16)
+        store_f16(head_dim, slot, key, value, keys, values);
+    else if (type == PQ_KV_Q8_0)
+        store_q8(head_dim, slot, key, value, keys, values);
+    else
+        store_f32(head_dim, slot, key, value, keys, values);
+}
+
+/* ----------------------------------------------------------------------------------------
+ * attending */
+
+/* The product of a query row and the key at position j of the block. */
+static float score(pq_kv_type type, size_t head_dim, const float *q, const void *keys, size_t j) {
+    const uint8_t *group =
+        (const uint8_t *)keys + j / PQ_KV_LANES * pq_kv_key_group_bytes(type, head_dim);
+    const size_t lane = j % PQ_KV_LANES;
+    float s = 0.0f;
+    if (type == PQ_KV_F16) {
+        const uint16_t *k = (const uint16_t *)group + lane;
+        for (size_t d = 0; d < head_dim; d++)
+            s = fmaf(q[d], pq_f16_to_f32(k[d * PQ_KV_LANES]), s);
+    } else if (type == PQ_KV_F32) {
+        const float *k = (const float *)group + lane;
+        for (size_t d = 0; d < head_dim; d++)
+            s = fmaf(q[d], k[d * PQ_KV_LANES], s);
+    } else {
+        const size_t n_scales = head_dim / PQ_KV_SCALE_DIMS;
+        const float *scales = (const float *)group + lane;
+        const int8_t *k = (const int8_t *)((const float *)group + n_scales * PQ_KV_LANES) + lane;
+        for (size_t b = 0; b < n_scales; b++) {
+            float p = 0.0f;
+            for (size_t d = b * PQ_KV_SCALE_DIMS; d < (b + 1) * PQ_KV_SCALE_DIMS; d++)
+                p = fmaf(q[d], (float)k[d * PQ_KV_LANES], p);
+            s = fmaf(scales[b * PQ_KV_LANES], p, s);
+        }
+    }
+    return s;
+}
+
+/* out[d] += w * value[d] for the value at position j of the block. */
+static void add_value(pq_kv_type type, size_t head_dim, float w, const void *values, size_t j,
+                      float *out) {
+    const uint8_t *row = (const uint8_t *)values + j * pq_kv_value_row_bytes(type, head_dim);
+    if (type == PQ_KV_F16) {
+        const uint16_t *v = (const uint16_t *)row;
+        for (size_t d = 0; d < head_dim; d++)
+            out[d] = fmaf(w, pq_f16_to_f32(v[d]), out[d]);
+    } else if (type == PQ_KV_F32) {
+        const float *v = (const float *)row;
+        for (size_t d = 0; d < head_dim; d++)
+            out[d] = fmaf(w, v[d], out[d]);
+    } else {
+        const float *scales = (const float *)row;
+        const int8_t *v = (const int8_t *)(scales + head_dim / PQ_KV_SCALE_DIMS);
+        for (size_t d = 0; d < head_dim; d++)
+            out[d] = fmaf(w, scales[d / PQ_KV_SCALE_DIMS] * (float)v[d], out[d]);
+    }
+}
+
+static pq_softmax attend_row(pq_kv_type type, size_t head_dim, const float *q, size_t visible,
+                             const void *keys, const void *values, float *out, float *w) {
+    pq_softmax state = {.max = -INFINITY};
+    for (size_t j = 0; j < visible; j++) {
+        w[j] = score(type, head_dim, q, keys, j);
+        state.max = w[j] > state.max ? w[j] : state.max;
+    }
+    float lanes[PQ_KV_LANES] = {0};
+    memset(out, 0, head_dim * sizeof *out);
+    for (size_t j = 0; j < visible; j++) {
+        w[j] = pq_exp(w[j] - state.max);
+        lanes[j % PQ_KV_LANES] += w[j];
+        add_value(type, head_dim, w[j], values, j, out);
+    }
+    state.sum = pq_sum16(lanes);
+    if (isnan(state.sum))
+        state.max = state.sum;
+    return state;
+}
+
+void pq_attend_scalar(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride, size_t n,
+                      const uint32_t *visible, const void *keys, const void *values,
+                      pq_softmax *state, float *out, size_t out_stride, void *scratch) {
+    for (size_t i = 0; i < n; i++)
+        state[i] = attend_row(type, head_dim, q + i * q_stride, visible[i], keys, values,
+                              out + i * out_stride, scratch);
+}
+
+void pq_attend_merge_scalar(size_t head_dim, pq_softmax *into, float *into_out,
+                            const pq_softmax *block, const float *block_out) {
+    if (into->max == -INFINITY) {
+        *into = *block;
+        memcpy(into_out, block_out, head_dim * sizeof *into_out);
+        return;
+    }
+    const float max = block->max > into->max ? block->max : into->max;
+    const float a = pq_exp(into->max - max), b = pq_exp(block->max - max);
+    into->max = max;
+    into->sum = fmaf(into->sum, a, block->sum * b);
+    for (size_t d = 0; d < head_dim; d++)
+        into_out[d] = fmaf(into_out[d], a, block_out[d] * b);
+}
