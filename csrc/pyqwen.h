@@ -285,11 +285,12 @@ pq_status pq_sampler_accept(pq_sampler *sampler, const int32_t *tokens, size_t n
  * 0 neither logprob nor top are computed. */
 pq_status pq_sampler_sample(pq_sampler *sampler, float *logits, size_t n_logits, int want_logprob,
                             uint32_t n_top, pq_sample *out, pq_error *err);
-/* Samples n outputs of the last evaluation, the weights of the output matrix being read once:
- * samplers[i] draws from output outputs[i]. want_logprob and n_top as above, one per sample. */
+/* Samples n outputs of the last evaluation, the weights of the output matrix being read once: samplers[i]
+ * draws from output outputs[i]. want_logprob and n_top as above. All arrays hold n; a sampler that fails
+ * says so in statuses[i] and errors[i] and does not disturb the others. */
 pq_status pq_session_sample(pq_session *session, const uint32_t *outputs, pq_sampler *const *samplers,
                             const uint8_t *want_logprob, const uint8_t *n_top, uint32_t n,
-                            pq_sample *out, pq_error *err);
+                            pq_sample *out, pq_status *statuses, pq_error *errors, pq_error *err);
 
 /* ------------------------------------------------------------------------------------------ machine */
 

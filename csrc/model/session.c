@@ -1,0 +1,402 @@
+/* session.c - pq_session: sequences in a KV cache, evaluation of batches, and what is done with the final
+ * hidden states (logits, log-probabilities, samples). Also the memory plan, which must agree with it.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/memory.h"
+#include "../base/pool.h"
+#include "forward.h"
+
+enum {
+    DEFAULT_BATCH = 256,
+    MAX_BATCH = 4096,
+    MAX_SEQUENCES = 1024,
+    LOGIT_ROWS = 16 /* rows of logits held at once, by logprobs and by sampling */
+};
+
+struct pq_session {
+    const pq_model *model;
+    uint32_t threads;
+    pq_kv_cache cache;
+    pq_workspace ws;
+    void *memory; /* the workspace's */
+    pq_workers workers;
+    pq_span *spans;    /* (batch) */
+    float *logits;     /* (LOGIT_ROWS, vocab_rows), allocated when first needed */
+    uint32_t outputs;  /* rows in ws.outputs */
+    atomic_int cancel;
+};
+
+/* --------------------------------------------------------------------------------- options and memory */
+
+static pq_status complete_options(pq_session_options *o, const pq_config *c, pq_error *err) {
+    if (o->context == 0)
+        o->context = c->context;
+    if (o->batch == 0)
+        o->batch = DEFAULT_BATCH;
+    if (o->threads == 0)
+        o->threads = pq_default_threads();
+    if (o->batch > o->context)
+        o->batch = o->context;
+    if (o->threads > PQ_MAX_THREADS)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "%u threads; the most is %d", o->threads, PQ_MAX_THREADS);
+    if (o->sequences < 1 || o->sequences > MAX_SEQUENCES)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "%u sequences; 1 to %d are possible", o->sequences,
+                       MAX_SEQUENCES);
+    if (o->batch > MAX_BATCH)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "a batch of %u rows; the most is %d", o->batch, MAX_BATCH);
+    if (o->context > c->context)
+        return pq_fail(err, PQ_ERR_ARGUMENT,
+                       "a context of %u is longer than the %u this model was trained for", o->context,
+                       c->context);
+    if (o->kv_type != PQ_KV_F16 && o->kv_type != PQ_KV_Q8_0 && o->kv_type != PQ_KV_F32)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "unknown type of KV cache: %d", (int)o->kv_type);
+    return PQ_OK;
+}
+
+static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+static size_t gemm_scratch(const pq_tensor *t, uint32_t lanes) {
+    const pq_matrix m = {.type = t->type, .lanes = lanes, .rows = t->dims[1], .cols = t->dims[0]};
+    return pq_gemm_scratch(&m);
+}
+
+/* Scratch bytes per thread: the most that any matrix or attention asks for. */
+static pq_status scratch_size(size_t *out, const pq_file *file, const pq_config *c, uint32_t lanes,
+                              pq_error *err) {
+    pq_model_tensors top;
+    pq_status st = pq_find_model_tensors(&top, file, c, err);
+    if (st != PQ_OK)
+        return st;
+    size_t most = pq_attention_scratch(c);
+    most = max_size(most, gemm_scratch(top.output ? top.output : top.embedding, lanes));
+    for (uint32_t i = 0; i < c->layers; i++) {
+        pq_layer_tensors t;
+        if ((st = pq_find_layer_tensors(&t, file, c, i, err)) != PQ_OK)
+            return st;
+        const pq_tensor *all[] = {t.q, t.k, t.v, t.o, t.gate, t.up, t.down};
+        for (size_t j = 0; j < sizeof all / sizeof *all; j++)
+            most = max_size(most, gemm_scratch(all[j], lanes));
+    }
+    *out = (most + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
+    return PQ_OK;
+}
+
+static size_t embedding_row_bytes(const pq_file *file) {
+    const pq_tensor *t = pq_file_find_tensor(file, "token_embd.weight");
+    return (size_t)(t->bytes / t->dims[1]);
+}
+
+/* What loading allocates: matrices packed or as they are, vectors in float32. */
+static uint64_t loaded_bytes(const pq_file *file, const pq_config *c, uint32_t lanes) {
+    uint64_t sum = 0;
+    const pq_tensor *t;
+    for (uint64_t i = 0; (t = pq_file_tensor(file, i)) != NULL; i++) {
+        const int look_up_only = !c->tied && strcmp(t->name, "token_embd.weight") == 0;
+        sum += t->n_dims == 1 ? t->dims[0] * sizeof(float) : pq_matrix_bytes(t, look_up_only ? 1 : lanes);
+    }
+    return sum;
+}
+
+static uint64_t logits_bytes(const pq_config *c) {
+    return (uint64_t)LOGIT_ROWS * c->vocab_rows * sizeof(float);
+}
+
+pq_status pq_plan(pq_memory_plan *out, const pq_file *file, const pq_model_options *model,
+                  const pq_session_options *session, pq_error *err) {
+    pq_config c;
+    const pq_kernels *kernels;
+    pq_session_options o = *session;
+    size_t scratch;
+    pq_status st = pq_config_read(&c, file, err);
+    if (st != PQ_OK || (st = pq_kernels_select(&kernels, model->isa, err)) != PQ_OK ||
+        (st = complete_options(&o, &c, err)) != PQ_OK)
+        return st;
+    const uint32_t lanes = model->exact ? 1 : kernels->lanes;
+    if ((st = scratch_size(&scratch, file, &c, lanes, err)) != PQ_OK)
+        return st;
+    const uint64_t block = pq_kv_block_bytes(&c, o.kv_type);
+    out->weights = loaded_bytes(file, &c, lanes);
+    out->kv_per_token = block / PQ_KV_BLOCK;
+    out->kv = (uint64_t)o.sequences * ((o.context + PQ_KV_BLOCK - 1) / PQ_KV_BLOCK) * block;
+    out->compute = pq_workspace_bytes(&c, o.batch, o.threads, o.context, embedding_row_bytes(file),
+                                      scratch) +
+                   logits_bytes(&c);
+    return PQ_OK;
+}
+
+pq_status pq_session_open(pq_session **out, const pq_model *model, const pq_session_options *options,
+                          pq_error *err) {
+    if (!out || !model || !options)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "pq_session_open: a NULL argument");
+    const pq_config *c = &model->config;
+    pq_session_options o = *options;
+    size_t scratch;
+    pq_status st = complete_options(&o, c, err);
+    if (st == PQ_OK)
+        st = scratch_size(&scratch, model->file, c, model->exact ? 1 : model->kernels->lanes, err);
+    if (st != PQ_OK)
+        return st;
+    const size_t row_blocks = embedding_row_bytes(model->file);
+    const size_t bytes = pq_workspace_bytes(c, o.batch, o.threads, o.context, row_blocks, scratch);
+    pq_session *s = calloc(1, sizeof *s);
+    if (!s)
+        return pq_fail_memory(err, "a session", sizeof *s);
+    s->model = model;
+    s->threads = o.threads;
+    s->memory = pq_aligned_alloc(bytes);
+    s->spans = malloc(o.batch * sizeof *s->spans);
+    if (!s->memory || !s->spans)
+        st = pq_fail_memory(err, "the activations of a batch", bytes);
+    else
+        st = pq_kv_open(&s->cache, c, o.kv_type, o.context, o.sequences, err);
+    if (st != PQ_OK) {
+        pq_session_close(s);
+        return st;
+    }
+    pq_workspace_place(&s->ws, s->memory, c, o.batch, o.threads, o.context, row_blocks, scratch);
+    s->workers = (pq_workers){.threads = o.threads,
+                              .scratch = s->ws.scratch,
+                              .scratch_bytes = s->ws.scratch_bytes,
+                              .cancel = &s->cancel};
+    *out = s;
+    return PQ_OK;
+}
+
+void pq_session_close(pq_session *s) {
+    if (!s)
+        return;
+    pq_kv_close(&s->cache);
+    pq_aligned_free(s->memory);
+    pq_aligned_free(s->logits);
+    free(s->spans);
+    free(s);
+}
+
+/* -------------------------------------------------------------------------------------------- sequences */
+
+uint32_t pq_session_context(const pq_session *s) { return s->cache.context; }
+uint32_t pq_session_threads(const pq_session *s) { return s->threads; }
+uint32_t pq_session_batch(const pq_session *s) { return s->ws.batch; }
+uint64_t pq_session_kv_bytes(const pq_session *s) { return s->cache.allocated; }
+
+uint32_t pq_session_length(const pq_session *s, uint32_t sequence) {
+    return sequence < s->cache.n_sequences ? s->cache.sequences[sequence].length : 0;
+}
+
+static pq_status check_prefix(const pq_session *s, uint32_t sequence, uint32_t length, pq_error *err) {
+    if (sequence >= s->cache.n_sequences)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "sequence %u of %u", sequence, s->cache.n_sequences);
+    if (length > s->cache.sequences[sequence].length)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "sequence %u holds %u positions, not %u", sequence,
+                       s->cache.sequences[sequence].length, length);
+    return PQ_OK;
+}
+
+pq_status pq_session_rewind(pq_session *s, uint32_t sequence, uint32_t length, pq_error *err) {
+    const pq_status st = check_prefix(s, sequence, length, err);
+    if (st == PQ_OK)
+        pq_kv_truncate(&s->cache, sequence, length);
+    return st;
+}
+
+pq_status pq_session_fork(pq_session *s, uint32_t from, uint32_t to, uint32_t length, pq_error *err) {
+    const pq_status st = check_prefix(s, from, length, err);
+    if (st != PQ_OK)
+        return st;
+    if (to >= s->cache.n_sequences || to == from)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "cannot copy sequence %u to %u", from, to);
+    return pq_kv_fork(&s->cache, from, to, length, err);
+}
+
+void pq_session_cancel(pq_session *s, int cancel) {
+    atomic_store_explicit(&s->cancel, cancel != 0, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------------------------------------- evaluation */
+
+/* Groups the rows by sequence; refuses ids and sequences out of range before anything is touched. */
+static pq_status find_spans(pq_session *s, const pq_row *rows, uint32_t n, size_t *n_spans,
+                            pq_error *err) {
+    size_t count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (rows[i].token < 0 || (uint32_t)rows[i].token >= s->model->config.vocab_rows)
+            return pq_fail(err, PQ_ERR_ARGUMENT, "token id %d is outside 0..%u", rows[i].token,
+                           s->model->config.vocab_rows - 1);
+        if (rows[i].sequence >= s->cache.n_sequences)
+            return pq_fail(err, PQ_ERR_ARGUMENT, "sequence %u of %u", rows[i].sequence,
+                           s->cache.n_sequences);
+        if (count > 0 && s->spans[count - 1].sequence == rows[i].sequence) {
+            s->spans[count - 1].rows++;
+            continue;
+        }
+        for (size_t j = 0; j < count; j++)
+            if (s->spans[j].sequence == rows[i].sequence)
+                return pq_fail(err, PQ_ERR_ARGUMENT, "the rows of sequence %u are not neighbours",
+                               rows[i].sequence);
+        s->spans[count++] = (pq_span){.sequence = rows[i].sequence,
+                                      .row = i,
+                                      .rows = 1,
+                                      .start = s->cache.sequences[rows[i].sequence].length};
+    }
+    *n_spans = count;
+    return PQ_OK;
+}
+
+static pq_status evaluate(pq_session *s, const pq_row *rows, uint32_t n, size_t n_spans, pq_error *err) {
+    for (size_t i = 0; i < n_spans; i++) {
+        const pq_status st = pq_kv_reserve(&s->cache, s->spans[i].sequence, s->spans[i].rows, err);
+        if (st != PQ_OK)
+            return st;
+    }
+    return pq_forward(s->model, &s->workers, &s->cache, &s->ws, rows, n, s->spans, n_spans, err);
+}
+
+pq_status pq_session_eval(pq_session *s, const pq_row *rows, uint32_t n, pq_error *err) {
+    size_t n_spans;
+    s->outputs = 0;
+    if (n < 1 || n > s->ws.batch)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "a batch of %u rows; 1 to %u are possible", n, s->ws.batch);
+    pq_status st = find_spans(s, rows, n, &n_spans, err);
+    if (st == PQ_OK && s->model->mapped)
+        st = pq_file_check_unchanged(s->model->file, err);
+    if (st != PQ_OK)
+        return st;
+    st = evaluate(s, rows, n, n_spans, err);
+    for (size_t i = 0; i < n_spans; i++) {
+        const pq_span *span = &s->spans[i];
+        if (st == PQ_OK)
+            s->cache.sequences[span->sequence].length = span->start + span->rows;
+        else
+            pq_kv_truncate(&s->cache, span->sequence, span->start);
+    }
+    for (uint32_t i = 0; st == PQ_OK && i < n; i++)
+        s->outputs += rows[i].output != 0;
+    return st;
+}
+
+/* ---------------------------------------------------------------------------- from hidden states to logits */
+
+uint32_t pq_session_outputs(const pq_session *s) { return s->outputs; }
+
+static pq_status check_outputs(const pq_session *s, uint32_t first, uint32_t n, pq_error *err) {
+    if (first > s->outputs || n > s->outputs - first)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "outputs %u to %u; the last evaluation left %u", first,
+                       first + n, s->outputs);
+    return PQ_OK;
+}
+
+/* dst (n, vocab_rows) = the output matrix times n hidden states. */
+static pq_status project(pq_session *s, const float *hidden, uint32_t n, float *dst, pq_error *err) {
+    const pq_model *m = s->model;
+    const pq_inputs inputs = pq_workspace_inputs(&s->ws, hidden, n, m->config.hidden);
+    const pq_product product = {&m->output, NULL, dst, m->config.vocab_rows};
+    for (uint32_t i = 0; i < n; i++)
+        pq_quantize_row(m, pq_matrix_needs(m, &m->output), &inputs, i);
+    return n == 0 ? PQ_OK : pq_linear(m, &s->workers, &inputs, n, &product, 1, err);
+}
+
+pq_status pq_session_logits(pq_session *s, uint32_t first, uint32_t n, float *dst, pq_error *err) {
+    const pq_status st = check_outputs(s, first, n, err);
+    return st == PQ_OK
+               ? project(s, s->ws.outputs + (size_t)first * s->model->config.hidden, n, dst, err)
+               : st;
+}
+
+static pq_status need_logits(pq_session *s, pq_error *err) {
+    if (!s->logits)
+        s->logits = pq_aligned_alloc((size_t)logits_bytes(&s->model->config));
+    return s->logits ? PQ_OK : pq_fail_memory(err, "logits", logits_bytes(&s->model->config));
+}
+
+typedef struct logprob_job {
+    const pq_session *s;
+    const int32_t *targets;
+    float *dst;
+} logprob_job;
+
+static void logprob_chunk(void *arg, size_t row, unsigned thread) {
+    (void)thread;
+    const logprob_job *job = arg;
+    const pq_config *c = &job->s->model->config;
+    const float *logits = job->s->logits + row * c->vocab_rows;
+    job->dst[row] = logits[job->targets[row]] -
+                    job->s->model->kernels->logsumexp(logits, c->real_tokens);
+}
+
+pq_status pq_session_logprobs(pq_session *s, uint32_t first, uint32_t n, const int32_t *targets,
+                              float *dst, pq_error *err) {
+    const pq_config *c = &s->model->config;
+    pq_status st = check_outputs(s, first, n, err);
+    for (uint32_t i = 0; st == PQ_OK && i < n; i++)
+        if (targets[i] < 0 || (uint32_t)targets[i] >= c->real_tokens)
+            st = pq_fail(err, PQ_ERR_ARGUMENT, "target token %d is outside 0..%u", targets[i],
+                         c->real_tokens - 1);
+    if (st == PQ_OK)
+        st = need_logits(s, err);
+    for (uint32_t done = 0; st == PQ_OK && done < n; done += LOGIT_ROWS) {
+        const uint32_t rows = n - done < LOGIT_ROWS ? n - done : LOGIT_ROWS;
+        logprob_job job = {s, targets + done, dst + done};
+        st = project(s, s->ws.outputs + (size_t)(first + done) * c->hidden, rows, s->logits, err);
+        if (st == PQ_OK)
+            st = pq_pool_run(s->threads, rows, logprob_chunk, &job, &s->cancel, err);
+    }
+    for (uint32_t i = 0; st == PQ_OK && i < n; i++)
+        if (isnan(dst[i]))
+            st = pq_fail(err, PQ_ERR_NUMERIC,
+                         "the model gave values that are not numbers; its weights are damaged");
+    return st;
+}
+
+/* --------------------------------------------------------------------------------------------- sampling */
+
+typedef struct sample_job {
+    const pq_session *s;
+    pq_sampler *const *samplers;
+    const uint8_t *want_logprob, *n_top;
+    pq_sample *out;
+    pq_status *statuses;
+    pq_error *errors;
+} sample_job;
+
+static void sample_chunk(void *arg, size_t i, unsigned thread) {
+    (void)thread;
+    sample_job *job = arg;
+    const size_t width = job->s->model->config.vocab_rows;
+    job->statuses[i] =
+        pq_sampler_sample(job->samplers[i], job->s->logits + i * width, width, job->want_logprob[i],
+                          job->n_top[i], &job->out[i], &job->errors[i]);
+}
+
+/* The hidden states of the chosen outputs, gathered at the head of ws.x, which is free between passes. */
+static const float *gather_outputs(pq_session *s, const uint32_t *outputs, uint32_t n) {
+    const size_t hidden = s->model->config.hidden;
+    for (uint32_t i = 0; i < n; i++)
+        memcpy(s->ws.x + i * hidden, s->ws.outputs + outputs[i] * hidden, hidden * sizeof(float));
+    return s->ws.x;
+}
+
+pq_status pq_session_sample(pq_session *s, const uint32_t *outputs, pq_sampler *const *samplers,
+                            const uint8_t *want_logprob, const uint8_t *n_top, uint32_t n,
+                            pq_sample *out, pq_status *statuses, pq_error *errors, pq_error *err) {
+    pq_status st = need_logits(s, err);
+    for (uint32_t i = 0; st == PQ_OK && i < n; i++)
+        st = check_outputs(s, outputs[i], 1, err);
+    const uint32_t step = s->ws.batch < LOGIT_ROWS ? s->ws.batch : LOGIT_ROWS;
+    for (uint32_t done = 0; st == PQ_OK && done < n; done += step) {
+        const uint32_t rows = n - done < step ? n - done : step;
+        sample_job job = {.s = s,
+                          .samplers = samplers + done,
+                          .want_logprob = want_logprob + done,
+                          .n_top = n_top + done,
+                          .out = out + done,
+                          .statuses = statuses + done,
+                          .errors = errors + done};
+        st = project(s, gather_outputs(s, outputs + done, rows), rows, s->logits, err);
+        if (st == PQ_OK)
+            st = pq_pool_run(rows > 1 ? s->threads : 1, rows, sample_chunk, &job, NULL, err);
+    }
+    return st;
+}
