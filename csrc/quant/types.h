@@ -2,6 +2,8 @@
 #ifndef PQ_TYPES_H
 #define PQ_TYPES_H
 
+#include <stdint.h>
+
 enum {
     PQ_F32 = 0,
     PQ_F16 = 1,
@@ -20,5 +22,9 @@ enum {
     PQ_BF16 = 30,
     PQ_TYPE_COUNT = 31
 };
+
+/* Elements and bytes of a block, also of types that are known but not supported, so that a file which
+ * holds them can be inspected. 0 if the type has no known layout. */
+int pq_type_layout(uint32_t type, uint32_t *block, uint32_t *bytes);
 
 #endif
