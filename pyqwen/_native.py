@@ -6,7 +6,12 @@ exception. It decides nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from pyqwen import errors
 from pyqwen._ffi import ffi, lib
@@ -42,3 +47,352 @@ def check(status: int, error: Any) -> None:
         offset = int(error.offset)
         raise exception(text, offset=offset if offset >= 0 else None, field=field or None)
     raise exception(text)
+
+
+def _to_dict(struct: Any) -> dict[str, Any]:
+    """Return a C struct of scalars and char arrays as a dictionary."""
+    out: dict[str, Any] = {}
+    for name, field in ffi.typeof(struct).fields:
+        value = getattr(struct, name)
+        is_text = field.type.kind == "array"
+        out[name] = ffi.string(value).decode("utf-8", "replace") if is_text else value
+    return out
+
+
+# ---------------------------------------------------------------------------------------------- models
+
+KV_TYPES = {"f16": lib.PQ_KV_F16, "q8_0": lib.PQ_KV_Q8_0, "f32": lib.PQ_KV_F32}
+
+Progress = Callable[[int, int], bool | None]
+"""Called with bytes done and bytes in all; returning ``False`` cancels."""
+
+
+@ffi.def_extern(name="pq_on_progress", error=1)  # type: ignore[untyped-decorator]
+def _on_progress(arg: Any, done: int, total: int) -> int:
+    """Stop loading when the caller's function says so or raises; its exception is kept."""
+    state = ffi.from_handle(arg)
+    try:
+        return 1 if state.call(done, total) is False else 0
+    except BaseException as error:  # must not unwind through C
+        state.error = error
+        return 1
+
+
+@dataclass
+class _ProgressState:
+    call: Progress
+    error: BaseException | None = None
+
+
+class ModelHandle:
+    """A loaded ``pq_model``. Keeps its file alive; close sessions first."""
+
+    def __init__(
+        self,
+        file: FileHandle,
+        *,
+        isa: str | None = None,
+        threads: int = 0,
+        exact: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.file = file
+        options, _keep, state = _model_options(isa, threads, exact, progress)
+        out, error = ffi.new("pq_model **"), new_error()
+        status = lib.pq_model_open(out, file.pointer, options, error)
+        if state is not None and state.error is not None:
+            raise state.error
+        check(status, error)
+        self.pointer = ffi.gc(out[0], lib.pq_model_close)
+        self.config: dict[str, Any] = _to_dict(lib.pq_model_config(self.pointer))
+        self.isa: str = ffi.string(lib.pq_model_isa(self.pointer)).decode()
+        self.weight_bytes = int(lib.pq_model_weight_bytes(self.pointer))
+
+    def close(self) -> None:
+        """Free the weights; idempotent."""
+        if self.pointer is not None:
+            ffi.release(self.pointer)
+            self.pointer = None
+
+
+def _model_options(
+    isa: str | None, threads: int, exact: bool, progress: Progress | None
+) -> tuple[Any, list[Any], _ProgressState | None]:
+    """Return the options struct and what must stay alive beside it."""
+    options = ffi.new("pq_model_options *")
+    keep: list[Any] = []
+    options.threads = threads
+    options.exact = 1 if exact else 0
+    options.isa = ffi.NULL
+    if isa is not None:
+        keep.append(ffi.new("char[]", isa.encode()))
+        options.isa = keep[-1]
+    state = None
+    if progress is not None:
+        state = _ProgressState(progress)
+        keep.append(ffi.new_handle(state))
+        options.progress = lib.pq_on_progress
+        options.progress_arg = keep[-1]
+    return options, keep, state
+
+
+def read_config(file: FileHandle) -> dict[str, Any]:
+    """Return the hyperparameters of a file, every tensor checked against them."""
+    config, error = ffi.new("pq_config *"), new_error()
+    check(lib.pq_config_read(config, file.pointer, error), error)
+    return _to_dict(config)
+
+
+def _session_options(context: int, sequences: int, threads: int, batch: int, kv_type: str) -> Any:
+    if kv_type not in KV_TYPES:
+        raise ValueError(f"kv_type {kv_type!r}: choose one of {', '.join(KV_TYPES)}")
+    options = ffi.new("pq_session_options *")
+    options.context, options.sequences = context, sequences
+    options.threads, options.batch = threads, batch
+    options.kv_type = KV_TYPES[kv_type]
+    return options
+
+
+def plan(
+    file: FileHandle,
+    *,
+    context: int = 0,
+    sequences: int = 1,
+    threads: int = 0,
+    batch: int = 0,
+    kv_type: str = "f16",
+    isa: str | None = None,
+    exact: bool = False,
+) -> dict[str, int]:
+    """Return the bytes a model and session would take: weights, kv_per_token, kv, compute."""
+    model_options, _keep, _ = _model_options(isa, threads, exact, None)
+    session_options = _session_options(context, sequences, threads, batch, kv_type)
+    out, error = ffi.new("pq_memory_plan *"), new_error()
+    check(lib.pq_plan(out, file.pointer, model_options, session_options, error), error)
+    return _to_dict(out)
+
+
+# -------------------------------------------------------------------------------------------- sessions
+
+
+class SessionHandle:
+    """A ``pq_session``: one thread at a time, but for :meth:`cancel`."""
+
+    def __init__(
+        self,
+        model: ModelHandle,
+        *,
+        context: int = 0,
+        sequences: int = 1,
+        threads: int = 0,
+        batch: int = 0,
+        kv_type: str = "f16",
+    ) -> None:
+        self.model = model
+        options = _session_options(context, sequences, threads, batch, kv_type)
+        out, error = ffi.new("pq_session **"), new_error()
+        check(lib.pq_session_open(out, model.pointer, options, error), error)
+        self.pointer = ffi.gc(out[0], lib.pq_session_close)
+        self.sequences = sequences
+        self.context = int(lib.pq_session_context(self.pointer))
+        self.threads = int(lib.pq_session_threads(self.pointer))
+        self.batch = int(lib.pq_session_batch(self.pointer))
+
+    def close(self) -> None:
+        """Free the cache and the activations; idempotent."""
+        if self.pointer is not None:
+            ffi.release(self.pointer)
+            self.pointer = None
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes the cache holds now."""
+        return int(lib.pq_session_kv_bytes(self.pointer))
+
+    def length(self, sequence: int) -> int:
+        """Return how many positions a sequence holds."""
+        return int(lib.pq_session_length(self.pointer, sequence))
+
+    def rewind(self, sequence: int, length: int) -> None:
+        """Forget the positions of a sequence from ``length`` on."""
+        error = new_error()
+        check(lib.pq_session_rewind(self.pointer, sequence, length, error), error)
+
+    def fork(self, source: int, target: int, length: int) -> None:
+        """Make ``target`` begin with the first ``length`` positions of ``source``."""
+        error = new_error()
+        check(lib.pq_session_fork(self.pointer, source, target, length, error), error)
+
+    def eval(self, tokens: Sequence[int], sequences: Sequence[int], outputs: Sequence[int]) -> None:
+        """Append one token per row to its sequence; rows with a true output keep their hidden state.
+
+        Raises :class:`~pyqwen.errors.CancelledError` after :meth:`cancel`; the sequences are then as before.
+        """
+        rows = np.empty((len(tokens), 3), np.int32)  # the layout of pq_row
+        rows[:, 0], rows[:, 1], rows[:, 2] = tokens, sequences, outputs
+        error = new_error()
+        data = ffi.from_buffer("pq_row[]", rows)
+        check(lib.pq_session_eval(self.pointer, data, len(rows), error), error)
+
+    def logits(self, first: int, count: int, out: npt.NDArray[np.float32]) -> None:
+        """Write the raw logits of ``count`` outputs into ``out`` (count, vocab_rows)."""
+        error = new_error()
+        data = ffi.from_buffer("float[]", out, require_writable=True)
+        check(lib.pq_session_logits(self.pointer, first, count, data, error), error)
+
+    def logprobs(self, first: int, targets: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Return the log-probability of each target after output ``first``, ``first + 1``, ..."""
+        ids = np.asarray(targets, np.int32)
+        out = np.empty(len(ids), np.float32)
+        error = new_error()
+        check(
+            lib.pq_session_logprobs(
+                self.pointer,
+                first,
+                len(ids),
+                ffi.from_buffer("int32_t[]", ids),
+                ffi.from_buffer("float[]", out, require_writable=True),
+                error,
+            ),
+            error,
+        )
+        return out
+
+    def cancel(self, on: bool = True) -> None:
+        """Set or clear the flag that stops an evaluation; any thread may call this."""
+        if self.pointer is not None:
+            lib.pq_session_cancel(self.pointer, 1 if on else 0)
+
+    def sample(
+        self, outputs: Sequence[int], samplers: Sequence[SamplerHandle]
+    ) -> list[Sample | Exception]:
+        """Draw one token per sampler from the given outputs; what failed is its exception."""
+        n = len(samplers)
+        out = ffi.new("pq_sample[]", n)
+        statuses, sample_errors = ffi.new("pq_status[]", n), ffi.new("pq_error[]", n)
+        error = new_error()
+        check(
+            lib.pq_session_sample(
+                self.pointer,
+                ffi.new("uint32_t[]", list(outputs)),
+                ffi.new("pq_sampler *[]", [s.pointer for s in samplers]),
+                bytes(s.want_logprob for s in samplers),
+                bytes(s.top for s in samplers),
+                n,
+                out,
+                statuses,
+                sample_errors,
+                error,
+            ),
+            error,
+        )
+        return [_sample_or_error(out[i], statuses[i], sample_errors[i]) for i in range(n)]
+
+
+# -------------------------------------------------------------------------------------------- sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A drawn token, and of the model's own distribution its log-probability and the likeliest ones."""
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]
+
+
+def _sample_or_error(sample: Any, status: int, error: Any) -> Sample | Exception:
+    try:
+        check(status, error)
+    except (errors.PyQwenError, ValueError) as failure:
+        return failure
+    top = [(sample.top_tokens[i], sample.top_logprobs[i]) for i in range(sample.n_top)]
+    return Sample(sample.token, sample.logprob, top)
+
+
+class SamplerHandle:
+    """A ``pq_sampler``: the settings and the history of one request."""
+
+    def __init__(
+        self,
+        real_tokens: int,
+        *,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        typical_p: float,
+        repetition_penalty: float,
+        presence_penalty: float,
+        frequency_penalty: float,
+        seed: int,
+        logit_bias: dict[int, float],
+        want_logprob: bool = False,
+        top: int = 0,
+    ) -> None:
+        self.want_logprob, self.top = want_logprob, top
+        options = ffi.new("pq_sampler_options *")
+        options.temperature, options.top_k, options.top_p = temperature, top_k, top_p
+        options.min_p, options.typical_p = min_p, typical_p
+        options.repetition_penalty = repetition_penalty
+        options.presence_penalty = presence_penalty
+        options.frequency_penalty = frequency_penalty
+        options.seed = seed
+        tokens = ffi.new("int32_t[]", list(logit_bias))
+        values = ffi.new("float[]", list(logit_bias.values()))
+        options.bias_tokens, options.bias_values = tokens, values
+        options.n_bias = len(logit_bias)
+        out, error = ffi.new("pq_sampler **"), new_error()
+        check(lib.pq_sampler_open(out, real_tokens, options, error), error)
+        self.pointer = ffi.gc(out[0], lib.pq_sampler_close)
+
+    def accept(self, tokens: Sequence[int], *, generated: bool) -> None:
+        """Tell the penalties what stands in the text already."""
+        ids = np.asarray(tokens, np.int32)
+        error = new_error()
+        data = ffi.from_buffer("int32_t[]", ids)
+        check(
+            lib.pq_sampler_accept(self.pointer, data, len(ids), 1 if generated else 0, error), error
+        )
+
+    def sample(self, logits: npt.NDArray[np.float32]) -> Sample:
+        """Draw from raw logits, which are overwritten."""
+        out, error = ffi.new("pq_sample *"), new_error()
+        data = ffi.from_buffer("float[]", logits, require_writable=True)
+        status = lib.pq_sampler_sample(
+            self.pointer, data, logits.size, self.want_logprob, self.top, out, error
+        )
+        result = _sample_or_error(out[0], status, error)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+# --------------------------------------------------------------------------------------------- machine
+
+
+def machine() -> dict[str, Any]:
+    """Describe the processor, the cores this process may use, and the memory."""
+    out = ffi.new("pq_machine *")
+    lib.pq_machine_describe(out)
+    return _to_dict(out)
+
+
+def default_threads() -> int:
+    """Return how many threads a model uses unless told."""
+    return int(lib.pq_default_threads())
+
+
+def isas() -> dict[str, bool]:
+    """Return the instruction sets compiled in, best first, and whether each can run here."""
+    out: dict[str, bool] = {}
+    while (name := lib.pq_isa_name(len(out))) != ffi.NULL:
+        out[ffi.string(name).decode()] = bool(lib.pq_isa_available(name))
+    return out
+
+
+def measure_bandwidth(threads: int, n_bytes: int) -> float:
+    """Return the rate in bytes per second at which ``threads`` threads read memory."""
+    out, error = ffi.new("double *"), new_error()
+    check(lib.pq_measure_bandwidth(threads, n_bytes, out, error), error)
+    return float(out[0])
