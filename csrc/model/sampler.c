@@ -1,0 +1,392 @@
+/* sampler.c - from logits to a token.
+ *
+ * In this order, which is that of Hugging Face's generate: penalties and bias; temperature; top-k;
+ * top-p; min-p; typical; a draw from what is left, renormalized. Differences: of tokens that tie at
+ * the border of top-k or typical, the lower ids are kept and not all; greedy choices see the
+ * penalties too.
+ *
+ * Portable: no function of libm decides a draw, sums are in double in a fixed order, and the random
+ * numbers are SplitMix64 (Steele, Lea and Flood 2014), one per drawn token.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "../base/status.h"
+#include "../kernels/kernels.h"
+#include "../kernels/scalar/exp.h"
+#include "candidates.h"
+#include "penalties.h"
+
+struct pq_sampler {
+    pq_sampler_options options; /* without the bias, which the penalties hold */
+    size_t real_tokens;
+    const pq_kernels *kernels;
+    pq_penalties *penalties;
+    float *maxima; /* per chunk of logits */
+    pq_candidate *candidates;
+    size_t room, n; /* of candidates: allocated, in use */
+    uint64_t random;
+};
+
+/* ------------------------------------------------------------------------------------- open and
+ * close */
+
+static pq_status check_range(const char *name, float value, int valid, const char *range,
+                             pq_error *err) {
+    if (isfinite(value) && valid)
+        return PQ_OK;
+    return pq_fail_at(err, PQ_ERR_ARGUMENT, name, -1, "%s must be %s, not %g", name, range,
+                      (double)value);
+}
+
+static pq_status check_bias(uint32_t real_tokens, const pq_sampler_options *o, pq_error *err) {
+    if (o->n_bias > 0 && (!o->bias_tokens || !o->bias_values))
+        return pq_fail_at(err, PQ_ERR_ARGUMENT, "logit_bias", -1, "logit_bias has no values");
+    for (uint32_t i = 0; i < o->n_bias; i++) {
+        if (o->bias_tokens[i] < 0 || (uint32_t)o->bias_tokens[i] >= real_tokens)
+            return pq_fail_at(err, PQ_ERR_ARGUMENT, "logit_bias", -1,
+                              "logit_bias names token %d; the vocabulary has 0 to %u",
+                              (int)o->bias_tokens[i], (unsigned)(real_tokens - 1));
+        if (isnan(o->bias_values[i]) || o->bias_values[i] == INFINITY)
+            return pq_fail_at(err, PQ_ERR_ARGUMENT, "logit_bias", -1,
+                              "logit_bias of token %d must be finite or -infinity, not %g",
+                              (int)o->bias_tokens[i], (double)o->bias_values[i]);
+    }
+    return PQ_OK;
+}
+
+static pq_status check_options(const pq_sampler_options *o, pq_error *err) {
+    const struct {
+        const char *name;
+        float value;
+        int valid;
+        const char *range;
+    } rules[] = {
+        {"temperature", o->temperature, o->temperature >= 0, "a finite number, 0 or more"},
+        {"top_k", (float)o->top_k, o->top_k >= 0, "0 (off) or more"},
+        {"top_p", o->top_p, o->top_p >= 0 && o->top_p <= 1, "from 0 to 1"},
+        {"min_p", o->min_p, o->min_p >= 0 && o->min_p <= 1, "from 0 to 1"},
+        {"typical_p", o->typical_p, o->typical_p > 0 && o->typical_p <= 1, "above 0, at most 1"},
+        {"repetition_penalty", o->repetition_penalty, o->repetition_penalty > 0,
+         "a finite number above 0"},
+        {"presence_penalty", o->presence_penalty, 1, "a finite number"},
+        {"frequency_penalty", o->frequency_penalty, 1, "a finite number"},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        const pq_status status =
+            check_range(rules[i].name, rules[i].value, rules[i].valid, rules[i].range, err);
+        if (status != PQ_OK)
+            return status;
+    }
+    return PQ_OK;
+}
+
+static size_t chunks(size_t n) {
+    return (n + PQ_LOGIT_CHUNK - 1) / PQ_LOGIT_CHUNK;
+}
+
+/* Room for n candidates; those there are may be lost. */
+static pq_status make_room(pq_sampler *s, size_t n, pq_error *err) {
+    if (n <= s->room)
+        return PQ_OK;
+    pq_candidate *c = malloc(n * sizeof *c);
+    if (!c)
+        return pq_fail_memory(err, "sampling", n * sizeof *c);
+    free(s->candidates);
+    s->candidates = c;
+    s->room = n;
+    return PQ_OK;
+}
+
+static pq_status allocate(pq_sampler *s, const pq_sampler_options *options, pq_error *err) {
+    const size_t bytes = chunks(s->real_tokens) * sizeof *s->maxima;
+    s->maxima = malloc(bytes);
+    if (!s->maxima)
+        return pq_fail_memory(err, "sampling", bytes);
+    pq_status status = make_room(s, PQ_MAX_TOP_LOGPROBS, err);
+    if (status == PQ_OK)
+        status = pq_kernels_select(&s->kernels, NULL, err);
+    if (status == PQ_OK)
+        status = pq_penalties_open(&s->penalties, (uint32_t)s->real_tokens, options, err);
+    return status;
+}
+
+pq_status pq_sampler_open(pq_sampler **out, uint32_t real_tokens, const pq_sampler_options *options,
+                          pq_error *err) {
+    if (real_tokens == 0 || real_tokens > INT32_MAX)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "%u tokens cannot be sampled from",
+                       (unsigned)real_tokens);
+    pq_status status = check_options(options, err);
+    if (status == PQ_OK)
+        status = check_bias(real_tokens, options, err);
+    if (status != PQ_OK)
+        return status;
+    pq_sampler *s = calloc(1, sizeof *s);
+    if (!s)
+        return pq_fail_memory(err, "a sampler", sizeof *s);
+    s->options = *options;
+    s->options.bias_tokens = NULL;
+    s->options.bias_values = NULL;
+    s->real_tokens = real_tokens;
+    s->random = options->seed;
+    status = allocate(s, options, err);
+    if (status != PQ_OK) {
+        pq_sampler_close(s);
+        return status;
+    }
+    *out = s;
+    return PQ_OK;
+}
+
+void pq_sampler_close(pq_sampler *s) {
+    if (!s)
+        return;
+    pq_penalties_close(s->penalties);
+    free(s->candidates);
+    free(s->maxima);
+    free(s);
+}
+
+pq_status pq_sampler_accept(pq_sampler *s, const int32_t *tokens, size_t n, int generated,
+                            pq_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        if (tokens[i] < 0)
+            return pq_fail(err, PQ_ERR_ARGUMENT,
+                           "token ids are not negative, but number %llu is %d",
+                           (unsigned long long)i, (int)tokens[i]);
+    }
+    return pq_penalties_accept(s->penalties, tokens, n, generated, err);
+}
+
+/* ------------------------------------------------------------------------------- what may be drawn
+ */
+
+/* Keys of the logits relative to the largest, by temperature; dst may be logits. */
+static void scale_keys(const pq_sampler *s, const float *logits, size_t n, float max, float *dst) {
+    for (size_t i = 0; i < n; i++)
+        dst[i] = (logits[i] - max) / s->options.temperature;
+}
+
+/* The sum of all tokens' weights. */
+static double total_weight(const pq_sampler *s, const float *logits, float max) {
+    double lanes[8] = {0};
+    for (size_t start = 0; start < s->real_tokens; start += PQ_LOGIT_CHUNK) {
+        float w[PQ_LOGIT_CHUNK] = {0};
+        const size_t left = s->real_tokens - start;
+        const size_t n = left < PQ_LOGIT_CHUNK ? left : PQ_LOGIT_CHUNK;
+        scale_keys(s, logits + start, n, max, w);
+        s->kernels->exp(w, n, w);
+        for (size_t i = 0; i < PQ_LOGIT_CHUNK; i += 8) {
+            for (size_t l = 0; l < 8; l++)
+                lanes[l] += w[i + l];
+        }
+    }
+    double total = 0.0;
+    for (size_t l = 0; l < 8; l++)
+        total += lanes[l];
+    return total;
+}
+
+static pq_status grow(pq_sampler *s, pq_error *err) {
+    const size_t room = 2 * s->room + PQ_LOGIT_CHUNK;
+    pq_candidate *c = realloc(s->candidates, room * sizeof *c);
+    if (!c)
+        return pq_fail_memory(err, "sampling", room * sizeof *c);
+    s->candidates = c;
+    s->room = room;
+    return PQ_OK;
+}
+
+/* All tokens of a weight that is above 0 and not below `least`. */
+static pq_status collect(pq_sampler *s, const float *logits, float max, float least,
+                         pq_error *err) {
+    s->n = 0;
+    for (size_t start = 0; start < s->real_tokens; start += PQ_LOGIT_CHUNK) {
+        float best = s->maxima[start / PQ_LOGIT_CHUNK], keys[PQ_LOGIT_CHUNK], w[PQ_LOGIT_CHUNK];
+        scale_keys(s, &best, 1, max, &best);
+        best = pq_exp(best);
+        if (best < least || best == 0.0f)
+            continue;
+        const size_t left = s->real_tokens - start;
+        const size_t n = left < PQ_LOGIT_CHUNK ? left : PQ_LOGIT_CHUNK;
+        scale_keys(s, logits + start, n, max, keys);
+        s->kernels->exp(keys, n, w);
+        const pq_status status = s->room - s->n < n ? grow(s, err) : PQ_OK;
+        if (status != PQ_OK)
+            return status;
+        for (size_t i = 0; i < n; i++) {
+            if (w[i] >= least && w[i] > 0.0f)
+                s->candidates[s->n++] = (pq_candidate){keys[i], w[i], (int32_t)(start + i)};
+        }
+    }
+    return PQ_OK;
+}
+
+static pq_status keep_top_k(pq_sampler *s, const float *logits, float max, pq_error *err) {
+    const size_t k = (size_t)s->options.top_k;
+    const pq_status status = make_room(s, k, err);
+    if (status != PQ_OK)
+        return status;
+    const size_t found = pq_candidates_best(logits, s->real_tokens, s->maxima, k, s->candidates);
+    s->n = 0;
+    for (size_t i = 0; i < found; i++) {
+        pq_candidate *c = &s->candidates[i];
+        scale_keys(s, &c->key, 1, max, &c->key);
+        c->weight = pq_exp(c->key);
+        s->n += c->weight > 0.0f; /* best first: those without weight are the last */
+    }
+    return PQ_OK;
+}
+
+static double weight_of_candidates(const pq_sampler *s) {
+    double total = 0.0;
+    for (size_t i = 0; i < s->n; i++)
+        total += s->candidates[i].weight;
+    return total;
+}
+
+/* The best token always stays; its weight is 1. */
+static void keep_min_p(pq_sampler *s) {
+    size_t kept = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->candidates[i].weight >= s->options.min_p)
+            s->candidates[kept++] = s->candidates[i];
+    }
+    s->n = kept;
+}
+
+/* Locally typical sampling (Meister et al. 2022): the tokens whose surprise, -log p, is nearest to
+ * the entropy. As log p is key - log(total), the distance is that of the key from the mean key. */
+static void keep_typical(pq_sampler *s) {
+    const double total = weight_of_candidates(s);
+    double mean = 0.0;
+    for (size_t i = 0; i < s->n; i++)
+        mean += s->candidates[i].weight / total * s->candidates[i].key;
+    for (size_t i = 0; i < s->n; i++)
+        s->candidates[i].key = (float)-fabs(s->candidates[i].key - mean);
+    s->n = pq_candidates_reach(s->candidates, s->n, s->options.typical_p * total);
+}
+
+/* Fills the candidates from which the token is drawn: at least one, each with a weight above 0. */
+static pq_status choose_candidates(pq_sampler *s, const float *logits, float max, pq_error *err) {
+    const pq_sampler_options *o = &s->options;
+    double total = 0.0;
+    pq_status status;
+    if (o->top_k > 0 && (size_t)o->top_k < s->real_tokens) {
+        status = keep_top_k(s, logits, max, err);
+        total = weight_of_candidates(s);
+    } else {
+        /* All the tokens below this weight together are less than what top-p cuts off. */
+        float least = o->min_p;
+        if (o->top_p < 1.0f) {
+            total = total_weight(s, logits, max);
+            least =
+                fmaxf(least, (float)((1.0 - o->top_p) * total / (double)s->real_tokens) * 0.99f);
+        }
+        status = collect(s, logits, max, least, err);
+    }
+    if (status != PQ_OK)
+        return status;
+    if (o->top_p < 1.0f)
+        s->n = pq_candidates_reach(s->candidates, s->n, o->top_p * total);
+    if (o->min_p > 0.0f)
+        keep_min_p(s);
+    if (o->typical_p < 1.0f)
+        keep_typical(s);
+    return PQ_OK;
+}
+
+/* -------------------------------------------------------------------------------------------- the
+ * draw */
+
+/* A multiple of 2^-53 in [0, 1). */
+static double next_random(pq_sampler *s) {
+    uint64_t z = s->random += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    z ^= z >> 31;
+    return (double)(z >> 11) * 0x1p-53;
+}
+
+static int32_t draw(pq_sampler *s) {
+    double left = next_random(s) * weight_of_candidates(s);
+    for (size_t i = 0; i + 1 < s->n; i++) {
+        left -= s->candidates[i].weight;
+        if (left < 0.0)
+            return s->candidates[i].token;
+    }
+    return s->candidates[s->n - 1].token;
+}
+
+/* Fills the likeliest tokens of the raw distribution; returns its log-sum-exp. */
+static float report_top(pq_sampler *s, const float *logits, uint32_t n_top, pq_sample *out) {
+    const float log_total = s->kernels->logsumexp(logits, s->real_tokens);
+    out->n_top = 0;
+    if (n_top == 0)
+        return log_total;
+    out->n_top =
+        (uint32_t)pq_candidates_best(logits, s->real_tokens, s->maxima, n_top, s->candidates);
+    for (uint32_t i = 0; i < out->n_top; i++) {
+        out->top_tokens[i] = s->candidates[i].token;
+        out->top_logprobs[i] = s->candidates[i].key - log_total;
+    }
+    return log_total;
+}
+
+/* The largest logit, which must be a finite number. */
+static pq_status find_largest(pq_sampler *s, const float *logits, int forbade, float *max,
+                              pq_error *err) {
+    *max = pq_logit_maxima(logits, s->real_tokens, s->maxima);
+    if (isfinite(*max))
+        return PQ_OK;
+    if (*max == -INFINITY && forbade)
+        return pq_fail_at(err, PQ_ERR_ARGUMENT, "logit_bias", -1,
+                          "logit_bias forbids every token that was possible");
+    return pq_fail(err, PQ_ERR_NUMERIC,
+                   "the model's output is not a distribution: its largest logit is %s; the weights "
+                   "are probably damaged",
+                   isnan(*max) ? "not a number"
+                   : *max > 0  ? "infinite"
+                               : "-infinity");
+}
+
+pq_status pq_sampler_sample(pq_sampler *s, float *logits, size_t n_logits, int want_logprob,
+                            uint32_t n_top, pq_sample *out, pq_error *err) {
+    if (n_logits < s->real_tokens)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "%llu logits for %llu tokens",
+                       (unsigned long long)n_logits, (unsigned long long)s->real_tokens);
+    if (n_top > PQ_MAX_TOP_LOGPROBS)
+        return pq_fail(err, PQ_ERR_ARGUMENT,
+                       "at most %d top log-probabilities can be reported, not %u",
+                       PQ_MAX_TOP_LOGPROBS, (unsigned)n_top);
+    pq_status status = pq_penalties_reserve(s->penalties, err);
+    float max, log_total = 0.0f;
+    pq_sample sample = {0};
+    if (status == PQ_OK && want_logprob) {
+        status = find_largest(s, logits, 0, &max, err);
+        if (status == PQ_OK)
+            log_total = report_top(s, logits, n_top, &sample);
+    }
+    if (status != PQ_OK)
+        return status;
+
+    const int forbade = pq_penalties_apply(s->penalties, logits);
+    status = find_largest(s, logits, forbade, &max, err);
+    if (status != PQ_OK)
+        return status;
+    if (s->options.temperature == 0.0f) {
+        pq_candidates_best(logits, s->real_tokens, s->maxima, 1, s->candidates);
+        sample.token = s->candidates[0].token;
+    } else {
+        status = choose_candidates(s, logits, max, err);
+        if (status != PQ_OK)
+            return status;
+        sample.token = draw(s);
+    }
+    if (want_logprob)
+        sample.logprob = pq_penalties_raw(s->penalties, logits, sample.token) - log_total;
+    status = pq_penalties_accept(s->penalties, &sample.token, 1, 1, err);
+    if (status == PQ_OK)
+        *out = sample;
+    return status;
+}
