@@ -1,0 +1,75 @@
+/* dequantize.c - see dequantize.h. Rounds as ggml's reference does: d * scale first, then times the
+ * value, then the minimum; each step in float32. */
+#include "dequantize.h"
+
+#include <string.h>
+
+#include "../base/status.h"
+#include "blocks.h"
+#include "decode.h"
+#include "types.h"
+
+static void floats(uint32_t type, const uint8_t *src, size_t n, float *dst) {
+    if (type == PQ_F32) {
+        memcpy(dst, src, n * sizeof *dst);
+        return;
+    }
+    for (size_t i = 0; i < n; i++, src += 2) {
+        if (type == PQ_F16) {
+            dst[i] = pq_load_f16(src);
+        } else { /* BF16: the upper half of a float32 */
+            const uint32_t bits = (uint32_t)src[0] << 16 | (uint32_t)src[1] << 24;
+            memcpy(&dst[i], &bits, sizeof bits);
+        }
+    }
+}
+
+static void block(pq_family family, const pq_decoded *b, size_t n, float *dst) {
+    for (size_t k = 0; k < n; k++) {
+        const float value = b->value[k];
+        switch (family) {
+        case PQ_FAMILY_BLOCK:
+            dst[k] = b->d * value;
+            break;
+        case PQ_FAMILY_BLOCK_MIN:
+            dst[k] = b->d * value + b->m;
+            break;
+        case PQ_FAMILY_SUPER:
+            dst[k] = b->d * b->scale[k / PQ_SUB] * value;
+            break;
+        default:
+            dst[k] = b->d * b->scale[k / PQ_SUB] * value - b->m * b->min[k / PQ_SUB];
+        }
+    }
+}
+
+void pq_dequantize_row(uint32_t type, const uint8_t *src, size_t n, float *dst) {
+    const pq_family family = pq_type_family(type);
+    if (family == PQ_FAMILY_FLOAT) {
+        floats(type, src, n, dst);
+        return;
+    }
+    const size_t elements = pq_type_block(type), bytes = pq_type_bytes(type);
+    pq_decoded decoded;
+    for (size_t i = 0; i < n / elements; i++) {
+        pq_decode_block(type, src + i * bytes, &decoded);
+        block(family, &decoded, elements, dst + i * elements);
+    }
+}
+
+pq_status pq_dequantize(uint32_t type, const void *src, size_t n, float *dst, pq_error *err) {
+    const size_t elements = pq_type_block(type);
+    if (elements == 0) {
+        const char *name = pq_type_known_name(type);
+        return pq_fail(err, PQ_ERR_ARGUMENT, "cannot dequantize tensor type %u%s%s%s",
+                       (unsigned)type, name ? " (" : "", name ? name : "", name ? ")" : "");
+    }
+    if (n % elements != 0)
+        return pq_fail(err, PQ_ERR_ARGUMENT,
+                       "cannot dequantize %zu elements of %s: it comes in blocks of %zu", n,
+                       pq_type_name(type), elements);
+    if (n > 0 && (!src || !dst))
+        return pq_fail(err, PQ_ERR_ARGUMENT, "pq_dequantize: src and dst must not be NULL");
+    pq_dequantize_row(type, src, n, dst);
+    return PQ_OK;
+}
