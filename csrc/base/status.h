@@ -4,7 +4,10 @@
 
 #include "../pyqwen.h"
 
-#if defined(__GNUC__)
+#if defined(__MINGW32__)
+#include <stdio.h> /* for the name of its C99 formats */
+#define PQ_PRINTF(a, b) __attribute__((format(__MINGW_PRINTF_FORMAT, a, b)))
+#elif defined(__GNUC__)
 #define PQ_PRINTF(a, b) __attribute__((format(printf, a, b)))
 #else
 #define PQ_PRINTF(a, b)

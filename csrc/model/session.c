@@ -255,7 +255,7 @@ static pq_status evaluate(pq_session *s, const pq_row *rows, uint32_t n, size_t 
 }
 
 pq_status pq_session_eval(pq_session *s, const pq_row *rows, uint32_t n, pq_error *err) {
-    size_t n_spans;
+    size_t n_spans = 0;
     s->outputs = 0;
     if (n < 1 || n > s->ws.batch)
         return pq_fail(err, PQ_ERR_ARGUMENT, "a batch of %u rows; 1 to %u are possible", n, s->ws.batch);
