@@ -53,9 +53,9 @@ def check(status: int, error: Any) -> None:
 
 
 def _to_dict(struct: Any) -> dict[str, Any]:
-    """Return a C struct of scalars and char arrays as a dictionary."""
+    """Return what a pointer to a C struct of scalars and char arrays holds."""
     out: dict[str, Any] = {}
-    for name, field in ffi.typeof(struct).fields:
+    for name, field in ffi.typeof(struct).item.fields:
         value = getattr(struct, name)
         is_text = field.type.kind == "array"
         out[name] = ffi.string(value).decode("utf-8", "replace") if is_text else value
