@@ -8,6 +8,17 @@
 #include "../base/status.h"
 #include "scalar/scalar.h"
 
+#ifdef PQ_HAVE_X86_AVX2
+#include "x86_avx2/avx2.h"
+#ifdef _MSC_VER
+#include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
+#endif
+
+/* -------------------------------------------------------------------------------------------- tables */
+
 static const pq_kernels pq_kernels_scalar = {
     .isa = "scalar",
     .summary = "plain C, runs everywhere",
@@ -28,15 +39,90 @@ static const pq_kernels pq_kernels_scalar = {
     .from_f16 = pq_from_f16_scalar,
 };
 
+#ifdef PQ_HAVE_X86_AVX2
+static const pq_kernels pq_kernels_avx2 = {
+    .isa = "avx2",
+    .summary = "AVX2, FMA and F16C: eight float32 or 32 int8 at a time",
+    .lanes = 1,
+    .quantize = pq_quantize_scalar,
+    .gemm = pq_gemm_table_scalar,
+    .gemm_exact = pq_gemm_exact_scalar,
+    .kv_store = pq_kv_store_avx2,
+    .attend = pq_attend_avx2,
+    .attend_merge = pq_attend_merge_avx2,
+    .rms_norm = pq_rms_norm_avx2,
+    .add = pq_add_avx2,
+    .silu_mul = pq_silu_mul_avx2,
+    .rope = pq_rope_avx2,
+    .exp = pq_exp_avx2,
+    .logsumexp = pq_logsumexp_avx2,
+    .to_f16 = pq_to_f16_avx2,
+    .from_f16 = pq_from_f16_avx2,
+};
+#endif
+
+/* --------------------------------------------------------------------------------------- availability */
+
 static int always(void) {
     return 1;
 }
+
+#ifdef PQ_HAVE_X86_AVX2
+
+enum { EAX, EBX, ECX, EDX };
+
+/* Registers of a CPUID leaf; all 0 where the processor does not have it. */
+static void cpuid(uint32_t leaf, uint32_t registers[4]) {
+    memset(registers, 0, 4 * sizeof registers[0]);
+#ifdef _MSC_VER
+    int r[4];
+    __cpuid(r, 0);
+    if (leaf > (uint32_t)r[EAX])
+        return;
+    __cpuidex(r, (int)leaf, 0);
+    memcpy(registers, r, sizeof r);
+#else
+    __get_cpuid_count(leaf, 0, &registers[EAX], &registers[EBX], &registers[ECX], &registers[EDX]);
+#endif
+}
+
+/* The register states that the operating system saves (XCR0); only where CPUID reports OSXSAVE. */
+static uint32_t saved_states(void) {
+#ifdef _MSC_VER
+    return (uint32_t)_xgetbv(0);
+#else
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+#endif
+}
+
+static int has(uint32_t value, uint32_t bits) {
+    return (value & bits) == bits;
+}
+
+static int avx2_available(void) {
+    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, AVX = 1 << 28, F16C = 1 << 29, AVX2 = 1 << 5 };
+    enum { XMM = 1 << 1, YMM = 1 << 2 };
+    uint32_t basic[4], extended[4];
+    cpuid(1, basic);
+    cpuid(7, extended);
+    return has(basic[ECX], FMA | OSXSAVE | AVX | F16C) && has(extended[EBX], AVX2) &&
+           has(saved_states(), XMM | YMM);
+}
+
+#endif
+
+/* ----------------------------------------------------------------------------------------- the choice */
 
 /* Best first. */
 static const struct {
     const pq_kernels *table;
     int (*available)(void);
 } choices[] = {
+#ifdef PQ_HAVE_X86_AVX2
+    {&pq_kernels_avx2, avx2_available},
+#endif
     {&pq_kernels_scalar, always},
 };
 

@@ -1,0 +1,33 @@
+/* avx2.h - the kernels for AVX2 with FMA and F16C (x86-64-v3 processors). */
+#ifndef PQ_AVX2_H
+#define PQ_AVX2_H
+
+#include "../kernels.h"
+
+/* ----------------------------------------------------------------------- attention.c, vector.c */
+
+void pq_kv_store_avx2(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
+                      const float *value, void *keys, void *values);
+void pq_attend_avx2(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride, size_t n,
+                    const uint32_t *visible, const void *keys, const void *values,
+                    pq_softmax *state, float *out, size_t out_stride, void *scratch);
+void pq_attend_merge_avx2(size_t head_dim, pq_softmax *into, float *into_out,
+                          const pq_softmax *block, const float *block_out);
+
+void pq_rms_norm_avx2(const float *x, const float *w, float eps, size_t n, float *y);
+void pq_add_avx2(const float *x, size_t n, float *y);
+void pq_silu_mul_avx2(const float *gate, const float *up, size_t n, float *y);
+void pq_rope_avx2(float *x, const float *c, const float *s, size_t dim, int neox, float scale);
+void pq_exp_avx2(const float *x, size_t n, float *y);
+float pq_logsumexp_avx2(const float *x, size_t n);
+void pq_to_f16_avx2(const float *x, size_t n, uint16_t *y);
+void pq_from_f16_avx2(const uint16_t *x, size_t n, float *y);
+
+/* -------------------------------------------------------------------------- quantize.c, gemm.c */
+
+void pq_quantize_avx2(const float *x, size_t n, size_t block, int8_t *q, float *d, int16_t *sums);
+extern const pq_gemm_fn pq_gemm_table_avx2[PQ_TYPE_COUNT];
+void pq_gemm_exact_avx2(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
+                        size_t token0, size_t token1, float *y, size_t y_stride, void *scratch);
+
+#endif
