@@ -160,8 +160,7 @@ class FileHandle:
         error = new_error()
         check(lib.pq_file_strings(file, key, ffi.from_buffer(text), bounds, error), error)
         ends = ffi.unpack(bounds, key.count + 1)
-        raw = bytes(text)  # slices of bytes decode faster than those of a bytearray
-        return [raw[a:b].decode("utf-8", "replace") for a, b in pairwise(ends)]
+        return [text[a:b].decode("utf-8", "replace") for a, b in pairwise(ends)]
 
     def tensors(self) -> list[tuple[str, str, tuple[int, ...], int, int, int]]:
         """Name, type, dimensions (fastest first), bytes, offset and shard of each tensor."""

@@ -26,7 +26,8 @@ enum {
     FIRST_READ_BYTES = 64 << 10,
     MIN_KEY_BYTES = 8 + 1 + 4 + 1,            /* a name of one byte and a u8 */
     MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8, /* a name of one byte and one dimension */
-    STRING_OVERHEAD = 8
+    STRING_OVERHEAD = 8,
+    MAX_FILE_NAME_BYTES = 255
 };
 
 typedef struct parser {
@@ -46,7 +47,7 @@ static uint64_t file_bytes(const parser *p) {
 static pq_status fail_short(const parser *p, const char *field, const char *what) {
     return pq_fail_at(
         p->err, PQ_ERR_FORMAT, field, (int64_t)p->in.pos,
-        "%s: the file ends at byte %llu, inside %s%s%s%s that begins at byte %llu; the "
+        "%s: the file ends at byte %llu, inside %s%s%.100s%s that begins at byte %llu; the "
         "download is probably incomplete",
         p->shard->name, (ull)file_bytes(p), what, field ? " '" : "", field ? field : "",
         field ? "'" : "", (ull)p->in.pos);
@@ -195,7 +196,7 @@ static pq_status check_bools(const parser *p, const pq_key *key) {
         if (values[i] > 1)
             return pq_fail_at(
                 p->err, PQ_ERR_FORMAT, key->name, (int64_t)key->offset,
-                "%s: the bool in key '%s' at byte %llu is %u and should be 0 or 1; the file "
+                "%s: the bool in key '%.100s' at byte %llu is %u and should be 0 or 1; the file "
                 "is damaged, download it again",
                 p->shard->name, key->name, (ull)key->offset, values[i]);
     }
@@ -211,7 +212,7 @@ static pq_status parse_text(parser *p, const pq_key *key, const uint8_t **text, 
     if (*n > PQ_MAX_STRING_BYTES || *n > left)
         return pq_fail_at(
             p->err, PQ_ERR_FORMAT, key->name, (int64_t)at,
-            "%s: a string in key '%s' at byte %llu claims %llu bytes, but at most %llu can "
+            "%s: a string in key '%.100s' at byte %llu claims %llu bytes, but at most %llu can "
             "follow; the file is damaged or its download incomplete",
             p->shard->name, key->name, (ull)at, (ull)*n,
             (ull)(left < PQ_MAX_STRING_BYTES ? left : PQ_MAX_STRING_BYTES));
@@ -247,14 +248,15 @@ static pq_status parse_array(parser *p, pq_key *key) {
     if (pq_reader_failed(&p->in))
         return fail_short(p, key->name, "the key");
     if (key->element == PQ_VALUE_ARRAY)
-        return pq_fail_at(p->err, PQ_ERR_UNSUPPORTED, key->name, (int64_t)key->offset,
-                          "%s: the key '%s' at byte %llu holds an array of arrays, which no model "
-                          "needs and this version does not read",
-                          p->shard->name, key->name, (ull)key->offset);
+        return pq_fail_at(
+            p->err, PQ_ERR_UNSUPPORTED, key->name, (int64_t)key->offset,
+            "%s: the key '%.100s' at byte %llu holds an array of arrays, which no model "
+            "needs and this version does not read",
+            p->shard->name, key->name, (ull)key->offset);
     if (!pq_value_type_name(key->element))
         return pq_fail_at(
             p->err, PQ_ERR_FORMAT, key->name, (int64_t)key->offset,
-            "%s: the array in key '%s' at byte %llu has elements of the unknown type %lu; "
+            "%s: the array in key '%.100s' at byte %llu has elements of the unknown type %lu; "
             "the file is damaged, download it again",
             p->shard->name, key->name, (ull)key->offset, (unsigned long)key->element);
     uint64_t size =
@@ -263,7 +265,7 @@ static pq_status parse_array(parser *p, pq_key *key) {
     if (key->count > PQ_MAX_ARRAY || key->count > room)
         return pq_fail_at(
             p->err, PQ_ERR_FORMAT, key->name, (int64_t)key->offset,
-            "%s: the array in key '%s' at byte %llu claims %llu elements, but at most %llu "
+            "%s: the array in key '%.100s' at byte %llu claims %llu elements, but at most %llu "
             "can follow; the file is damaged or its download incomplete",
             p->shard->name, key->name, (ull)key->offset, (ull)key->count,
             (ull)(room < PQ_MAX_ARRAY ? room : PQ_MAX_ARRAY));
@@ -284,7 +286,7 @@ static pq_status parse_value(parser *p, pq_key *key) {
     if (pq_value_bytes(key->type) == 0)
         return pq_fail_at(
             p->err, PQ_ERR_FORMAT, key->name, (int64_t)key->offset - 4,
-            "%s: the key '%s' at byte %llu has the unknown type %lu; the file is damaged, "
+            "%s: the key '%.100s' at byte %llu has the unknown type %lu; the file is damaged, "
             "download it again",
             p->shard->name, key->name, (ull)key->offset - 4, (unsigned long)key->type);
     return parse_elements(p, key);
@@ -323,7 +325,7 @@ static pq_status parse_keys(parser *p, uint64_t n) {
         if (strcmp(a->name, b->name) == 0)
             return pq_fail_at(
                 p->err, PQ_ERR_FORMAT, b->name, (int64_t)b->offset,
-                "%s: the key '%s' is there twice, at bytes %llu and %llu; the file is "
+                "%s: the key '%.100s' is there twice, at bytes %llu and %llu; the file is "
                 "damaged, download it again",
                 shard->name, b->name, (ull)a->offset, (ull)b->offset);
     }
@@ -535,6 +537,7 @@ static pq_status read_directory(pq_shard *shard, pq_error *err) {
     }
 }
 
+/* No longer than file names are, so that a message has room for what it says. */
 static char *copy_base_name(const char *path) {
     const char *base = path;
     for (const char *c = path; *c != '\0'; c++) {
@@ -546,9 +549,11 @@ static char *copy_base_name(const char *path) {
             base = c + 1;
     }
     size_t n = strlen(base);
-    char *copy = malloc(n + 1);
+    if (n > MAX_FILE_NAME_BYTES)
+        n = MAX_FILE_NAME_BYTES;
+    char *copy = calloc(n + 1, 1);
     if (copy)
-        memcpy(copy, base, n + 1);
+        memcpy(copy, base, n);
     return copy;
 }
 

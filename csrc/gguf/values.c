@@ -57,18 +57,19 @@ static pq_status find(const pq_shard *shard, const char *name, int required, con
     *out = pq_shard_find_key(shard, name);
     if (*out || !required)
         return PQ_OK;
-    return pq_fail_at(err, PQ_ERR_FORMAT, name, -1,
-                      "%s: the key '%s' is missing; the file was not made completely, convert or "
-                      "download it again",
-                      shard->name, name);
+    return pq_fail_at(
+        err, PQ_ERR_FORMAT, name, -1,
+        "%s: the key '%.100s' is missing; the file was not made completely, convert or "
+        "download it again",
+        shard->name, name);
 }
 
 static pq_status fail_type(const pq_shard *shard, const pq_key *key, const char *wanted,
                            pq_error *err) {
     return pq_fail_at(err, PQ_ERR_FORMAT, key->name, (int64_t)key->offset,
-                      "%s: the key '%s' at byte %llu is of type %s and should be %s", shard->name,
-                      key->name, (unsigned long long)key->offset, pq_value_type_name(key->type),
-                      wanted);
+                      "%s: the key '%.100s' at byte %llu is of type %s and should be %s",
+                      shard->name, key->name, (unsigned long long)key->offset,
+                      pq_value_type_name(key->type), wanted);
 }
 
 /* Integers as their sign and magnitude, so that all widths compare alike; 0 if it is no integer. */
@@ -108,10 +109,11 @@ pq_status pq_shard_get_u32(const pq_shard *shard, const char *name, uint32_t min
     if (!integer_of(key, &negative, &magnitude))
         return fail_type(shard, key, "an integer", err);
     if ((negative && magnitude > 0) || magnitude < min || magnitude > max)
-        return pq_fail_at(err, PQ_ERR_FORMAT, name, (int64_t)key->offset,
-                          "%s: the key '%s' at byte %llu is %s%llu, outside the range %lu to %lu",
-                          shard->name, name, (unsigned long long)key->offset, negative ? "-" : "",
-                          (unsigned long long)magnitude, (unsigned long)min, (unsigned long)max);
+        return pq_fail_at(
+            err, PQ_ERR_FORMAT, name, (int64_t)key->offset,
+            "%s: the key '%.100s' at byte %llu is %s%llu, outside the range %lu to %lu",
+            shard->name, name, (unsigned long long)key->offset, negative ? "-" : "",
+            (unsigned long long)magnitude, (unsigned long)min, (unsigned long)max);
     *out = (uint32_t)magnitude;
     return PQ_OK;
 }
@@ -149,7 +151,7 @@ pq_status pq_file_get_f64(const pq_file *file, const char *name, double min, dou
         return fail_type(shard, key, "a floating-point number", err);
     if (!isfinite(value) || value < min || value > max)
         return pq_fail_at(err, PQ_ERR_FORMAT, name, (int64_t)key->offset,
-                          "%s: the key '%s' at byte %llu is %g, outside the range %g to %g",
+                          "%s: the key '%.100s' at byte %llu is %g, outside the range %g to %g",
                           shard->name, name, (unsigned long long)key->offset, value, min, max);
     *out = value;
     return PQ_OK;
@@ -199,11 +201,11 @@ pq_status pq_file_get_text(const pq_file *file, const char *name, char *dst, siz
     if (status != PQ_OK || !text)
         return status;
     if (bytes >= room || memchr(text, '\0', (size_t)bytes))
-        return pq_fail_at(err, PQ_ERR_FORMAT, name, -1,
-                          "%s: the text of key '%s' is %llu bytes long and should be at most %llu, "
-                          "without NUL",
-                          file->shards[0].name, name, (unsigned long long)bytes,
-                          (unsigned long long)(room - 1));
+        return pq_fail_at(
+            err, PQ_ERR_FORMAT, name, -1,
+            "%s: the text of key '%.100s' is %llu bytes long and should be at most %llu, "
+            "without NUL",
+            file->shards[0].name, name, (unsigned long long)bytes, (unsigned long long)(room - 1));
     memcpy(dst, text, (size_t)bytes);
     dst[bytes] = '\0';
     return PQ_OK;
