@@ -103,13 +103,17 @@ def look_up(repo: str) -> Repository:
     from huggingface_hub import HfApi
 
     require_reachable()
-    with _translated_errors(repo):
-        info = HfApi(endpoint=endpoint(), library_name="pyqwen").model_info(
-            repo, files_metadata=True, timeout=READ_TIMEOUT
-        )
+    api = HfApi(endpoint=endpoint(), library_name="pyqwen")
+    try:
+        with _translated_errors(repo):
+            info = api.model_info(repo, files_metadata=True, timeout=READ_TIMEOUT)
+    except SourceUnavailableError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # the page of a portal
+        raise SourceUnavailableError(f"{_host()} does not answer as a hub does") from error
     commit = info.sha or ""
     if not _COMMIT.fullmatch(commit):
-        raise SourceUnavailableError(f"{_host()} names no commit of {repo}: it is not a usable hub")
+        raise SourceUnavailableError(f"{_host()} does not answer as a hub does: no commit")
     files = {}
     for sibling in info.siblings or []:
         blob = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id or ""
@@ -293,7 +297,7 @@ def _explain(repo: str, status: int | None, error: BaseException) -> str:
 
 
 def _host() -> str:
-    return urlsplit(endpoint()).netloc
+    return urlsplit(endpoint()).netloc or endpoint()
 
 
 def _stated_license(repo: str, info: ModelInfo) -> License | None:

@@ -38,6 +38,7 @@ class FakeHub:
     cut_after: int | None = None  # bytes of a body after which the connection is closed
     cuts_left: int = 0  # how many bodies are cut; after that, the storage answers 503 ...
     down_after_cut: bool = False  # ... if this is set
+    page: bytes | None = None  # what a captive portal answers instead of the listing
     corrupt: bool = False  # serve other bytes than the checksum says
     requests: list[Request] = field(default_factory=list)
     port: int = 0
@@ -90,6 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"{}")
 
     def _listing(self, repo: str) -> None:
+        if self.hub.page is not None:
+            self._send(200, self.hub.page)
+            return
         if repo not in self.hub.repos:
             self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
             return

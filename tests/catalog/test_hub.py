@@ -251,6 +251,13 @@ def test_refused_connection_fails_at_once() -> None:
     assert time.monotonic() - started < 1
 
 
+@pytest.mark.parametrize("page", [b"<html>Please log in</html>", b"[]", b'{"id": "org/repo"}'])
+def test_a_portal_is_not_taken_for_a_hub(hub: FakeHub, page: bytes) -> None:
+    hub.page = page
+    with pytest.raises(ModelNotFoundError, match="does not answer"):
+        catalog.pull("org/repo:q8_0")
+
+
 @pytest.fixture
 def black_hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A server that accepts connections and never answers."""
