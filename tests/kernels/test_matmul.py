@@ -146,8 +146,8 @@ def test_saturation(isa, name, byte):
     ones = np.ones(cols, dtype=np.float32)
     signs = np.where(np.arange(cols) % 2 == 0, 1, -1).astype(np.float32)
     pairs = np.where(np.arange(cols) % 4 < 2, 1, -1).astype(np.float32)
-    x = np.stack([ones, -ones, signs, -signs, pairs, 0 * ones, ones])
-    for n in (1, 7):
+    x = np.stack([ones, -ones, signs, -signs, pairs, 0 * ones, ones] * 3)
+    for n in (1, 7, 21):
         expected = mx.matmul("scalar", name, weights, x[:n].copy())
         assert_same_bits(mx.matmul(isa, name, weights, x[:n].copy()), expected)
 
@@ -157,12 +157,13 @@ def test_saturation(isa, name, byte):
 def test_saturation_by_matching_signs(isa, name):
     """Activations with the sign of the weights they meet: the largest sums of random quants."""
     rng = np.random.default_rng(5)
-    weights = mx.random_weights(rng, name, 8, 2048)
+    weights = mx.random_weights(rng, name, 24, 2048)
     w = floats(name, weights)
     x = np.where(w >= 0, 1, -1).astype(np.float32)
     expected = mx.matmul("scalar", name, weights, x)
     assert_same_bits(mx.matmul(isa, name, weights, x), expected)
-    assert_same_bits(mx.matmul(isa, name, weights, x[3:4].copy()), expected[3:4])
+    for n in (1, 7):
+        assert_same_bits(mx.matmul(isa, name, weights, x[:n].copy()), expected[:n])
 
 
 @pytest.mark.parametrize("isa", SIMD)
@@ -178,8 +179,8 @@ def test_extreme_numbers(isa, name, scale, size):
     scales[:, ::2] = 0.25
     mx.set_scales(weights, name, scales)
     with np.errstate(over="ignore", invalid="ignore"):
-        x = (rng.uniform(-1, 1, (7, 512)) * size).astype(np.float32)
-    for n in (1, 7):
+        x = (rng.uniform(-1, 1, (21, 512)) * size).astype(np.float32)
+    for n in (1, 7, 21):
         expected = mx.matmul("scalar", name, weights, x[:n].copy())
         assert_same_bits(mx.matmul(isa, name, weights, x[:n].copy()), expected)
 

@@ -1,0 +1,179 @@
+/* gemm_block.c - matrix products of the types with blocks of 32: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL.
+ *
+ * One template, tile(), whose type, form and number of tokens are constants where it is used; what differs
+ * between the types is in quants() and scales().
+ */
+#include "gemm_tile.h"
+
+#include "../../quant/blocks.h"
+
+/* What follows the quants of an unpacked block. */
+typedef struct block_scales {
+    __m256 d, m;
+} block_scales;
+
+enum { VECTORS = 8, UNPACKED_BLOCK = VECTORS * 32 + sizeof(block_scales) };
+
+/* ------------------------------------------------------------------------- what a type is made of */
+
+PQ_INLINE int is_signed(const uint32_t type) {
+    return type == PQ_Q8_0 || type == PQ_IQ4_NL;
+}
+
+PQ_INLINE int has_min(const uint32_t type) {
+    return type == PQ_Q4_1 || type == PQ_Q5_1;
+}
+
+/* What was added to the values to make unsigned quants of them. */
+PQ_INLINE int offset_of(const uint32_t type) {
+    return type == PQ_Q4_0 ? 8 : type == PQ_Q5_0 ? 16 : 0;
+}
+
+/* How many results of vpmaddubsw fit a 16-bit sum: 8 * 2 * 15 * 127 and 4 * 2 * 31 * 127 do. Of signed quants
+ * only one: 2 * 128 * 127. */
+PQ_INLINE int chain_of(const uint32_t type) {
+    return is_signed(type) ? 1 : type == PQ_Q5_0 || type == PQ_Q5_1 ? 4 : 8;
+}
+
+PQ_INLINE __m256i nibbles(const uint8_t *q, const int j) {
+    const __m256i bytes = pq_load_32(q + j % 4 * 32);
+    return _mm256_and_si256(j < 4 ? bytes : _mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(15));
+}
+
+/* Bit j of the bytes of `high`, at the place of bit 4. */
+PQ_INLINE __m256i fifth_bits(__m256i high, const int j) {
+    const __m256i moved = j < 4 ? _mm256_slli_epi16(high, 4 - j) : _mm256_srli_epi16(high, j - 4);
+    return _mm256_and_si256(moved, _mm256_set1_epi8(16));
+}
+
+/* Columns 4 j .. 4 j + 3 of 8 rows, from a packed group of blocks. */
+PQ_INLINE __m256i quants(const uint32_t type, const uint8_t *group, const int j) {
+    switch (type) {
+    case PQ_Q4_0:
+        return nibbles(group + 8 * offsetof(pq_block_q4_0, q), j);
+    case PQ_Q4_1:
+        return nibbles(group + 8 * offsetof(pq_block_q4_1, q), j);
+    case PQ_Q5_0:
+        return _mm256_or_si256(
+            nibbles(group + 8 * offsetof(pq_block_q5_0, q), j),
+            fifth_bits(pq_load_32(group + 8 * offsetof(pq_block_q5_0, high)), j));
+    case PQ_Q5_1:
+        return _mm256_or_si256(
+            nibbles(group + 8 * offsetof(pq_block_q5_1, q), j),
+            fifth_bits(pq_load_32(group + 8 * offsetof(pq_block_q5_1, high)), j));
+    case PQ_Q8_0:
+        return pq_load_32(group + 8 * offsetof(pq_block_q8_0, q) + j * 32);
+    default: { /* PQ_IQ4_NL */
+        static const int8_t values[16] = PQ_IQ4_VALUES;
+        const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)values));
+        return _mm256_shuffle_epi8(table, nibbles(group + 8 * offsetof(pq_block_iq4_nl, q), j));
+    }
+    }
+}
+
+/* d comes first in every type, m second in those that have it. */
+PQ_INLINE block_scales scales(const uint32_t type, const uint8_t *group) {
+    const __m256 d = pq_load_halves(group);
+    return (block_scales){d, has_min(type) ? pq_load_halves(group + 16) : d};
+}
+
+/* ------------------------------------------------------------------------------------ the template */
+
+PQ_INLINE size_t block_bytes(const uint32_t type) {
+    switch (type) {
+    case PQ_Q4_1:
+        return sizeof(pq_block_q4_1);
+    case PQ_Q5_0:
+        return sizeof(pq_block_q5_0);
+    case PQ_Q5_1:
+        return sizeof(pq_block_q5_1);
+    case PQ_Q8_0:
+        return sizeof(pq_block_q8_0);
+    default: /* Q4_0, IQ4_NL */
+        return sizeof(pq_block_q4_0);
+    }
+}
+
+/* Adds the products of one block to the integer sums of n tokens. */
+PQ_INLINE void multiply(const uint32_t type, const int unpacked, const int n, const uint8_t *group,
+                        const int8_t *const *q, size_t k, __m256i *sum) {
+    const int chain = chain_of(type);
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i partial[PQ_MAX_TILE];
+    PQ_UNROLL
+    for (int j = 0; j < VECTORS; j++) {
+        const __m256i w = unpacked ? pq_load_32(group + j * 32) : quants(type, group, j);
+        const __m256i magnitude = is_signed(type) ? _mm256_abs_epi8(w) : w;
+        PQ_UNROLL
+        for (int t = 0; t < n; t++) {
+            __m256i a = pq_broadcast4(q[t] + k + j * 4);
+            if (is_signed(type))
+                a = _mm256_sign_epi8(a, w);
+            const __m256i product = _mm256_maddubs_epi16(magnitude, a);
+            partial[t] = j % chain == 0 ? product : _mm256_add_epi16(partial[t], product);
+            if (j % chain == chain - 1) {
+                const __m256i wide = _mm256_madd_epi16(partial[t], ones);
+                sum[t] = j == chain - 1 ? wide : _mm256_add_epi32(sum[t], wide);
+            }
+        }
+    }
+}
+
+PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const pq_tile *a) {
+    const size_t group_bytes = unpacked ? UNPACKED_BLOCK : PQ_LANES * block_bytes(type);
+    const uint8_t *group = a->panel;
+    const int8_t *q[PQ_MAX_TILE];
+    __m256 acc[PQ_MAX_TILE];
+    PQ_UNROLL
+    for (int t = 0; t < n; t++) {
+        q[t] = a->q + (size_t)t * a->q_stride;
+        acc[t] = _mm256_setzero_ps();
+    }
+    for (size_t b = 0; b < a->blocks; b++, group += group_bytes) {
+        __m256i sum[PQ_MAX_TILE];
+        multiply(type, unpacked, n, group, q, b * 32, sum);
+        block_scales s;
+        if (unpacked)
+            memcpy(&s, group + VECTORS * 32, sizeof s);
+        else
+            s = scales(type, group);
+        PQ_UNROLL
+        for (int t = 0; t < n; t++) {
+            const __m256 dx = _mm256_broadcast_ss(a->d + (size_t)t * a->d_stride + b);
+            const __m256i sums = pq_broadcast4(a->sums + (size_t)t * a->sums_stride + 2 * b);
+            if (offset_of(type)) {
+                const __m256i offset = _mm256_set1_epi16((int16_t)-offset_of(type));
+                sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(sums, offset));
+            }
+            acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(s.d, dx), _mm256_cvtepi32_ps(sum[t]), acc[t]);
+            if (has_min(type)) {
+                const __m256i total = _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+                acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(s.m, dx), _mm256_cvtepi32_ps(total), acc[t]);
+            }
+        }
+    }
+    PQ_UNROLL
+    for (int t = 0; t < n; t++)
+        pq_store_rows(a->y + (size_t)t * a->y_stride, a->rows, acc[t]);
+}
+
+PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {
+    for (size_t b = 0; b < blocks; b++) {
+        PQ_UNROLL
+        for (int j = 0; j < VECTORS; j++)
+            _mm256_storeu_si256((__m256i *)(out + j * 32), quants(type, group, j));
+        const block_scales s = scales(type, group);
+        memcpy(out + VECTORS * 32, &s, sizeof s);
+        group += PQ_LANES * block_bytes(type);
+        out += UNPACKED_BLOCK;
+    }
+}
+
+/* ------------------------------------------------------------------------------------ its instances */
+
+PQ_TILES(q4_0, PQ_Q4_0, 12)
+PQ_TILES(q4_1, PQ_Q4_1, 12)
+PQ_TILES(q5_0, PQ_Q5_0, 12)
+PQ_TILES(q5_1, PQ_Q5_1, 12)
+PQ_TILES(q8_0, PQ_Q8_0, 12)
+PQ_TILES(iq4_nl, PQ_IQ4_NL, 12)

@@ -1,0 +1,144 @@
+/* gemm_tile.h - what the matrix kernels of this folder have in common: tiles, and how a matrix is cut into them.
+ *
+ * A tile is one panel of 8 rows times 1 to PQ_MAX_TILE tokens over all columns. Rows are the 8 lanes of a
+ * vector: 32 bytes of weights are 4 columns of 8 rows (pack.c), the same 4 columns of a token are 4 bytes
+ * broadcast from memory, and vpmaddubsw multiplies them; nothing is ever added across lanes. Its 16-bit
+ * sums are added up while they cannot overflow (the chain length of a type), then widened to 32 bits by
+ * vpmaddwd, which multiplies by the sub-block's scale on the way.
+ *
+ * Few tokens multiply the packed panel as it streams in. For many, panels are first unpacked to 8-bit quants and
+ * ready scales in scratch memory, as many as stay in the second-level cache, and then meet all tokens.
+ */
+#ifndef PQ_AVX2_GEMM_TILE_H
+#define PQ_AVX2_GEMM_TILE_H
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "../kernels.h"
+#include "../unpacked.h"
+#include "avx2.h"
+
+#if defined(_MSC_VER)
+#define PQ_INLINE static __forceinline
+#define PQ_UNROLL
+#elif defined(__clang__)
+#define PQ_INLINE static inline __attribute__((always_inline))
+#define PQ_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define PQ_INLINE static inline __attribute__((always_inline))
+#define PQ_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+enum { PQ_LANES = 8, PQ_MAX_TILE = 6 };
+
+/* The operands of one tile. The arrays of activations begin at the tile's first token; strides are in
+ * elements, from token to token. */
+typedef struct pq_tile {
+    const uint8_t *panel; /* packed or unpacked */
+    size_t blocks;
+    const int8_t *q;
+    const float *d;
+    const int16_t *sums;
+    size_t q_stride, d_stride, sums_stride;
+    float *y; /* of the panel's first row */
+    size_t y_stride;
+    size_t rows; /* of the panel that are real, 1 .. 8 */
+} pq_tile;
+
+typedef void (*pq_tile_fn)(const pq_tile *tile);
+
+/* The kernels of one type, by number of tokens - 1. */
+typedef struct pq_tiles {
+    pq_tile_fn direct[PQ_MAX_TILE];
+    pq_tile_fn unpacked[PQ_MAX_TILE];
+    void (*unpack)(const uint8_t *panel, size_t blocks, uint8_t *out);
+    size_t unpacked_block; /* bytes of one unpacked block of 8 rows */
+    size_t direct_tokens;  /* up to so many tokens the packed panel is used */
+} pq_tiles;
+
+/* A gemm (pq_gemm_fn, with the kernels in front) of a quantized type. */
+void pq_gemm_by_tiles(const pq_tiles *kernels, const pq_matrix *w, size_t panel0, size_t panel1,
+                      const pq_acts *x, size_t token0, size_t token1, float *y, size_t y_stride,
+                      void *scratch);
+
+/* 4 neighbouring activations, or two neighbouring sums, in every lane. */
+PQ_INLINE __m256i pq_broadcast4(const void *p) {
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm256_set1_epi32(v);
+}
+
+PQ_INLINE __m256i pq_load_32(const void *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+/* 8 neighbouring f16 numbers. */
+PQ_INLINE __m256 pq_load_halves(const uint8_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* One token's results: 8 rows, or what is left of them. */
+PQ_INLINE void pq_store_rows(float *y, size_t rows, __m256 acc) {
+    if (rows == PQ_LANES) {
+        _mm256_storeu_ps(y, acc);
+    } else {
+        const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_maskstore_ps(y, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)rows), lane), acc);
+    }
+}
+
+/* A pq_gemm_fn of this folder. */
+#define PQ_GEMM(name)                                                                              \
+    void pq_gemm_##name##_avx2(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x, \
+                               size_t token0, size_t token1, float *y, size_t y_stride,            \
+                               void *scratch)
+PQ_GEMM(f32);
+PQ_GEMM(f16);
+PQ_GEMM(bf16);
+PQ_GEMM(q4_0);
+PQ_GEMM(q4_1);
+PQ_GEMM(q5_0);
+PQ_GEMM(q5_1);
+PQ_GEMM(q8_0);
+PQ_GEMM(iq4_nl);
+PQ_GEMM(q2_k);
+PQ_GEMM(q3_k);
+PQ_GEMM(q4_k);
+PQ_GEMM(q5_k);
+PQ_GEMM(q6_k);
+PQ_GEMM(iq4_xs);
+
+/* Defines pq_gemm_<name>_avx2 from a file's templates tile() and unpack() and its UNPACKED_BLOCK. */
+#define PQ_TILE(name, type, unpacked, n)                                                           \
+    static void name##_##unpacked##_##n(const pq_tile *a) {                                        \
+        tile(type, unpacked, n, a);                                                                \
+    }
+
+#define PQ_TILES(name, type, tokens)                                                               \
+    PQ_TILE(name, type, 0, 1)                                                                      \
+    PQ_TILE(name, type, 0, 2)                                                                      \
+    PQ_TILE(name, type, 0, 3)                                                                      \
+    PQ_TILE(name, type, 0, 4)                                                                      \
+    PQ_TILE(name, type, 0, 5)                                                                      \
+    PQ_TILE(name, type, 0, 6)                                                                      \
+    PQ_TILE(name, type, 1, 1)                                                                      \
+    PQ_TILE(name, type, 1, 2)                                                                      \
+    PQ_TILE(name, type, 1, 3)                                                                      \
+    PQ_TILE(name, type, 1, 4)                                                                      \
+    PQ_TILE(name, type, 1, 5)                                                                      \
+    PQ_TILE(name, type, 1, 6)                                                                      \
+    static void name##_unpack(const uint8_t *panel, size_t blocks, uint8_t *out) {                 \
+        unpack(type, panel, blocks, out);                                                          \
+    }                                                                                              \
+    PQ_GEMM(name) {                                                                                \
+        static const pq_tiles kernels = {                                                          \
+            {name##_0_1, name##_0_2, name##_0_3, name##_0_4, name##_0_5, name##_0_6},              \
+            {name##_1_1, name##_1_2, name##_1_3, name##_1_4, name##_1_5, name##_1_6},              \
+            name##_unpack,                                                                         \
+            UNPACKED_BLOCK,                                                                        \
+            tokens};                                                                               \
+        pq_gemm_by_tiles(&kernels, w, panel0, panel1, x, token0, token1, y, y_stride, scratch);    \
+    }
+
+#endif
