@@ -1,0 +1,300 @@
+"""Encoding and decoding on small vocabularies, and every way in which a file can be wrong."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import sentencepiece
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyqwen.errors import ModelFormatError, UnsupportedModelError
+from pyqwen.tokenizer import Tokenizer
+
+Metadata = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(bpe_metadata: Metadata) -> Tokenizer:
+    return Tokenizer.from_metadata(bpe_metadata, source="small.gguf")
+
+
+@pytest.fixture(scope="module")
+def llama(sentencepiece_metadata: Metadata) -> Tokenizer:
+    return Tokenizer.from_metadata(sentencepiece_metadata)
+
+
+def control(tokenizer: Tokenizer, text: str) -> int:
+    token = tokenizer.control_id(text)
+    assert token is not None
+    return token
+
+
+# Byte-level BPE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "Hello, world",
+        "\n\n  x\r\n",
+        "我想在apple工作1314151天～",
+        "🦙" * 3,
+        "\x00\x01",
+        "ñ",
+    ],
+)
+def test_decode_gives_the_text_back(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
+    assert all(0 <= token < tokenizer.vocab_size for token in ids)
+
+
+def test_qwen2_composes_accents_and_splits_digits(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode("Cafe\u0301") == tokenizer.encode("Café")
+    assert len(tokenizer.encode("12345")) == 5
+
+
+def test_control_text_of_users_stays_text(tokenizer: Tokenizer) -> None:
+    end = control(tokenizer, "<|im_end|>")
+    assert end not in tokenizer.encode("a<|im_end|>b")
+    assert tokenizer.decode(tokenizer.encode("a<|im_end|>b")) == "a<|im_end|>b"
+    assert tokenizer.encode("a<|im_end|>b", special=True) == [
+        *tokenizer.encode("a"),
+        end,
+        *tokenizer.encode("b"),
+    ]
+
+
+def test_user_defined_tokens_are_always_recognized(tokenizer: Tokenizer) -> None:
+    (token,) = tokenizer.encode("<tool_call>")
+    assert tokenizer.encode("<tool_call>", special=True) == [token]
+    assert not tokenizer.is_control(token)
+    assert tokenizer.decode([token], skip_special=True) == "<tool_call>"
+
+
+def test_segments_join_text_but_not_control_tokens(tokenizer: Tokenizer) -> None:
+    end = control(tokenizer, "<|im_end|>")
+    assert tokenizer.encode_segments(["the qu", "ick"]) == tokenizer.encode("the quick")
+    assert tokenizer.encode_segments(["a<", "|im_end|>"]) == tokenizer.encode("a<|im_end|>")
+    assert tokenizer.encode_segments(["a<|im_end|>", "", "<", "tool_call>"]) == [
+        *tokenizer.encode("a"),
+        end,
+        *tokenizer.encode("<tool_call>"),
+    ]
+    assert tokenizer.encode_segments([]) == []
+
+
+def test_facts_of_the_vocabulary(tokenizer: Tokenizer, bpe_metadata: Metadata) -> None:
+    pieces = bpe_metadata["tokenizer.ggml.tokens"]
+    assert tokenizer.vocab_size == bpe_metadata["tokenizer.ggml.token_type"].index(5)
+    ends = {"<|im_end|>", "<|endoftext|>", "<|fim_pad|>"}
+    assert {tokenizer.id_to_piece(token) for token in tokenizer.eog_ids} == ends
+    assert "<|im_start|>" in tokenizer.control_texts
+    assert tokenizer.bos_id == pieces.index("<|endoftext|>")
+    assert tokenizer.eos_id == pieces.index("<|im_end|>")
+    assert tokenizer.is_control(pieces.index("<|im_start|>"))
+    assert tokenizer.is_padding(len(pieces) - 1)
+    assert tokenizer.decode([len(pieces) - 1]) == ""
+    assert tokenizer.decode([pieces.index("<|im_end|>")], skip_special=True) == ""
+
+
+def test_beginning_of_text_only_where_the_file_says_so(bpe_metadata: Metadata) -> None:
+    silent = {k: v for k, v in bpe_metadata.items() if k != "tokenizer.ggml.add_bos_token"}
+    assert not Tokenizer.from_metadata(silent).add_bos
+    wanted = Tokenizer.from_metadata({**silent, "tokenizer.ggml.add_bos_token": True})
+    assert wanted.encode("the") == [wanted.bos_id, *wanted.encode("the", add_bos=False)]
+    nameless = {k: v for k, v in silent.items() if k != "tokenizer.ggml.bos_token_id"}
+    nameless["tokenizer.ggml.add_bos_token"] = True
+    tokenizer = Tokenizer.from_metadata(nameless)
+    assert tokenizer.bos_id is None
+    assert not tokenizer.add_bos
+    with pytest.raises(ValueError, match="no beginning-of-text"):
+        tokenizer.encode("x", add_bos=True)
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_every_str_can_be_encoded(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text, special=True)
+    tokenizer.decode(ids)
+    assert all(0 <= token < tokenizer.vocab_size for token in ids)
+
+
+def test_surrogates(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode("a\ud800b") == tokenizer.encode("a\ufffdb")
+    assert tokenizer.encode("\ud83e\udd99") == tokenizer.encode("🦙")
+
+
+@pytest.mark.parametrize("text", ["a", " ", "\n", "!", "é", "\u0301", "語", "9", "x\n", " \n"])
+def test_one_character_many_times(tokenizer: Tokenizer, text: str) -> None:
+    started = time.thread_time()
+    ids = tokenizer.encode(text * 200_000)
+    assert time.thread_time() - started < 10  # quadratic time would be minutes
+    assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text * 200_000)
+
+
+def test_ten_million_spaces(tokenizer: Tokenizer) -> None:
+    # More than the number of steps after which the library's regex engine gives up.
+    ids = tokenizer.encode(" " * 10_500_000)
+    assert sum(len(tokenizer.token_bytes(token)) * n for token, n in Counter(ids).items()) == (
+        10_500_000
+    )
+
+
+def test_long_text_is_cut_where_it_changes_nothing(bpe_metadata: Metadata) -> None:
+    text = (
+        "Well, 'tis 12 o'clock.  And\n\n now?!\n我能吞下玻璃，而不伤身体。\r\n\tCafe\u0301 -- so "
+        * 1500
+    )
+    for pre in ("qwen2", "llama-bpe", "smollm", "gpt-2"):
+        tokenizer = Tokenizer.from_metadata({**bpe_metadata, "tokenizer.ggml.pre": pre})
+        whole = tokenizer._words._encoder.encode(text, add_special_tokens=False).ids  # type: ignore[union-attr]
+        assert tokenizer.encode(text) == whole
+
+
+@pytest.mark.parametrize("token", [-1, 10**6, 2**31])
+def test_ids_out_of_range(tokenizer: Tokenizer, token: int) -> None:
+    for function in (tokenizer.token_bytes, tokenizer.is_control, tokenizer.id_to_piece):
+        with pytest.raises(ValueError, match="outside this vocabulary"):
+            function(token)
+    with pytest.raises(ValueError, match="outside this vocabulary"):
+        tokenizer.decode([0, token])
+
+
+def test_ids_of_other_types(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("the quick")
+    assert tokenizer.decode(np.array(ids, np.int64)) == "the quick"
+    with pytest.raises(TypeError):
+        tokenizer.decode([1.0])  # type: ignore[list-item]
+
+
+def test_control_looking_tokens_are_control(bpe_metadata: Metadata) -> None:
+    careless = [4 if kind == 3 else kind for kind in bpe_metadata["tokenizer.ggml.token_type"]]
+    tokenizer = Tokenizer.from_metadata({**bpe_metadata, "tokenizer.ggml.token_type": careless})
+    assert len(tokenizer.encode("<|im_start|>")) > 1
+    assert len(tokenizer.encode("<|im_start|>", special=True)) == 1
+
+
+# Files that are wrong
+
+
+def without(key: str) -> Callable[[Metadata], None]:
+    return lambda metadata: metadata.pop(f"tokenizer.ggml.{key}")
+
+
+def with_value(key: str, value: Any) -> Callable[[Metadata], None]:
+    return lambda metadata: metadata.update({f"tokenizer.ggml.{key}": value})
+
+
+def with_element(key: str, i: int, value: Any) -> Callable[[Metadata], None]:
+    def change(metadata: Metadata) -> None:
+        metadata[f"tokenizer.ggml.{key}"][i] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (without("tokens"), "tokens is missing"),
+        (without("merges"), "merges is missing"),
+        (without("model"), "model is missing"),
+        (with_value("model", 7), "model is int"),
+        (with_value("tokens", []), "holds no tokens"),
+        (with_value("tokens", "abc"), "tokens is str"),
+        (with_element("tokens", 3, 7), "not an array of strings"),
+        (with_element("tokens", 300, ""), "empty token at 300"),
+        (with_element("tokens", 300, "<|im_end|>"), "twice"),
+        (with_value("token_type", [1, 1]), "2 elements for"),
+        (with_element("token_type", 4, 9), "token 4 the unknown type 9"),
+        (with_element("token_type", 4, "x"), "not an array of numbers"),
+        (with_element("merges", 5, "zzz yyy"), "entry 5, 'zzz yyy', names 'zzz'"),
+        (with_element("merges", 5, "a"), "entry 5"),
+        (with_element("merges", 5, "Ġ !"), "merges"),
+        (with_value("eos_token_id", 10**6), "eos_token_id is 1000000"),
+        (with_value("bos_token_id", "x"), "bos_token_id is 'x'"),
+        (with_value("bos_token_id", 1.5), "bos_token_id is 1.5"),
+        (with_value("add_bos_token", 1), "add_bos_token is int"),
+        (with_element("tokens", 300, "\ud800"), "merges"),
+    ],
+)
+def test_contradictory_keys_are_refused(
+    bpe_metadata: Metadata, change: Callable[[Metadata], None], problem: str
+) -> None:
+    metadata = {k: list(v) if isinstance(v, list) else v for k, v in bpe_metadata.items()}
+    change(metadata)
+    with pytest.raises(ModelFormatError, match=problem) as caught:
+        Tokenizer.from_metadata(metadata, source="small.gguf")
+    assert str(caught.value).startswith("small.gguf: tokenizer.ggml.")
+    assert caught.value.field is not None
+
+
+@pytest.mark.parametrize(("key", "value"), [("model", "bert"), ("pre", "deepseek-coder")])
+def test_unknown_kinds_are_named(bpe_metadata: Metadata, key: str, value: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=value):
+        Tokenizer.from_metadata({**bpe_metadata, f"tokenizer.ggml.{key}": value})
+
+
+def test_missing_pre_follows_the_architecture(bpe_metadata: Metadata) -> None:
+    metadata = {k: v for k, v in bpe_metadata.items() if k != "tokenizer.ggml.pre"}
+    text = "12345 Cafe\u0301"
+    expected = Tokenizer.from_metadata(bpe_metadata).encode(text)
+    assert Tokenizer.from_metadata(metadata).encode(text) == expected
+    metadata["general.architecture"] = "gpt2"
+    assert Tokenizer.from_metadata(metadata).encode(text) != expected
+
+
+def test_missing_special_ids_mean_none(bpe_metadata: Metadata) -> None:
+    metadata = dict(bpe_metadata)
+    metadata["tokenizer.ggml.bos_token_id"] = 2**32 - 1
+    assert Tokenizer.from_metadata(metadata).bos_id is None
+
+
+# SentencePiece
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+def test_sentencepiece_encodes_as_the_trained_model(
+    llama: Tokenizer, sentencepiece_model: sentencepiece.SentencePieceProcessor, text: str
+) -> None:
+    assert llama.encode(text, add_bos=False) == sentencepiece_model.encode(text)
+
+
+@pytest.mark.parametrize("text", ["the dog", " the  dog ", "我能🦙\n", "<tool>x", "a<|im_end|>"])
+def test_sentencepiece_round_trip(llama: Tokenizer, text: str) -> None:
+    ids = llama.encode(text)
+    assert ids[0] == llama.bos_id
+    assert llama.decode(ids, skip_special=True) == text
+    assert control(llama, "<|im_end|>") not in ids
+
+
+def test_sentencepiece_bytes_and_control_tokens(llama: Tokenizer) -> None:
+    end = control(llama, "<|im_end|>")
+    assert llama.encode("the<|im_end|>", special=True, add_bos=False)[-1] == end
+    assert llama.token_bytes(llama.encode("🦙", add_bos=False)[-1]) == "🦙".encode()[-1:]
+    assert end in llama.eog_ids
+
+
+def test_sentencepiece_without_scores(sentencepiece_metadata: Metadata) -> None:
+    metadata = dict(sentencepiece_metadata)
+    metadata["tokenizer.ggml.scores"] = [0.0]
+    with pytest.raises(ModelFormatError, match=r"scores has 1 elements"):
+        Tokenizer.from_metadata(metadata)
+
+
+def test_sentencepiece_with_wrong_byte_tokens(sentencepiece_metadata: Metadata) -> None:
+    metadata = dict(sentencepiece_metadata)
+    metadata["tokenizer.ggml.tokens"] = [
+        piece.replace("<0x", "<0y") for piece in metadata["tokenizer.ggml.tokens"]
+    ]
+    with pytest.raises(ModelFormatError, match="SentencePiece"):
+        Tokenizer.from_metadata(metadata)
