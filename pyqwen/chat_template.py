@@ -1,0 +1,157 @@
+"""Chat templates: a conversation to the prompt text of one model, with Hugging Face's semantics.
+
+Owns what a template sees and how its text stays apart from the user's: the result says where
+control tokens may be recognized. ``messages`` checks the input, ``template_sandbox`` runs the
+template. Knows nothing of token ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyqwen.control_text import ControlTextCutter
+from pyqwen.errors import TemplateError
+from pyqwen.messages import Messages, normalize_messages, plain_copy
+
+if TYPE_CHECKING:
+    from pyqwen.tokenizer import Tokenizer
+
+# Unicode gives these 137,000 characters no meaning. A text with all of them does not fit a context.
+_PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+_UNITS_PER_STRING = 16  # short strings cost a template time, too
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A rendered prompt.
+
+    ``text`` is exactly what the template wrote. ``segments`` are the same text, cut at places
+    inside user text: a control token counts only where it lies within one segment
+    (``Tokenizer.encode_segments``), so nothing a user wrote can become one.
+    """
+
+    text: str
+    segments: tuple[str, ...]
+
+
+class ChatTemplate:
+    """One compiled template. Immutable, may be used by any number of threads."""
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        bos_token: str = "",
+        eos_token: str = "",
+        control_texts: Iterable[str] = (),
+    ) -> None:
+        """Compile ``source`` (Jinja). ``control_texts``: texts that users must not be able to write
+        as tokens (``Tokenizer.control_texts``). ``TemplateError`` for invalid templates.
+        """
+        from pyqwen.template_sandbox import SandboxedTemplate
+
+        self.source = source
+        self._template = SandboxedTemplate(source)
+        self._constants = {"bos_token": bos_token, "eos_token": eos_token}
+        self._cutter = ControlTextCutter(control_texts, self._template.literals)
+
+    @classmethod
+    def from_metadata(
+        cls, metadata: Mapping[str, Any], tokenizer: Tokenizer, *, source: str = ""
+    ) -> ChatTemplate:
+        """The template of a GGUF file (``tokenizer.chat_template``).
+
+        A file without one gets ChatML if its vocabulary has ChatML's tokens, else
+        ``TemplateError``. ``source`` names the file in messages.
+        """
+        template = metadata.get("tokenizer.chat_template")
+        if template is None:
+            if not {"<|im_start|>", "<|im_end|>"} <= tokenizer.control_texts:
+                where = f"{source}: " if source else ""
+                raise TemplateError(
+                    f"{where}the file has no chat template and no ChatML tokens: it is probably a "
+                    "base model; use generate() with plain text instead of chat()"
+                )
+            template = CHATML
+        if not isinstance(template, str):
+            raise TemplateError(f"tokenizer.chat_template is {type(template).__name__}, not a text")
+        bos, eos = tokenizer.bos_id, tokenizer.eos_id
+        return cls(
+            template,
+            bos_token="" if bos is None else tokenizer.id_to_piece(bos),
+            eos_token="" if eos is None else tokenizer.id_to_piece(eos),
+            control_texts=tokenizer.control_texts,
+        )
+
+    @property
+    def repairs(self) -> tuple[str, ...]:
+        """What was wrong in the template and was put right, one sentence each; usually empty."""
+        return self._template.repairs
+
+    def render(
+        self,
+        messages: Messages,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        **extra: Any,
+    ) -> Rendered:
+        """The prompt for ``messages`` (see ``normalize_messages``).
+
+        ``tools``: function descriptions as JSON-like dicts. ``extra``: further variables that the
+        template knows. ``TemplateError`` where the template fails, refuses or exceeds its limits.
+        """
+        variables: dict[str, Any] = {
+            **extra,
+            "messages": normalize_messages(messages),
+            "tools": list(tools) if tools else None,
+        }
+        strings: list[str] = []
+        variables = plain_copy(variables, "template variable", _collector(strings))
+        mark = self._choose_mark(strings)
+        if mark:
+            roles = [message["role"] for message in variables["messages"]]
+            variables = plain_copy(variables, "template variable", self._marker(mark))
+            for message, role in zip(variables["messages"], roles, strict=True):
+                message["role"] = role  # ours, not the user's: templates may build tokens of it
+        text = self._template.render(
+            {**variables, **self._constants, "add_generation_prompt": add_generation_prompt},
+            input_size=sum(map(len, strings)) + _UNITS_PER_STRING * len(strings),
+            mark=mark,
+        )
+        segments = tuple(filter(None, text.split(mark))) if mark else (text,)
+        return Rendered("".join(segments), segments)
+
+    def _choose_mark(self, strings: list[str]) -> str:
+        """A character that occurs nowhere, to carry cuts through the template; "" if none is
+        needed because no string could form a control token.
+        """
+        if not any(self._cutter.cuts(text) for text in strings):
+            return ""
+        used = set().union(self.source, *self._constants.values(), *strings)
+        return next(c for block in _PRIVATE_USE for c in map(chr, block) if c not in used)
+
+    def _marker(self, mark: str) -> Callable[[str], str]:
+        def marked(text: str) -> str:
+            ends = [*self._cutter.cuts(text), len(text)]
+            starts = [0, *ends]
+            return mark.join(text[a:b] for a, b in zip(starts, ends, strict=False))
+
+        return marked
+
+
+def _collector(strings: list[str]) -> Callable[[str], str]:
+    def collect(text: str) -> str:
+        strings.append(text)
+        return text
+
+    return collect
