@@ -1,5 +1,4 @@
-/* checked.h - arithmetic on sizes that come from files: 1 and a result, or 0 where 64 bits do not
- * suffice.
+/* checked.h - arithmetic on sizes that come from files: 1 and a result, or 0 if it overflows.
  *
  * Every size, offset or count read from a file goes through these before it is compared or used.
  */

@@ -19,8 +19,7 @@ static pq_status fail_too_large(const char *name, uint64_t bytes, pq_error *err)
 }
 
 #ifdef _WIN32
-/* -------------------------------------------------------------------------------------------
- * Windows */
+/* -------------------------------------------------------------------------------------- Windows */
 
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
@@ -150,8 +149,7 @@ static uint64_t page_bytes(void) {
     return info.dwPageSize;
 }
 
-/* Unlocking pages that are not locked fails, and takes them out of the working set as documented.
- */
+/* Unlocking pages that are not locked fails, and removes them from the working set as documented. */
 static void drop_pages(const uint8_t *first, size_t bytes) {
     VirtualUnlock((void *)(uintptr_t)first, bytes);
 }
@@ -167,8 +165,7 @@ pq_status pq_map_check(const pq_map *map, const char *name, pq_error *err) {
 }
 
 #else
-/* ---------------------------------------------------------------------------------------------
- * POSIX */
+/* ---------------------------------------------------------------------------------------- POSIX */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -291,8 +288,7 @@ pq_status pq_map_check(const pq_map *map, const char *name, pq_error *err) {
 }
 
 #endif
-/* ----------------------------------------------------------------------------------------------
- * both */
+/* ----------------------------------------------------------------------------------------- both */
 
 void pq_map_release(const pq_map *map, uint64_t offset, uint64_t bytes) {
     if (!map->data || offset > map->bytes)

@@ -39,9 +39,8 @@ pq_status pq_shard_open(pq_shard *out, const char *path, pq_load load, pq_error 
 void pq_shard_close(pq_shard *shard);
 
 /* --- foreign.c --- */
-/* What a file that begins with these bytes is instead of GGUF, and what to do about it: "a ZIP
- * archive
- * ...; ...". NULL if nothing is recognized. */
+/* What a file that begins with these bytes is instead of GGUF, and what to do about it, as
+ * "a ZIP archive ...; unpack it ...". NULL if nothing is recognized. */
 const char *pq_foreign_kind(const uint8_t *bytes, size_t n);
 
 /* --- split.c --- */

@@ -1,5 +1,4 @@
-/* gguf.c - an open GGUF file: its shards joined into one directory, and access to the tensors'
- * bytes. */
+/* gguf.c - an open GGUF file: its shards joined into one directory, and the tensors' bytes. */
 #include "directory.h"
 
 #include <stdlib.h>

@@ -1,5 +1,4 @@
-/* gguf.h - what the rest of the core may ask of an open GGUF file, beside the functions in
- * pyqwen.h. */
+/* gguf.h - what the core may ask of an open GGUF file, beside the functions in pyqwen.h. */
 #ifndef PQ_GGUF_H
 #define PQ_GGUF_H
 
@@ -13,8 +12,7 @@ const char *pq_file_shard_name(const pq_file *file, const pq_tensor *tensor);
 /* (tensor->bytes) inside the mapping, or NULL if the file was opened with PQ_LOAD_COPY. Aligned as
  * the file says, which is at least 8. */
 const uint8_t *pq_file_tensor_map(const pq_file *file, const pq_tensor *tensor);
-/* Gives the mapped pages of a part of a tensor back to the system; nothing happens without a
- * mapping. */
+/* Gives the mapped pages of a part of a tensor back to the system, if there is a mapping. */
 void pq_file_release(const pq_file *file, const pq_tensor *tensor, uint64_t offset, uint64_t bytes);
 /* PQ_ERR_CHANGED if a file was written to or truncated since it was opened. */
 pq_status pq_file_check_unchanged(const pq_file *file, pq_error *err);
@@ -35,8 +33,7 @@ pq_status pq_file_get_bool(const pq_file *file, const char *key, int *out, int r
 /* The text, which the file owns: `bytes` long, without a NUL at its end. */
 pq_status pq_file_get_string(const pq_file *file, const char *key, const char **text,
                              uint64_t *bytes, int required, pq_error *err);
-/* The same copied into dst (room), with a NUL. What does not fit or holds a NUL is PQ_ERR_FORMAT.
- */
+/* The same copied into dst (room), with a NUL. PQ_ERR_FORMAT if it does not fit or holds a NUL. */
 pq_status pq_file_get_text(const pq_file *file, const char *key, char *dst, size_t room,
                            int required, pq_error *err);
 

@@ -1,5 +1,4 @@
-/* order.c - sorted indexes of keys and tensors, for looking up and for finding duplicates and
- * overlaps. */
+/* order.c - sorted indexes of keys and tensors, to look up and to find duplicates and overlaps. */
 #include "directory.h"
 
 #include <stdlib.h>

@@ -1,12 +1,11 @@
-/* parse.c - the bytes of one GGUF file -> its keys and tensor table, or the first rule that they
- * break.
+/* parse.c - the bytes of one GGUF file -> its keys and tensors, or the first rule they break.
  *
  * Layout (GGUF specification, versions 2 and 3; integers are little-endian):
  *   header    "GGUF", u32 version, u64 number of tensors, u64 number of keys
- *   keys      string name, u32 type, value; a string is u64 length and text, an array u32 element
- * type, u64 count and the elements tensors   string name, u32 n_dims, u64 dims[n_dims], u32 type,
- * u64 offset from the data's start data      begins at the next multiple of general.alignment; so
- * does every tensor in it
+ *   keys      string name, u32 type, value; a string is u64 length and text, an array is u32
+ *             element type, u64 count and the elements
+ *   tensors   string name, u32 n_dims, u64 dims[n_dims], u32 type, u64 offset in the data
+ *   data      begins at the next multiple of general.alignment; so does every tensor in it
  *
  * The file is hostile until proven otherwise. A length is compared with the bytes that are left
  * before it is believed, so no allocation is larger than the file justifies, and every step
@@ -53,8 +52,7 @@ static pq_status fail_short(const parser *p, const char *field, const char *what
         field ? "'" : "", (ull)p->in.pos);
 }
 
-/* -------------------------------------------------------------------------------------------
- * preamble */
+/* ------------------------------------------------------------------------------------- preamble */
 
 static pq_status check_magic(const parser *p) {
     const uint8_t *bytes = p->shard->header;
@@ -127,8 +125,7 @@ static pq_status parse_preamble(parser *p, uint64_t *n_keys, uint64_t *n_tensors
     return check_count(p, "tensors", *n_tensors, PQ_MAX_TENSORS, MIN_TENSOR_BYTES);
 }
 
-/* ----------------------------------------------------------------------------------------------
- * names */
+/* ---------------------------------------------------------------------------------------- names */
 
 /* Length of the well-formed UTF-8 character (RFC 3629) at s, or 0. */
 static size_t utf8_character(const uint8_t *s, size_t left) {
@@ -187,8 +184,7 @@ static pq_status parse_name(parser *p, const char *what, uint64_t index, uint64_
     return PQ_OK;
 }
 
-/* -----------------------------------------------------------------------------------------------
- * keys */
+/* ----------------------------------------------------------------------------------------- keys */
 
 static pq_status check_bools(const parser *p, const pq_key *key) {
     const uint8_t *values = key->data;
@@ -348,8 +344,7 @@ static pq_status read_alignment(parser *p) {
     return PQ_OK;
 }
 
-/* --------------------------------------------------------------------------------------------
- * tensors */
+/* -------------------------------------------------------------------------------------- tensors */
 
 /* Damage in the tensor's own record, which begins at byte `at`. */
 static pq_status fail_tensor(const parser *p, const pq_tensor *t, uint64_t at,
@@ -411,8 +406,30 @@ static pq_status parse_tensor(parser *p, pq_tensor *t, uint64_t index) {
     return measure_tensor(p, t, at);
 }
 
-/* Turns offsets within the data into offsets within the file, and finds all data to be inside it.
- */
+/* Writes 4831838208 as 4,831,838,208. */
+static const char *grouped(uint64_t value, char text[32]) {
+    char *c = text + 31;
+    *c = '\0';
+    for (int digits = 0; digits == 0 || value > 0; digits++, value /= 10) {
+        if (digits > 0 && digits % 3 == 0)
+            *--c = ',';
+        *--c = (char)('0' + value % 10);
+    }
+    return c;
+}
+
+/* The commonest damage: a download that was broken off. */
+static pq_status fail_beyond_end(const parser *p, const pq_tensor *t, uint64_t end) {
+    char end_text[32];
+    char size_text[32];
+    return pq_fail_at(p->err, PQ_ERR_FORMAT, t->name, (int64_t)file_bytes(p),
+                      "%s: tensor '%s' ends at byte %s but the file has %s bytes; the download is "
+                      "probably incomplete",
+                      p->shard->name, t->name, grouped(end, end_text),
+                      grouped(file_bytes(p), size_text));
+}
+
+/* Turns offsets within the data into offsets within the file, and finds all data inside it. */
 static pq_status place_tensors(parser *p) {
     pq_shard *shard = p->shard;
     uint64_t data = 0; /* aligning cannot overflow: the header ends below 2^28 */
@@ -424,10 +441,7 @@ static pq_status place_tensors(parser *p) {
             !pq_checked_add(t->offset, t->bytes, &end))
             end = UINT64_MAX;
         if (end > file_bytes(p))
-            return pq_fail_at(p->err, PQ_ERR_FORMAT, t->name, -1,
-                              "%s: tensor '%s' ends at byte %llu but the file has %llu bytes; the "
-                              "download is probably incomplete",
-                              shard->name, t->name, (ull)end, (ull)file_bytes(p));
+            return fail_beyond_end(p, t, end);
     }
     return PQ_OK;
 }

@@ -1,7 +1,7 @@
-/* split.c - models split into several files: name-00001-of-00003.gguf and so on, as
- * llama-gguf-split names them. Every shard is a GGUF file with the keys split.no (from 0),
- * split.count and split.tensors.count; the first one has the model's metadata, each has its own
- * tensors.
+/* split.c - models split into several files, which llama-gguf-split names name-00001-of-00003.gguf.
+ *
+ * Every shard is a GGUF file with the keys split.no (from 0), split.count and split.tensors.count;
+ * the first one has the model's metadata, each has its own tensors.
  */
 #include "directory.h"
 

@@ -1,5 +1,4 @@
-/* values.c - typed access to metadata: the type and range of a value are checked where it is asked
- * for. */
+/* values.c - typed access to metadata: type and range are checked where a value is asked for. */
 #include "directory.h"
 
 #include <math.h>

@@ -6,7 +6,7 @@
 #include "check.h"
 #include "gguf/gguf.h"
 
-/* ------------------------------------------------------------------------------- a file, byte by byte */
+/* ------------------------------------------------------------------------- a file, byte by byte */
 
 static const char *const PATH = "test_gguf.tmp";
 static FILE *out;
@@ -86,7 +86,7 @@ static void write_model(void) {
     fclose(out);
 }
 
-/* -------------------------------------------------------------------------------------------- getters */
+/* -------------------------------------------------------------------------------------- getters */
 
 static void test_u32(const pq_file *file) {
     pq_error err;
@@ -197,7 +197,7 @@ static void test_file(pq_load load) {
     pq_file_close(NULL);
 }
 
-/* ------------------------------------------------------------------------------- failing allocations */
+/* -------------------------------------------------------------------------- failing allocations */
 
 #ifdef PQ_WRAPPED_MALLOC
 /* The linker sends the core's allocations here: the one numbered `failing` finds no memory. */

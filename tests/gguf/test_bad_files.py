@@ -10,6 +10,7 @@ import random
 import socket
 import struct
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -212,6 +213,10 @@ def tensor_cases() -> dict[str, Case]:
         "L54 row of 32 in K quant": ((Tensor("t", (32, 8), 12),), "rows of 32 .*Q4_K, 256"),
         "L56 unaligned": ((Tensor("t", offset=33),), "'t' .*not a multiple of the alignment"),
         "L57 beyond the end": ((Tensor("t", offset=2**20),), "'t' ends at byte .* file has"),
+        "L57 with large numbers": (
+            (Tensor("t", (2**30,), 0),),
+            "'t' ends at byte 4,294,967,360 but the file has 64 bytes",
+        ),
         "L57 offset wraps": ((Tensor("t", offset=2**64 - 32),), "'t' ends at byte"),
         "L58 overlap": ((Tensor("a", (16,)), Tensor("b", (4,), offset=32)), "'a' and 'b' overlap"),
         "L58 same place": ((Tensor("a"), Tensor("b", offset=0)), "overlap"),
@@ -364,19 +369,19 @@ def test_no_regular_file(tmp_path: Path, load: str) -> None:
     os.mkfifo(tmp_path / "pipe")  # L07
     with socket.socket(socket.AF_UNIX) as server:
         # A socket's path may be short only, and tmp_path is long.
-        name = f"/tmp/pyqwen-test-{os.getpid()}"
-        server.bind(name)
+        name = Path(tempfile.gettempdir()) / f"pyqwen-test-{os.getpid()}"
+        server.bind(str(name))
         try:
             for path, kind in [
                 (tmp_path / "pipe", "a pipe"),
-                (Path(name), "a socket"),
+                (name, "a socket"),
                 (Path("/dev/zero"), "a device"),
                 (Path("/dev/null"), "a device"),
             ]:
                 with pytest.raises(ModelFileError, match=f"is {kind}, not a regular file"):
                     GGUFFile(path, load)
         finally:
-            Path(name).unlink()
+            name.unlink()
 
 
 @posix
