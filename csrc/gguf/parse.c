@@ -482,8 +482,7 @@ static pq_status parse_tensors(parser *p, uint64_t n) {
     return status == PQ_OK ? check_overlap(p) : status;
 }
 
-/* ---------------------------------------------------------------------------------------- a whole
- * file */
+/* --------------------------------------------------------------------------------- whole files */
 
 static pq_status parse(parser *p) {
     uint64_t n_keys = 0;

@@ -210,6 +210,29 @@ def test_reading_from_many_threads(write: Write, load: str) -> None:
     assert wrong == []
 
 
+def test_closing_while_other_threads_read(write: Write, load: str) -> None:
+    file = GGUFFile(write(build([], [Tensor("t", (200_000,))])), load)
+    expected = file.read("t")
+    outcomes: list[str] = []
+
+    def work() -> None:
+        try:
+            while file.read("t") == expected:
+                pass
+            outcomes.append("wrong bytes")
+        except ClosedError:
+            outcomes.append("closed")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    file.close()
+    for thread in threads:
+        thread.join()
+    assert outcomes == ["closed"] * 4
+
+
 # --------------------------------------------------------------------------------- files and paths
 
 
