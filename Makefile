@@ -1,0 +1,40 @@
+# The habits of this repository. `make` lists them.
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help build test asan tsan fuzz bench lint format cross ci
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## editable install with the tools of development; C is compiled again by `make build`
+	$(PYTHON) -m pip install --editable ".[dev]"
+
+test: ## the test suite, on the installed package
+	$(PYTHON) -m pytest
+
+asan: ## C tests and the tests that feed C under the address and undefined-behavior sanitizers
+	.ci/sanitize address,undefined
+
+tsan: ## C tests under the thread sanitizer
+	.ci/sanitize thread
+
+fuzz: ## each fuzz target for a minute (clang); FUZZ_SECONDS=n for another time
+	.ci/fuzz
+
+bench: ## tokens per second and memory bandwidth of this machine, with the default model
+	$(PYTHON) -m pyqwen bench
+
+lint: ## ruff, mypy on the installed package, clang-format
+	.ci/lint
+
+format: ## rewrite Python and C in the house style
+	ruff check --fix .
+	ruff format .
+	git ls-files '*.c' '*.h' | xargs clang-format -i
+
+cross: ## compile the core for Windows and 64-bit Arm; run its C tests under qemu
+	tests/cross_compile.sh
+
+ci: ## all that must be green before a merge, from a new environment
+	.ci/run
