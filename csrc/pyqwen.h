@@ -319,6 +319,12 @@ pq_status pq_measure_bandwidth(uint32_t threads, uint64_t bytes, double *out, pq
 pq_status pq_test_matmul(const char *isa, int exact, uint32_t type, const void *w, size_t rows,
                          size_t cols, const float *x, size_t n, float *y, uint32_t threads,
                          pq_error *err);
+/* The same product `rounds` times, each over `copies` copies of w one after the other (enough of them
+ * exceed the caches, as in decoding): seconds[i] (rounds) is what round i took, without packing and
+ * quantizing. */
+pq_status pq_time_matmul(const char *isa, int exact, uint32_t type, const void *w, size_t rows,
+                         size_t cols, size_t copies, const float *x, size_t n, uint32_t threads,
+                         uint32_t rounds, double *seconds, pq_error *err);
 /* Packs w for that isa and takes it apart again into `out`, which must come out equal to w. */
 pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t rows, size_t cols,
                          void *out, pq_error *err);

@@ -3,11 +3,10 @@
  */
 #include "kernels.h"
 
-#include <string.h>
-
 #include "../base/memory.h"
 #include "../base/pool.h"
 #include "../base/status.h"
+#include "../base/thread.h"
 
 static pq_status check_matrix(uint32_t type, size_t rows, size_t cols, pq_error *err) {
     if (pq_type_block(type) == 0)
@@ -21,43 +20,44 @@ static pq_status check_matrix(uint32_t type, size_t rows, size_t cols, pq_error 
     return PQ_OK;
 }
 
-/* Packs `w` into memory that the caller frees; with one lane the rows are used where they are. */
+/* Packs `copies` copies of w, one behind the other, into memory that the caller frees. */
 static pq_status pack(pq_matrix *out, uint8_t **memory, uint32_t type, uint32_t lanes,
-                      const void *w, size_t rows, size_t cols, pq_error *err) {
+                      const void *w, size_t rows, size_t cols, size_t copies, pq_error *err) {
     const size_t row_bytes = cols / pq_type_block(type) * pq_type_bytes(type);
     const size_t panels = (rows + lanes - 1) / lanes;
+    const size_t panel_bytes = pq_panel_bytes(type, cols, lanes);
+    if (copies == 0 || copies > SIZE_MAX / 2 / (panels * panel_bytes))
+        return pq_fail(err, PQ_ERR_ARGUMENT, "%zu copies of a matrix", copies);
+    *memory = pq_aligned_alloc(copies * panels * panel_bytes);
+    if (!*memory)
+        return pq_fail_memory(err, "a packed matrix", copies * panels * panel_bytes);
     *out = (pq_matrix){.type = type,
                        .lanes = lanes,
                        .rows = rows,
                        .cols = cols,
-                       .panel_bytes = pq_panel_bytes(type, cols, lanes),
-                       .data = w};
-    *memory = NULL;
-    if (lanes == 1)
-        return PQ_OK;
-    *memory = pq_aligned_alloc(panels * out->panel_bytes);
-    if (!*memory)
-        return pq_fail_memory(err, "a packed matrix", panels * out->panel_bytes);
-    out->data = *memory;
-    for (size_t p = 0; p < panels; p++) {
-        const size_t row = p * lanes, n = rows - row < lanes ? rows - row : lanes;
+                       .panel_bytes = panel_bytes,
+                       .data = *memory};
+    for (size_t i = 0; i < copies * panels; i++) {
+        const size_t row = i % panels * lanes, n = rows - row < lanes ? rows - row : lanes;
         pq_pack_panel(type, cols, lanes, (const uint8_t *)w + row * row_bytes, n,
-                      *memory + p * out->panel_bytes);
+                      *memory + i * panel_bytes);
     }
     return PQ_OK;
 }
 
-/* -------------------------------------------------------------------------------------------
- * matmul */
+/* ------------------------------------------------------------------------------------------- matmul */
 
 typedef struct product {
     pq_matrix w;
     pq_acts x;
     pq_gemm_fn gemm;
     float *y;
+    unsigned threads;
     size_t panels, step; /* in all, and of one chunk */
-    uint8_t *scratch;    /* (threads, scratch_bytes) */
     size_t scratch_bytes;
+    uint8_t *scratch; /* (threads, scratch_bytes) */
+    uint8_t *packed;  /* what w's data and the arrays of x are in */
+    uint8_t *memory;
 } product;
 
 static void multiply_chunk(void *arg, size_t chunk, unsigned thread) {
@@ -68,68 +68,106 @@ static void multiply_chunk(void *arg, size_t chunk, unsigned thread) {
             p->scratch + thread * p->scratch_bytes);
 }
 
-static void quantize_rows(const pq_kernels *kernels, const pq_acts *x, int8_t *q, float *d,
-                          int16_t *sums) {
-    for (size_t t = 0; t < x->rows; t++)
-        kernels->quantize(x->x + t * x->cols, x->cols, x->block, q + t * x->cols,
-                          d + t * (x->cols / x->block), sums + t * (x->cols / 16));
+static pq_status multiply(product *p, pq_error *err) {
+    return pq_pool_run(p->threads, (p->panels + p->step - 1) / p->step, multiply_chunk, p, NULL,
+                       err);
 }
 
-static pq_status multiply(const pq_kernels *kernels, product *p, unsigned threads, pq_error *err) {
-    pq_carver carver = {0};
-    uint8_t *memory = NULL;
-    for (int pass = 0; pass < 2; pass++) {
-        p->scratch = pq_carve(&carver, threads, p->scratch_bytes);
-        if (p->x.block) {
-            const size_t n = p->x.rows * p->x.cols;
-            p->x.q = pq_carve(&carver, n, 1);
-            p->x.d = pq_carve(&carver, n / p->x.block, sizeof(float));
-            p->x.sums = pq_carve(&carver, n / 16, sizeof(int16_t));
-        }
-        if (pass == 0) {
-            memory = pq_aligned_alloc(carver.bytes);
-            if (!memory)
-                return pq_fail_memory(err, "the activations", carver.bytes);
-            carver = (pq_carver){.base = memory};
-        }
-    }
-    if (p->x.block)
-        quantize_rows(kernels, &p->x, (int8_t *)p->x.q, (float *)p->x.d, (int16_t *)p->x.sums);
-    p->panels = (p->w.rows + p->w.lanes - 1) / p->w.lanes;
+static void place_arrays(product *p, pq_carver *carver) {
+    p->scratch = pq_carve(carver, p->threads, p->scratch_bytes);
+    if (p->x.block == 0)
+        return;
+    const size_t n = p->x.rows * p->x.cols;
+    p->x.q = pq_carve(carver, n, sizeof(int8_t));
+    p->x.d = pq_carve(carver, n / p->x.block, sizeof(float));
+    p->x.sums = pq_carve(carver, n / 16, sizeof(int16_t));
+}
+
+static void quantize_rows(const pq_kernels *kernels, const pq_acts *x) {
+    for (size_t t = 0; x->block && t < x->rows; t++)
+        kernels->quantize(x->x + t * x->cols, x->cols, x->block, (int8_t *)x->q + t * x->cols,
+                          (float *)x->d + t * (x->cols / x->block),
+                          (int16_t *)x->sums + t * (x->cols / 16));
+}
+
+static void close_product(product *p) {
+    pq_aligned_free(p->packed);
+    pq_aligned_free(p->memory);
+}
+
+/* All but the multiplication. On failure nothing is left to close. */
+static pq_status open_product(product *p, const char *isa, int exact, uint32_t type, const void *w,
+                              size_t rows, size_t cols, size_t copies, const float *x, size_t n,
+                              uint32_t threads, pq_error *err) {
+    const pq_kernels *kernels;
+    pq_status st = check_matrix(type, rows, cols, err);
+    if (st == PQ_OK)
+        st = pq_kernels_select(&kernels, isa, err);
+    if (st == PQ_OK &&
+        (n == 0 || threads == 0 || threads > PQ_MAX_THREADS || n > SIZE_MAX / 64 / cols))
+        st = pq_fail(err, PQ_ERR_ARGUMENT, "a product with %zu rows and %u threads", n,
+                     (unsigned)threads);
+    if (st != PQ_OK)
+        return st;
+    *p = (product){.x = {.rows = n, .cols = cols, .block = exact ? 0 : pq_acts_block(type), .x = x},
+                   .gemm = exact ? kernels->gemm_exact : kernels->gemm[type],
+                   .threads = threads};
+    st = pack(&p->w, &p->packed, type, exact ? 1 : kernels->lanes, w, rows, cols, copies, err);
+    if (st != PQ_OK)
+        return st;
+    p->panels = (rows + p->w.lanes - 1) / p->w.lanes;
     p->step = (p->panels + threads * 4 - 1) / (threads * 4);
-    const pq_status st =
-        pq_pool_run(threads, (p->panels + p->step - 1) / p->step, multiply_chunk, p, NULL, err);
-    pq_aligned_free(memory);
-    return st;
+    p->scratch_bytes = (pq_gemm_scratch(&p->w) + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
+    pq_carver carver = {0};
+    place_arrays(p, &carver);
+    p->memory = pq_aligned_alloc(carver.bytes);
+    if (!p->memory) {
+        close_product(p);
+        return pq_fail_memory(err, "activations and scratch", carver.bytes);
+    }
+    carver = (pq_carver){.base = p->memory};
+    place_arrays(p, &carver);
+    quantize_rows(kernels, &p->x);
+    return PQ_OK;
 }
 
 pq_status pq_test_matmul(const char *isa, int exact, uint32_t type, const void *w, size_t rows,
                          size_t cols, const float *x, size_t n, float *y, uint32_t threads,
                          pq_error *err) {
-    const pq_kernels *kernels;
-    pq_status st = check_matrix(type, rows, cols, err);
-    if (st == PQ_OK)
-        st = pq_kernels_select(&kernels, isa, err);
+    product p;
+    pq_status st = open_product(&p, isa, exact, type, w, rows, cols, 1, x, n, threads, err);
     if (st != PQ_OK)
         return st;
-    if (n == 0 || threads == 0 || threads > PQ_MAX_THREADS || n > SIZE_MAX / 64 / cols)
-        return pq_fail(err, PQ_ERR_ARGUMENT, "pq_test_matmul: n = %zu, threads = %u", n,
-                       (unsigned)threads);
-    product p = {.x = {.rows = n, .cols = cols, .block = exact ? 0 : pq_acts_block(type), .x = x},
-                 .gemm = exact ? kernels->gemm_exact : kernels->gemm[type],
-                 .y = y};
-    uint8_t *packed;
-    st = pack(&p.w, &packed, type, exact ? 1 : kernels->lanes, w, rows, cols, err);
-    if (st != PQ_OK)
-        return st;
-    p.scratch_bytes = (pq_gemm_scratch(&p.w) + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
-    st = multiply(kernels, &p, threads, err);
-    pq_aligned_free(packed);
+    p.y = y;
+    st = multiply(&p, err);
+    close_product(&p);
     return st;
 }
 
-/* ------------------------------------------------------------------------------- packing,
- * quantizing */
+pq_status pq_time_matmul(const char *isa, int exact, uint32_t type, const void *w, size_t rows,
+                         size_t cols, size_t copies, const float *x, size_t n, uint32_t threads,
+                         uint32_t rounds, double *seconds, pq_error *err) {
+    product p;
+    pq_status st = open_product(&p, isa, exact, type, w, rows, cols, copies, x, n, threads, err);
+    if (st != PQ_OK)
+        return st;
+    p.y = pq_aligned_alloc(n * rows * sizeof *p.y);
+    if (!p.y)
+        st = pq_fail_memory(err, "the product", n * rows * sizeof *p.y);
+    for (uint32_t i = 0; st == PQ_OK && i < rounds; i++) {
+        const int64_t start = pq_monotonic_ns();
+        for (size_t c = 0; st == PQ_OK && c < copies; c++) {
+            p.w.data = p.packed + c * p.panels * p.w.panel_bytes;
+            st = multiply(&p, err);
+        }
+        seconds[i] = (double)(pq_monotonic_ns() - start) * 1e-9;
+    }
+    pq_aligned_free(p.y);
+    close_product(&p);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------- packing, quantizing */
 
 pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t rows, size_t cols,
                          void *out, pq_error *err) {
@@ -141,7 +179,7 @@ pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t r
         return st;
     pq_matrix packed;
     uint8_t *memory;
-    st = pack(&packed, &memory, type, kernels->lanes, w, rows, cols, err);
+    st = pack(&packed, &memory, type, kernels->lanes, w, rows, cols, 1, err);
     if (st != PQ_OK)
         return st;
     const size_t row_bytes = packed.panel_bytes / packed.lanes;
