@@ -115,17 +115,19 @@ class ByteLevelBPE:
         # The halves are looked up so that all merges share the strings of the vocabulary: it
         # halves the peak memory of opening a model, and finds unknown names.
         shared = {piece: piece for piece in ids}
-        merges = []
-        for rank, merge in enumerate(vocabulary.merges):
-            left, _, right = merge.partition(" ")
-            try:
-                merges.append((shared[left], shared[right]))
-            except KeyError as error:
-                raise self._bad_merges(
-                    f"entry {rank}, {merge[:60]!r}, names {error.args[0][:60]!r}, "
-                    "which is not a token"
-                ) from None
-        return merges
+        halves = (merge.partition(" ") for merge in vocabulary.merges)
+        try:
+            return [(shared[left], shared[right]) for left, _, right in halves]
+        except KeyError as error:
+            (unknown,) = error.args
+        rank, merge = next(
+            (i, merge)
+            for i, merge in enumerate(vocabulary.merges)
+            if unknown in merge.partition(" ")[::2]
+        )
+        raise self._bad_merges(
+            f"entry {rank}, {merge[:60]!r}, names {unknown[:60]!r}, which is not a token"
+        )
 
     def _bad_merges(self, problem: str) -> ModelFormatError:
         return ModelFormatError(

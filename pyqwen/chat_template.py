@@ -116,11 +116,11 @@ class ChatTemplate:
             "tools": list(tools) if tools else None,
         }
         strings: list[str] = []
-        variables = plain_copy(variables, "template variable", _collector(strings))
+        variables = _copies(variables, _collector(strings))
         mark = self._choose_mark(strings)
         if mark:
             roles = [message["role"] for message in variables["messages"]]
-            variables = plain_copy(variables, "template variable", self._marker(mark))
+            variables = _copies(variables, self._marker(mark))
             for message, role in zip(variables["messages"], roles, strict=True):
                 message["role"] = role  # ours, not the user's: templates may build tokens of it
         text = self._template.render(
@@ -137,7 +137,7 @@ class ChatTemplate:
         """
         if not any(self._cutter.cuts(text) for text in strings):
             return ""
-        used = set().union(self.source, *self._constants.values(), *strings)
+        used = set().union(*self._template.literals, *self._constants.values(), *strings)
         return next(c for block in _PRIVATE_USE for c in map(chr, block) if c not in used)
 
     def _marker(self, mark: str) -> Callable[[str], str]:
@@ -147,6 +147,10 @@ class ChatTemplate:
             return mark.join(text[a:b] for a, b in zip(starts, ends, strict=False))
 
         return marked
+
+
+def _copies(variables: Mapping[str, Any], text: Callable[[str], str]) -> dict[str, Any]:
+    return {name: plain_copy(value, name, text) for name, value in variables.items()}
 
 
 def _collector(strings: list[str]) -> Callable[[str], str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import compress, count
 from typing import Any
 
 from pyqwen.errors import ModelFormatError, UnsupportedModelError
@@ -64,7 +65,6 @@ class Vocabulary:
     scores: Sequence[float]
     bos_id: int | None
     eos_id: int | None
-    unknown_id: int | None
     end_ids: frozenset[int]
     add_bos: bool
     add_space_prefix: bool
@@ -81,12 +81,8 @@ class Vocabulary:
 
     def ids_of(self, *kinds: TokenKind) -> dict[str, int]:
         """Text to id of all tokens of these kinds."""
-        wanted = bytes(kinds)
-        return {
-            piece: i
-            for i, (piece, kind) in enumerate(zip(self.pieces, self.kinds, strict=True))
-            if kind in wanted
-        }
+        chosen = self.kinds.translate(bytes(kind in kinds for kind in range(256)))
+        return dict(zip(compress(self.pieces, chosen), compress(count(), chosen), strict=True))
 
 
 def read_vocabulary(metadata: Mapping[str, Any], source: str = "") -> Vocabulary:
@@ -128,7 +124,6 @@ def read_vocabulary(metadata: Mapping[str, Any], source: str = "") -> Vocabulary
         scores=keys.numbers("tokenizer.ggml.scores", len(pieces)) if model == "llama" else (),
         bos_id=bos_id,
         eos_id=eos_id,
-        unknown_id=keys.token_id("tokenizer.ggml.unknown_token_id", len(pieces)),
         end_ids=frozenset(ends),
         # A file that is silent means no, except in the two families that were never trained without
         # a beginning-of-text token; Qwen2.5 never has one.
@@ -162,7 +157,7 @@ def _read_kinds(keys: _Keys, pieces: Sequence[str]) -> bytes:
         kinds = bytearray([TokenKind.NORMAL]) * len(pieces)
     for i, piece in enumerate(pieces):
         # Converters fill the vocabulary up to the rows of the embedding with "[PAD<id>]".
-        if piece.startswith("[PAD") and piece == f"[PAD{i}]":
+        if piece[:4] == "[PAD" and piece == f"[PAD{i}]":
             kinds[i] = TokenKind.UNUSED
         elif piece in ALWAYS_CONTROL and kinds[i] != TokenKind.UNUSED:
             kinds[i] = TokenKind.CONTROL
@@ -170,16 +165,16 @@ def _read_kinds(keys: _Keys, pieces: Sequence[str]) -> bytes:
 
 
 def _refuse_empty_and_duplicate_pieces(keys: _Keys, vocabulary: Vocabulary) -> None:
-    ids: dict[str, int] = {}
-    for i, (piece, kind) in enumerate(zip(vocabulary.pieces, vocabulary.kinds, strict=True)):
-        if kind == TokenKind.UNUSED:
-            continue
-        if not piece:
-            raise keys.error("tokenizer.ggml.tokens", f"has an empty token at {i}")
-        if ids.setdefault(piece, i) != i:
-            raise keys.error(
-                "tokenizer.ggml.tokens", f"has {piece[:60]!r} twice, at {ids[piece]} and at {i}"
-            )
+    real = [i for i, kind in enumerate(vocabulary.kinds) if kind != TokenKind.UNUSED]
+    seen = dict(zip(map(vocabulary.pieces.__getitem__, real), real, strict=True))
+    if "" in seen:
+        raise keys.error("tokenizer.ggml.tokens", f"has an empty token at {seen['']}")
+    if len(seen) < len(real):  # the dict kept the last of each
+        i = next(i for i in real if seen[vocabulary.pieces[i]] != i)
+        piece = vocabulary.pieces[i]
+        raise keys.error(
+            "tokenizer.ggml.tokens", f"has {piece[:60]!r} twice, at {i} and at {seen[piece]}"
+        )
 
 
 class _Keys:

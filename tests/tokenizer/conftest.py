@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import sentencepiece
 import tokenizers
+from hypothesis import settings
 from tokenizers import models, pre_tokenizers, trainers
+
+from pyqwen.gguf_file import GGUFFile
+
+# A busy machine must not fail a property for being slow.
+settings.register_profile("pyqwen", deadline=None)
+settings.load_profile("pyqwen")
 
 TEXT = [
     "The quick brown fox jumps over the lazy dog, and the dog doesn't mind at all.\n",
@@ -110,9 +117,8 @@ def sentencepiece_metadata(
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    import gguf
-
-    return {key: field.contents() for key, field in gguf.GGUFReader(path).fields.items()}
+    with GGUFFile(path) as file:
+        return dict(file.metadata)
 
 
 @pytest.fixture(scope="session")

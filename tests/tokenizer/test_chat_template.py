@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyqwen.chat_template import CHATML, ChatTemplate
 from pyqwen.errors import TemplateError
+from pyqwen.tokenizer import Tokenizer
 
 DEFAULT_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
@@ -315,7 +316,6 @@ PIECES = [
 ]
 
 
-@settings(max_examples=300)
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=6).map("".join), min_size=3, max_size=3))
 @pytest.mark.parametrize(
     "source",
@@ -343,3 +343,27 @@ def test_roles_may_be_part_of_control_tokens() -> None:
         control_texts=["<|user|>", "<|end|>"],
     )
     assert template.render("<|end|>").segments == ("<|user|><", "|end|>")
+
+
+# Templates of files
+
+
+def test_template_of_a_file(bpe_metadata: dict[str, Any]) -> None:
+    metadata = {**bpe_metadata, "tokenizer.chat_template": "{{ bos_token }}x{{ eos_token }}"}
+    template = ChatTemplate.from_metadata(metadata, Tokenizer.from_metadata(metadata))
+    assert template.render("hi").text == "<|endoftext|>x<|im_end|>"
+
+
+def test_file_without_template_gets_chatml(bpe_metadata: dict[str, Any]) -> None:
+    tokenizer = Tokenizer.from_metadata(bpe_metadata)
+    rendered = ChatTemplate.from_metadata(bpe_metadata, tokenizer).render("hi <|im_end|>")
+    assert rendered.text == "<|im_start|>user\nhi <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+    ids = tokenizer.encode_segments(rendered.segments)
+    assert ids.count(tokenizer.control_id("<|im_end|>")) == 1
+    assert tokenizer.decode(ids) == rendered.text
+
+
+def test_base_model_has_no_template(sentencepiece_metadata: dict[str, Any]) -> None:
+    tokenizer = Tokenizer.from_metadata(sentencepiece_metadata)
+    with pytest.raises(TemplateError, match=r"base\.gguf: .*generate\(\)"):
+        ChatTemplate.from_metadata(sentencepiece_metadata, tokenizer, source="base.gguf")

@@ -14,7 +14,8 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyqwen.errors import ModelFormatError, UnsupportedModelError
+from pyqwen.byte_level_bpe import PRE_TOKENIZERS, PreTokenizer
+from pyqwen.errors import ModelFormatError, PyQwenError, UnsupportedModelError
 from pyqwen.tokenizer import Tokenizer
 
 Metadata = dict[str, Any]
@@ -148,6 +149,16 @@ def test_ten_million_spaces(tokenizer: Tokenizer) -> None:
     assert sum(len(tokenizer.token_bytes(token)) * n for token, n in Counter(ids).items()) == (
         10_500_000
     )
+
+
+def test_panic_of_the_library_is_an_ordinary_error(
+    bpe_metadata: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRE_TOKENIZERS, "qwen2", PreTokenizer(r"(a+)+$"))
+    tokenizer = Tokenizer.from_metadata(bpe_metadata)
+    with pytest.raises(PyQwenError, match="tokenizers library failed"):
+        tokenizer.encode("a" * 40 + "b")
+    assert tokenizer.encode("b")
 
 
 def test_long_text_is_cut_where_it_changes_nothing(bpe_metadata: Metadata) -> None:
