@@ -1,0 +1,100 @@
+"""What a request gives back: completions, the chunks of a stream, and the numbers about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token with its natural-log probability in the model's own distribution.
+
+    ``top`` holds the likeliest tokens in its place, the likeliest first, if they were asked for.
+    ``bytes`` is what the token writes, which can be a part of a character.
+    """
+
+    token_id: int
+    bytes: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The bytes as text; U+FFFD where they are not whole characters."""
+        return self.bytes.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written. ``cached_tokens`` of the prompt did not have to be computed."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds by the wall clock, and the rates that follow from them (0 where nothing was done).
+
+    ``queue_seconds``: waiting for a free sequence. ``prompt_seconds``: reading the part of the
+    prompt that was not cached. ``first_token_seconds``: from the call to the first token (None if
+    there was none). ``decode_seconds``: from the first token to the last.
+    """
+
+    queue_seconds: float
+    prompt_seconds: float
+    first_token_seconds: float | None
+    decode_seconds: float
+    prompt_tokens_per_second: float
+    decode_tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next piece of a streamed answer.
+
+    The texts of all chunks together are the text of the completion. ``token_ids`` are the tokens
+    since the chunk before; their text may lie in a later chunk, where characters had to be held
+    back. Only the last chunk, whose text may be empty, has a ``finish_reason``.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+    logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished answer.
+
+    ``token_ids`` are the tokens written, without the end token; ``finish_reason`` is ``stop`` (end
+    token or stop string), ``length`` (``max_tokens`` or the context) or ``cancelled``. ``seed``
+    makes the same answer again. ``logprobs`` has one entry for each of ``token_ids``, or is None.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    logprobs: list[TokenLogprob] | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletion(Completion):
+    """A finished answer to a chat."""
+
+    @property
+    def message(self) -> dict[str, str]:
+        """The answer as the next message of the conversation."""
+        return {"role": "assistant", "content": self.text}

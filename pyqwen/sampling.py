@@ -1,0 +1,192 @@
+"""How tokens are chosen: the settings of one request, checked when they are made.
+
+Owns names, ranges and merging of the settings. Knows nothing of models: what a model recommends is
+``generation_defaults``, what the settings do to logits is csrc/model/sampler.c.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from operator import index
+from typing import Any, Self
+
+MAX_TOP_LOGPROBS = 20
+_MAX_FLOAT32 = 3.4028234e38
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """The settings of one request. Immutable; ``ValueError`` or ``TypeError`` for what cannot be.
+
+    ``None`` means: the model's own default (``Model.defaults``), and where that is ``None`` too:
+
+    - ``max_tokens``: as many as fit the context (``chat``: but at most 8,192).
+    - ``temperature`` (0: greedy), ``top_k`` (0: off), ``top_p`` (1: off), ``min_p`` (0: off),
+      ``typical_p`` (1: off): which tokens may be drawn. The likeliest one always may.
+    - ``repetition_penalty`` (1: off): Hugging Face's, over prompt and answer. ``presence_penalty``
+      and ``frequency_penalty`` (0: off): OpenAI's, over the answer.
+    - ``logit_bias``: token id to what is added to its logit; ``-inf`` forbids the token.
+    - ``seed``: a random one, which the result reports. 0 to 2**64 - 1.
+    - ``stop``: a string or several that end the answer and are not shown. ``stop_token_ids``: the
+      same for tokens, besides the model's own end tokens, which ``ignore_eos`` turns off.
+    - ``logprobs``: report the log-probability of each token, and with ``top_logprobs`` (0 to 20)
+      also the likeliest tokens in its place: of the model's own distribution, before penalties.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = field(default=None, hash=False)
+    seed: int | None = None
+    stop: str | Sequence[str] | None = None
+    stop_token_ids: Sequence[int] | None = None
+    ignore_eos: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        self._whole("max_tokens", 0, None)
+        self._whole("top_k", 0, 2**31 - 1)
+        self._whole("seed", 0, 2**64 - 1)
+        self._whole("top_logprobs", 0, MAX_TOP_LOGPROBS)
+        self._real("temperature", low=0.0)
+        self._real("top_p", low=0.0, high=1.0)
+        self._real("min_p", low=0.0, high=1.0)
+        self._real("typical_p", low=0.0, high=1.0, above=True)
+        self._real("repetition_penalty", low=0.0, above=True)
+        self._real("presence_penalty")
+        self._real("frequency_penalty")
+        self._flag("ignore_eos")
+        self._flag("logprobs")
+        self._set("logit_bias", _checked_bias(self.logit_bias))
+        self._set("stop", _checked_stop(self.stop))
+        self._set("stop_token_ids", _checked_ids(self.stop_token_ids))
+
+    def replace(self, **overrides: Any) -> Self:
+        """Return a copy with some settings changed; ``TypeError`` for a name that does not exist."""
+        unknown = overrides.keys() - _NAMES
+        if unknown:
+            raise TypeError(
+                f"unknown sampling setting {', '.join(sorted(unknown))}; "
+                f"the settings are {', '.join(_NAMES)}"
+            )
+        return replace(self, **overrides) if overrides else self
+
+    def over(self, defaults: SamplingParams) -> SamplingParams:
+        """Return these settings with every ``None`` taken from ``defaults``."""
+        missing = {name: getattr(defaults, name) for name in _NAMES if getattr(self, name) is None}
+        return self.replace(**missing)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # the way to normalize a field of a frozen dataclass
+
+    def _whole(self, name: str, low: int, high: int | None) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+        number = index(value)
+        if number < low or (high is not None and number > high):
+            limits = f"from {low} to {high}" if high is not None else f"{low} or more"
+            raise ValueError(f"{name} must be {limits}, not {number}")
+        self._set(name, number)
+
+    def _real(
+        self, name: str, low: float = -math.inf, high: float = math.inf, *, above: bool = False
+    ) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+            raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+        number = float(value)
+        finite = abs(number) <= _MAX_FLOAT32  # False for NaN
+        if not finite or not low <= number <= high or (above and number == low):
+            raise ValueError(f"{name} must be {_range_text(low, high, above)}, not {number}")
+        self._set(name, number)
+
+    def _flag(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+
+
+_NAMES = tuple(f.name for f in fields(SamplingParams))
+
+
+def _range_text(low: float, high: float, above: bool) -> str:
+    if math.isinf(low):
+        return "a finite number"
+    if math.isinf(high):
+        return f"a finite number {'above' if above else 'not below'} {low:g}"
+    return f"above {low:g}, at most {high:g}" if above else f"from {low:g} to {high:g}"
+
+
+def _checked_bias(bias: object) -> dict[int, float] | None:
+    if bias is None:
+        return None
+    if not isinstance(bias, Mapping):
+        raise TypeError(f"logit_bias must map token ids to numbers, not be a {type(bias).__name__}")
+    checked = {}
+    for token, value in bias.items():
+        (number,) = _checked_ids([token], "logit_bias") or (0,)
+        amount = float(value)
+        if math.isnan(amount) or (amount != -math.inf and abs(amount) > _MAX_FLOAT32):
+            raise ValueError(
+                f"logit_bias of token {number} must be a finite number or -inf, not {amount}"
+            )
+        checked[number] = amount
+    return checked
+
+
+def _checked_stop(stop: object) -> tuple[str, ...] | None:
+    if stop is None:
+        return None
+    if isinstance(stop, str):
+        stop = (stop,)
+    if not isinstance(stop, Sequence):
+        raise TypeError(f"stop must be a string or a list of strings, not {type(stop).__name__}")
+    for text in stop:
+        if not isinstance(text, str):
+            raise TypeError(f"stop must hold strings, not {type(text).__name__}")
+        if not text:
+            raise ValueError("stop holds an empty string, which would end every answer at once")
+    return tuple(stop)
+
+
+def _checked_ids(ids: Any, name: str = "stop_token_ids") -> tuple[int, ...] | None:
+    if ids is None:
+        return None
+    checked = []
+    for token in ids:
+        if isinstance(token, bool) or not hasattr(token, "__index__"):
+            raise TypeError(f"{name} must name tokens by integer ids, not {type(token).__name__}")
+        if not 0 <= index(token) < 2**31:
+            raise ValueError(f"{name} names token {token}; ids are not negative and below 2**31")
+        checked.append(index(token))
+    return tuple(checked)
+
+
+NEUTRAL = SamplingParams(
+    temperature=1.0,
+    top_k=0,
+    top_p=1.0,
+    min_p=0.0,
+    typical_p=1.0,
+    repetition_penalty=1.0,
+    presence_penalty=0.0,
+    frequency_penalty=0.0,
+    ignore_eos=False,
+    logprobs=False,
+    top_logprobs=0,
+)
+"""Settings that leave the model's distribution as it is."""
