@@ -1,0 +1,349 @@
+"""The scheduler: any number of requests, one pass over the weights per step (continuous batching).
+
+One worker thread per model owns the session. A step takes one token of every answer that is being
+written and pieces of the prompts that are being read, runs them as one batch, and draws the next
+tokens. One request alone is a batch of one. Results do not depend on the company, so the engine is
+free to arrange batches for speed.
+
+Other threads reach the worker in two ways only: ``_inbox``, a queue whose ``put`` may be called even
+from a finalizer that interrupts any line of this file, and ``Request.cancel_requested``. That a
+cancel is neither lost nor hits a step for good rests on the order of writes in ``cancel`` and
+``_guarded``: see there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from pyqwen.errors import CancelledError, ClosedError, OutOfMemoryError, PyQwenError
+from pyqwen.prefix_cache import PrefixCache
+from pyqwen.request import Event, Generation, Request, Scoring
+
+if TYPE_CHECKING:
+    from pyqwen._native import SessionHandle
+    from pyqwen.tokenizer import Tokenizer
+
+_log = logging.getLogger("pyqwen")
+
+Work = tuple[Request, int]
+"""A request and how many of its tokens run in a step."""
+
+_GROUP = 16  # outputs whose logits the core makes at once; a group is drawn from or scored whole
+_BESIDE_SECONDS = 0.2  # how long reading a prompt may hold up the answers written beside it
+_BESIDE_ROWS = 16  # but never fewer rows than this
+
+
+class Engine:
+    """Runs requests until it is closed. Every method may be called from any thread."""
+
+    def __init__(
+        self, session: SessionHandle, tokenizer: Tokenizer, on_stop: Callable[[], None]
+    ) -> None:
+        """``on_stop`` is called once, when the session is closed and no request is left."""
+        if session.batch < session.sequences:
+            raise ValueError(
+                f"a batch of {session.batch} rows is too small for {session.sequences} sequences"
+            )
+        self._session = session
+        self._on_stop = on_stop
+        self._cache = PrefixCache(session, tokenizer)
+        self._inbox: SimpleQueue[Request | None] = SimpleQueue()  # None: look at the flags
+        self._waiting: deque[Request] = deque()
+        self._active: list[Request] = []  # those with a slot, in the order of their arrival
+        self._running: Sequence[Request] = ()  # those that the core works on at this moment
+        self._rows_per_second = 0.0
+        self._closing = False
+        self._stopped = False
+        self._failure: BaseException | None = None
+        self._session_guard = threading.RLock()  # re-entrant: a finalizer may interrupt its owner
+        self._session_open = True
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._work, name="pyqwen-engine", daemon=True)
+        self._thread.start()
+
+    # From any thread
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; what becomes of it reaches ``request.deliver``."""
+        self.check_process()
+        if self._closing:
+            raise ClosedError("the model was closed")
+        self._inbox.put(request)
+        if self._stopped:  # the worker may have looked into the inbox for the last time already
+            self._reject_all()
+
+    def cancel(self, request: Request) -> None:
+        """End a request within milliseconds; without effect on one that is over."""
+        if request.done or os.getpid() != self._pid:
+            return
+        request.cancel_requested = True
+        if request in self._running:
+            self._interrupt()
+        self._inbox.put(None)
+
+    def close(self) -> None:
+        """End all requests with ``CancelledError``, free the session, stop; may be called twice."""
+        if os.getpid() != self._pid:
+            return  # the worker and its locks stayed with the parent
+        self._closing = True
+        self._interrupt()
+        self._inbox.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closing
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes that the KV cache takes now."""
+        with self._session_guard:
+            return self._session.kv_bytes if self._session_open else 0
+
+    def check_process(self) -> None:
+        """Raise ``PyQwenError`` in a process that was forked after the model was opened."""
+        if os.getpid() != self._pid:
+            raise PyQwenError(
+                "this process was forked after the model was opened, and the threads that run it "
+                "stayed with the parent; open the model in this process, or use the 'spawn' start "
+                "method of multiprocessing"
+            )
+
+    def _interrupt(self) -> None:
+        with self._session_guard:
+            if self._session_open:
+                self._session.cancel()
+
+    # The worker
+
+    def _work(self) -> None:
+        try:
+            while self._receive():
+                self._admit()
+                work = self._plan_step()
+                if work:
+                    self._step(work)
+        except BaseException as error:  # a bug: nobody may wait for a worker that is gone
+            self._failure = error
+            _log.exception("the engine stopped")
+        finally:
+            self._shut_down()
+
+    def _receive(self) -> bool:
+        """Take in what arrived, waiting if there is nothing to do; False when closing."""
+        is_idle = not self._active and not self._waiting
+        while is_idle or not self._inbox.empty():
+            request = self._inbox.get()
+            is_idle = False
+            if request is not None:
+                self._waiting.append(request)
+            elif not self._closing:
+                self._drop_cancelled()
+        return not self._closing
+
+    def _drop_cancelled(self) -> None:
+        for request in [r for r in (*self._active, *self._waiting) if r.cancel_requested]:
+            self._call(request, request.cancelled)
+
+    def _admit(self) -> None:
+        while self._waiting and self._cache.place(self._waiting[0]):
+            request = self._waiting.popleft()
+            self._active.append(request)
+            try:
+                request.started()
+            except Exception as error:
+                self._end(request, error)
+
+    def _plan_step(self) -> list[Work]:
+        """One token for each answer; the rest of the batch for prompts, first come, first served."""
+        work = [(request, 1) for request in self._active if not request.is_reading]
+        room = self._session.batch - len(work)
+        if work:
+            rows = max(_BESIDE_ROWS, int(self._rows_per_second * _BESIDE_SECONDS))
+            room = min(room, rows)
+        for request in self._active:
+            if room > 0 and request.is_reading:
+                n = min(room, request.remaining)
+                work.append((request, n))
+                room -= n
+        return work
+
+    def _step(self, work: list[Work]) -> None:
+        try:
+            done = self._evaluate(work)
+        except Exception as error:
+            self._on_failure(work, error)
+            return
+        if done:
+            self._use_outputs(work)
+            self._cache.trim()
+
+    def _on_failure(self, work: list[Work], error: Exception) -> None:
+        """A step failed and left everything as it was: find out whose fault it is."""
+        if len(work) > 1:
+            for item in work:
+                self._step([item])
+        elif not (isinstance(error, OutOfMemoryError) and self._cache.drop_oldest()):
+            self._end(work[0][0], error)  # else the next step tries again with more memory
+
+    def _evaluate(self, work: list[Work]) -> bool:
+        """Run a batch; False if it was cancelled, and all sequences are as they were."""
+        tokens: list[int] = []
+        sequences: list[int] = []
+        outputs: list[int] = []
+        for request, n in work:
+            slot = request.placed
+            first = len(slot.tokens)
+            tokens += request.tokens[first : first + n]
+            sequences += [slot.index] * n
+            outputs += request.outputs(first, n)
+        start = perf_counter()
+        with self._guarded([request for request, _ in work]) as is_wanted:
+            if not is_wanted:
+                return False
+            try:
+                self._session.eval(tokens, sequences, outputs)
+            except CancelledError:
+                return False
+        if len(tokens) >= _BESIDE_ROWS:
+            rate = len(tokens) / (perf_counter() - start)
+            self._rows_per_second += 0.5 * (rate - self._rows_per_second)
+        return True
+
+    @contextmanager
+    def _guarded(self, requests: Sequence[Request]) -> Iterator[bool]:
+        """Let ``cancel`` interrupt the core while it works for ``requests``; False: one is cancelled.
+
+        ``cancel`` sets the request's flag and then looks at ``_running``; here it is the other way
+        round. So either the flag is seen here, or ``cancel`` sees the request and interrupts the
+        core after its flag was cleared. A flag that comes too late stops a step of others, which is
+        then simply run again.
+        """
+        self._running = requests
+        try:
+            self._session.cancel(False)
+            yield not (self._closing or any(request.cancel_requested for request in requests))
+        finally:
+            self._running = ()
+
+    def _use_outputs(self, work: list[Work]) -> None:
+        """After an evaluation: note what the slots hold now, draw tokens, score positions."""
+        output = 0
+        drawing: list[tuple[Generation, int]] = []
+        scoring: list[tuple[Scoring, int, int, int]] = []
+        for request, n in work:
+            slot = request.placed
+            first = len(slot.tokens)
+            slot.tokens += request.tokens[first : first + n]
+            if isinstance(request, Scoring):
+                scoring.append((request, output, first, n))
+                output += n
+            elif isinstance(request, Generation):
+                if request.wants_token:
+                    drawing.append((request, output))
+                    output += 1
+                if first < request.prompt_length:
+                    self._call(request, request.read, first + n)
+        drawing = [item for item in drawing if not item[0].done]
+        for start in range(0, len(drawing), _GROUP):
+            self._draw(drawing[start : start + _GROUP])
+        for request, first_output, position, n in scoring:
+            self._score(request, first_output, position, n)
+
+    def _draw(self, drawing: list[tuple[Generation, int]]) -> None:
+        requests, outputs = [r for r, _ in drawing], [output for _, output in drawing]
+        self._session.cancel(False)
+        try:
+            samples = self._session.sample(outputs, [request.sampler for request in requests])
+        except CancelledError:  # a flag that came too late; nothing was drawn yet
+            self._draw(drawing)
+            return
+        except Exception as error:
+            for request in requests:
+                self._end(request, error)
+            return
+        for request, sample in zip(requests, samples, strict=True):
+            if isinstance(sample, Exception):
+                self._end(request, sample)
+            else:
+                self._call(request, request.take, sample)
+
+    def _score(self, request: Scoring, output: int, position: int, n: int) -> None:
+        done = 0
+        while done < n:
+            rows = min(_GROUP, n - done)
+            with self._guarded([request]) as is_wanted:
+                if not is_wanted:
+                    return
+                try:
+                    request.score(self._session, output + done, position + done, rows)
+                except CancelledError:
+                    continue
+                except Exception as error:
+                    self._end(request, error)
+                    return
+            done += rows
+        if position + n == len(request.tokens):
+            self._end(request, request.result())
+
+    def _call(self, request: Request, method: Callable[..., Event | None], *args: object) -> None:
+        """Call a method of a request; it is over if that returns its last event, or fails."""
+        try:
+            event = method(*args)
+        except Exception as error:
+            event = error
+        if event is not None:
+            self._end(request, event)
+
+    def _end(self, request: Request, event: Event) -> None:
+        """Take a request out and give its owner the last event."""
+        if request.slot is None:
+            if request in self._waiting:
+                self._waiting.remove(request)
+        else:
+            self._active.remove(request)
+            if not request.may_reuse:
+                self._cache.forget(request.slot)  # scored texts are seldom continued
+            self._cache.release(request.slot)
+            request.slot = None
+        request.done = True
+        try:
+            request.deliver(event)
+        except Exception as error:
+            _log.debug("nobody takes the result of a request any more: %s", error)
+
+    def _shut_down(self) -> None:
+        self._stopped = True
+        self._closing = True
+        for request in (*self._active, *self._waiting):
+            self._end(request, self._stop_error())
+        self._reject_all()
+        with self._session_guard:
+            self._session_open = False
+        self._session.close()
+        self._on_stop()
+
+    def _reject_all(self) -> None:
+        """End what came too late; the worker and a late ``submit`` may both be here."""
+        while not self._inbox.empty():
+            try:
+                request = self._inbox.get_nowait()
+            except Empty:
+                return
+            if request is not None:
+                request.done = True
+                request.deliver(self._stop_error())
+
+    def _stop_error(self) -> PyQwenError:
+        if self._failure is not None:
+            return PyQwenError(f"the engine stopped because of a bug in pyqwen: {self._failure!r}")
+        return CancelledError("the model was closed while the request was in progress")

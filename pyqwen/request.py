@@ -1,0 +1,262 @@
+"""One request on its way through the engine: what it has read and written, and what it needs next.
+
+A request knows its own text, limits and results. It knows nothing of batches, threads or of the
+other requests; the engine's worker is the only one who calls it after it was submitted.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pyqwen.results import (
+    ChatCompletion,
+    Chunk,
+    Completion,
+    FinishReason,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
+from pyqwen.text_stream import TextStream
+
+if TYPE_CHECKING:
+    from pyqwen._native import Sample, SamplerHandle, SessionHandle
+    from pyqwen.prefix_cache import Slot
+    from pyqwen.sampling import SamplingParams
+    from pyqwen.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class PromptProgress:
+    """``done`` of ``total`` tokens of the prompt are read."""
+
+    done: int
+    total: int
+
+
+Event = Chunk | PromptProgress | Completion | npt.NDArray[np.float32] | BaseException
+Deliver = Callable[[Event], None]
+"""Called by the engine's thread with each event, in order; must not block."""
+
+
+class Request(ABC):
+    """What all requests have in common: tokens to run through one sequence of the session.
+
+    ``tokens`` is everything known of the sequence; those that its slot does not hold yet are run
+    next. The request is over once an event other than a chunk or progress was delivered.
+    """
+
+    is_chat = False  # a conversation: may continue with the tokens that the model itself wrote
+    may_reuse = True  # whether positions that are cached already need not be run
+
+    def __init__(self, tokens: list[int], deliver: Deliver) -> None:
+        self.tokens = tokens
+        self.deliver = deliver
+        self.slot: Slot | None = None
+        self.cancel_requested = False
+        self.done = False
+
+    def started(self) -> None:  # noqa: B027 (nothing to do for most)
+        """The request got its slot; ``tokens`` is final, the slot holds the beginning of it."""
+
+    @property
+    def placed(self) -> Slot:
+        """The slot of a request that has one."""
+        assert self.slot is not None, "the request has no slot"
+        return self.slot
+
+    @property
+    def remaining(self) -> int:
+        """How many tokens are waiting to be run."""
+        return len(self.tokens) - len(self.placed.tokens)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether more than one token is waiting: a prompt rather than an answer."""
+        return self.remaining > 1
+
+    @abstractmethod
+    def outputs(self, first: int, n: int) -> list[int]:
+        """For ``n`` tokens from position ``first`` on: 1 where the final hidden state is needed."""
+
+    @abstractmethod
+    def cancelled(self) -> Event:
+        """The last event of a request that its owner cancelled."""
+
+
+class Generation(Request):
+    """Writes an answer to a prompt."""
+
+    def __init__(
+        self,
+        prompt: list[int],
+        deliver: Deliver,
+        *,
+        settings: SamplingParams,
+        sampler: SamplerHandle,
+        tokenizer: Tokenizer,
+        context: int,
+        is_chat: bool,
+        streaming: bool,
+    ) -> None:
+        """``settings`` are complete: ``seed`` and ``max_tokens`` are numbers."""
+        super().__init__(prompt, deliver)
+        self.is_chat = is_chat
+        self.sampler = sampler
+        self._tokenizer = tokenizer
+        self._context, self._max_tokens = context, settings.max_tokens or 0
+        self._streaming = streaming
+        self._seed = settings.seed or 0
+        self._end_ids = frozenset(settings.stop_token_ids or ())
+        if not settings.ignore_eos:
+            self._end_ids |= tokenizer.eog_ids
+        self._text = TextStream(settings.stop or ())
+        self._written: list[str] = []
+        self._pending: list[int] = []  # tokens of no chunk yet
+        self._logprobs: list[TokenLogprob] | None = [] if sampler.want_logprob else None
+        self._sampled = 0
+        self.prompt_length = len(prompt)
+        self._cached = 0
+        self._submitted = perf_counter()
+        self._start = self._first = self._last = 0.0
+
+    def started(self) -> None:
+        self._start = perf_counter()
+        self.prompt_length = len(self.tokens)
+        self._cached = len(self.placed.tokens)
+        self._max_tokens = min(self._max_tokens, self._context - self.prompt_length)
+        self.sampler.accept(self.tokens, generated=False)
+
+    def outputs(self, first: int, n: int) -> list[int]:
+        flags = [0] * n
+        flags[-1] = int(first + n == len(self.tokens) and self._max_tokens > 0)
+        return flags
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether all that is known was run, so that the next token can be drawn."""
+        return self.remaining == 0 and self._max_tokens > 0
+
+    def read(self, done: int) -> Event | None:
+        """A part of the prompt was read: tell, or end if nothing is to be written."""
+        if done == self.prompt_length and self._max_tokens == 0:
+            self._first = perf_counter()
+            return self._completion("length")
+        if self._streaming:
+            self.deliver(PromptProgress(done, self.prompt_length))
+        return None
+
+    def take(self, sample: Sample) -> Event | None:
+        """Take the next token; return the completion if it is the last."""
+        token = sample.token
+        self._last = perf_counter()
+        if self._sampled == 0:
+            self._first = self._last
+        self._sampled += 1
+        if token in self._end_ids:
+            return self._completion("stop")
+        self.tokens.append(token)
+        self._pending.append(token)
+        data = b"" if self._tokenizer.is_control(token) else self._tokenizer.token_bytes(token)
+        if self._logprobs is not None:
+            self._logprobs.append(self._logprob_of(sample))
+        text = self._text.feed(data)
+        if text:
+            self._written.append(text)
+        if self._text.matched_stop is not None:
+            return self._completion("stop", text)
+        if len(self.tokens) - self.prompt_length >= self._max_tokens:
+            return self._completion("length", text)
+        if text and self._streaming:
+            self._send(text, None)
+        return None
+
+    def cancelled(self) -> Event:
+        return self._completion("cancelled")
+
+    def _completion(self, reason: FinishReason, unsent: str = "") -> Completion:
+        """The whole answer; its last chunk is sent before it."""
+        rest = self._text.flush()
+        self._written.append(rest)
+        if self._streaming:
+            self._send(unsent + rest, reason)
+        make = ChatCompletion if self.is_chat else Completion
+        written = self.tokens[self.prompt_length :]
+        usage = Usage(self.prompt_length, len(written), self._cached)
+        text = "".join(self._written)
+        return make(text, written, reason, usage, self._timings(), self._logprobs, self._seed)
+
+    def _send(self, text: str, reason: FinishReason | None) -> None:
+        ids, self._pending = self._pending, []
+        logprobs = None
+        if self._logprobs is not None:
+            logprobs = self._logprobs[len(self._logprobs) - len(ids) :]
+        self.deliver(Chunk(text, ids, reason, logprobs))
+
+    def _logprob_of(self, sample: Sample) -> TokenLogprob:
+        text_of = self._tokenizer.token_bytes
+        top = tuple(TokenLogprob(token, text_of(token), value) for token, value in sample.top)
+        return TokenLogprob(sample.token, text_of(sample.token), sample.logprob, top)
+
+    def _timings(self) -> Timings:
+        start = self._start or perf_counter()
+        prompt = max(self._first - start, 0.0)
+        decode = self._last - self._first if self._sampled else 0.0
+        return Timings(
+            queue_seconds=start - self._submitted,
+            prompt_seconds=prompt,
+            first_token_seconds=self._first - self._submitted if self._sampled else None,
+            decode_seconds=decode,
+            prompt_tokens_per_second=_rate(self.prompt_length - self._cached, prompt),
+            decode_tokens_per_second=_rate(self._sampled - 1, decode),
+        )
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if count > 0 and seconds > 0 else 0.0
+
+
+class Scoring(Request):
+    """Evaluates given tokens and keeps numbers about every position, made a few rows at a time."""
+
+    may_reuse = False  # the outputs of positions that are cached are gone
+
+    def __init__(
+        self,
+        tokens: list[int],
+        deliver: Deliver,
+        *,
+        targets: list[int] | None = None,
+        logits: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        """Fills ``logits`` (len(tokens), vocab_rows), or else scores one target per token."""
+        super().__init__(tokens, deliver)
+        self._targets = targets
+        self._logits = logits
+        self._result = np.empty(len(tokens), np.float32) if logits is None else logits
+
+    def outputs(self, first: int, n: int) -> list[int]:
+        return [1] * n
+
+    def score(self, session: SessionHandle, output: int, position: int, n: int) -> None:
+        """Use ``n`` outputs of the last evaluation, which belong to the positions from ``position``."""
+        end = position + n
+        if self._logits is not None:
+            session.logits(output, n, self._logits[position:end])
+        elif self._targets is not None:
+            self._result[position:end] = session.logprobs(output, self._targets[position:end])
+
+    def result(self) -> Event:
+        return self._result
+
+    def cancelled(self) -> Event:
+        from pyqwen.errors import CancelledError
+
+        return CancelledError("the evaluation was cancelled")

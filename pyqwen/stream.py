@@ -1,0 +1,270 @@
+"""Waiting for a request: the iterators that callers see, synchronous and for asyncio.
+
+Knows requests and their events, and the engine only as what cancels them. What leaves these objects
+early, by ``break``, an exception or garbage collection, stops the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from pyqwen.errors import PyQwenError
+from pyqwen.request import Event, PromptProgress, Request
+from pyqwen.results import Chunk, Completion, FinishReason
+
+if TYPE_CHECKING:
+    from pyqwen.engine import Engine
+
+OnPrompt = Callable[[int, int], object]
+"""Called with the tokens of the prompt that are read and their total, in the waiting thread."""
+
+_POLL_SECONDS = 0.1  # on Windows a wait without a limit would not notice Ctrl-C
+
+
+class Waiter:
+    """The events of one request, for one waiting thread at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self.deliver = self._events.put
+
+    def next_event(self) -> Event:
+        """Wait for the next event; Ctrl-C interrupts the wait."""
+        while True:
+            with suppress(Empty):
+                return self._events.get(timeout=_POLL_SECONDS)
+            self._engine.check_process()
+
+    def last_event(self, request: Request) -> Any:
+        """Submit and wait for the result; what interrupts the wait cancels the request."""
+        self._engine.submit(request)
+        try:
+            while isinstance(event := self.next_event(), Chunk | PromptProgress):
+                pass
+        finally:
+            self._engine.cancel(request)
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+
+class AsyncWaiter:
+    """The events of one request, for one task of the running event loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+
+    def deliver(self, event: Event) -> None:
+        """Called by the engine's thread; ``RuntimeError`` if the loop is closed."""
+        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+    async def next_event(self) -> Event:
+        return await self._events.get()
+
+    async def last_event(self, request: Request) -> Any:
+        """As ``Waiter.last_event``."""
+        self._engine.submit(request)
+        try:
+            while isinstance(event := await self.next_event(), Chunk | PromptProgress):
+                pass
+        finally:
+            self._engine.cancel(request)
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+
+class _Progress:
+    """What both kinds of streams know about their request."""
+
+    def __init__(
+        self, owner: object, engine: Engine, request: Request, on: OnPrompt | None
+    ) -> None:
+        self._owner = owner  # the model: must not be collected before its stream
+        self._engine = engine
+        self._request = request
+        self._on_prompt = on
+        self._completion: Completion | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def completion(self) -> Completion | None:
+        """The whole answer with its usage and timings; None until the stream has ended."""
+        return self._completion
+
+    @property
+    def _ended(self) -> bool:
+        return self._completion is not None or self._error is not None
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the answer ended; None until the stream has ended."""
+        return self._completion.finish_reason if self._completion else None
+
+    def cancel(self) -> None:
+        """Stop the model; the stream ends with ``finish_reason`` ``cancelled``. Any thread may call."""
+        self._engine.cancel(self._request)
+
+    def _chunk_of(self, event: Event) -> Chunk | None:
+        """Note what an event says; return it if it is a chunk, raise it if it is an exception."""
+        if isinstance(event, Chunk):
+            return event
+        if isinstance(event, BaseException):
+            self._error = event
+            raise event
+        if isinstance(event, PromptProgress):
+            if self._on_prompt is not None:
+                self._on_prompt(event.done, event.total)
+        elif isinstance(event, Completion):
+            self._completion = event
+        return None
+
+    def _result(self) -> Completion:
+        if self._error is not None:
+            raise self._error
+        assert self._completion is not None, "the stream has not ended"
+        return self._completion
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or copied: it is a running request"
+        )
+
+    def __del__(self) -> None:
+        if "_error" in self.__dict__ and not self._ended:  # else __init__ failed
+            self.cancel()
+
+
+class Stream(_Progress):
+    """An answer while it is written: iterate over its :class:`Chunk` objects, once.
+
+    Leaving the loop, the ``with`` block or the last reference stops the model. The ``completion`` is
+    there when the stream has ended.
+    """
+
+    def __init__(
+        self,
+        owner: object,
+        engine: Engine,
+        waiter: Waiter,
+        request: Request,
+        on_prompt: OnPrompt | None,
+    ) -> None:
+        super().__init__(owner, engine, request, on_prompt)
+        self._waiter = waiter
+
+    def __iter__(self) -> Iterator[Chunk]:
+        try:
+            while (chunk := self._advance()) is not None:
+                yield chunk
+        finally:
+            self.cancel()
+
+    def __next__(self) -> Chunk:
+        chunk = self._advance()
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def _advance(self) -> Chunk | None:
+        while not self._ended:
+            chunk = self._chunk_of(self._waiter.next_event())
+            if chunk is not None:
+                return chunk
+        return None
+
+    def result(self) -> Completion:
+        """Wait for the end, dropping the chunks that were not read, and return the whole answer."""
+        while self._advance() is not None:
+            pass
+        return self._result()
+
+    def close(self) -> None:
+        """Stop the model and wait until it has stopped; not an error when the stream has ended."""
+        self.cancel()
+        if not self._ended:
+            with suppress(PyQwenError):
+                self.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AsyncStream(_Progress):
+    """A :class:`Stream` for ``async for`` and ``async with``; it belongs to one event loop."""
+
+    def __init__(
+        self,
+        owner: object,
+        engine: Engine,
+        waiter: AsyncWaiter,
+        request: Request,
+        on_prompt: OnPrompt | None,
+    ) -> None:
+        super().__init__(owner, engine, request, on_prompt)
+        self._waiter = waiter
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        try:
+            while (chunk := await self._advance()) is not None:
+                yield chunk
+        finally:
+            self.cancel()
+
+    async def __anext__(self) -> Chunk:
+        chunk = await self._advance()
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def _advance(self) -> Chunk | None:
+        while not self._ended:
+            try:
+                event = await self._waiter.next_event()
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+            chunk = self._chunk_of(event)
+            if chunk is not None:
+                return chunk
+        return None
+
+    async def result(self) -> Completion:
+        """Wait for the end, dropping the chunks that were not read, and return the whole answer."""
+        while await self._advance() is not None:
+            pass
+        return self._result()
+
+    async def close(self) -> None:
+        """Stop the model and wait until it has stopped; not an error when the stream has ended."""
+        self.cancel()
+        if not self._ended:
+            with suppress(PyQwenError):
+                await self.result()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
