@@ -1,0 +1,113 @@
+"""How much memory a model will take, known before it is loaded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from pyqwen import _native, environment
+from pyqwen.gguf_file import GGUFFile
+
+# Resident bytes measured on 64-bit Linux with Python 3.11, numpy 2, tokenizers 0.23: the interpreter
+# with everything that Model imports (41.6 MiB), and what the tokenizer adds per token of the
+# vocabulary (617 for Qwen2.5's 151,936, 620 for SmolLM2's 49,152).
+INTERPRETER_BYTES = 42 * 2**20
+TOKENIZER_BYTES_PER_TOKEN = 620
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Bytes a model will take, by what takes them.
+
+    ``weights`` once loaded; ``kv`` the cache of ``parallel`` sequences of ``context`` tokens, all
+    full (it grows as it is used, by ``kv_per_token``); ``compute`` activations and logits;
+    ``interpreter`` Python with its libraries; ``tokenizer``. ``file`` is on disk. ``available`` is
+    what this machine has free now.
+    """
+
+    context: int
+    trained_context: int
+    parallel: int
+    kv_type: str
+    file: int
+    weights: int
+    kv: int
+    kv_per_token: int
+    compute: int
+    interpreter: int
+    tokenizer: int
+    available: int
+
+    @property
+    def total(self) -> int:
+        """Peak resident bytes of the process with all sequences full."""
+        return self.weights + self.kv + self.compute + self.interpreter + self.tokenizer
+
+    @property
+    def fits(self) -> bool:
+        """Whether the machine has that much free memory now."""
+        return self.total <= self.available
+
+    @property
+    def longest_context(self) -> int:
+        """The longest context for which ``parallel`` sequences would fit now; 0 if none would."""
+        room = self.available - (self.total - self.kv)
+        return min(self.trained_context, max(0, room // (self.kv_per_token * self.parallel)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as a dictionary for JSON."""
+        names = (*self.__slots__, "total", "fits", "longest_context")
+        return {name: getattr(self, name) for name in names}
+
+
+def plan(
+    path_or_name: str | os.PathLike[str],
+    *,
+    context: int | None = None,
+    kv_type: str | None = None,
+    parallel: int = 1,
+    threads: int | None = None,
+    isa: str | None = None,
+    exact: bool | None = None,
+    batch: int = 256,
+) -> MemoryPlan:
+    """Return what opening this model with these settings will take; no weights are read.
+
+    The arguments are those of :class:`pyqwen.Model`; ``parallel`` is how many requests will run at
+    once. Raises as ``Model`` does for files and arguments that cannot be.
+    """
+    from pyqwen import catalog
+
+    if parallel < 1:
+        raise ValueError(f"parallel must be 1 or more, not {parallel}")
+    if context is not None and context < 1:
+        raise ValueError(f"context must be 1 or more, not {context}")
+    exact = environment.exact() if exact is None else exact
+    kv_type = kv_type or ("f32" if exact else "f16")
+    with GGUFFile(catalog.resolve(os.fspath(path_or_name))) as file:
+        config = _native.read_config(file.handle)
+        sizes = _native.plan(
+            file.handle,
+            context=context or 0,
+            sequences=parallel,
+            threads=threads or environment.threads() or 0,
+            batch=batch,
+            kv_type=kv_type,
+            isa=isa or environment.isa(),
+            exact=exact,
+        )
+        return MemoryPlan(
+            context=context or config["context"],
+            trained_context=config["context"],
+            parallel=parallel,
+            kv_type=kv_type,
+            file=file.file_bytes,
+            weights=sizes["weights"],
+            kv=sizes["kv"],
+            kv_per_token=sizes["kv_per_token"],
+            compute=sizes["compute"],
+            interpreter=INTERPRETER_BYTES,
+            tokenizer=config["vocab"] * TOKENIZER_BYTES_PER_TOKEN,
+            available=_native.machine()["available_bytes"],
+        )

@@ -1,0 +1,446 @@
+"""Model: what users import. It opens a file and turns calls into requests to the engine."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from operator import index
+from pathlib import Path
+from random import SystemRandom
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from pyqwen import _native, environment
+from pyqwen.chat_template import ChatTemplate
+from pyqwen.config import ModelConfig
+from pyqwen.engine import Engine
+from pyqwen.errors import ClosedError, ContextOverflowError
+from pyqwen.generation_defaults import read_defaults
+from pyqwen.gguf_file import GGUFFile
+from pyqwen.request import Deliver, Generation, Scoring
+from pyqwen.results import ChatCompletion, Completion
+from pyqwen.sampling import SamplingParams
+from pyqwen.stream import AsyncStream, AsyncWaiter, OnPrompt, Stream, Waiter
+from pyqwen.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pyqwen.messages import Messages
+
+Prompt = str | Sequence[int]
+
+CHAT_MAX_TOKENS = 8192
+"""Answers of a chat are cut here unless ``max_tokens`` says otherwise: Qwen2.5 was trained for no more."""
+
+_DEFAULT_BATCH = 256
+
+
+class Model:
+    """A model that is loaded and ready to answer.
+
+    Any number of threads and asyncio tasks may call it at once; up to ``max_sequences`` requests run
+    together, more wait for their turn. Results do not depend on that, nor on threads or caches.
+    Close it, use it as a context manager, or let go of it.
+    """
+
+    def __init__(
+        self,
+        path_or_name: str | os.PathLike[str],
+        *,
+        context: int | None = None,
+        threads: int | None = None,
+        kv_type: str | None = None,
+        load: Literal["mmap", "copy"] = "mmap",
+        max_sequences: int = 4,
+        isa: str | None = None,
+        exact: bool | None = None,
+        batch: int = _DEFAULT_BATCH,
+        progress: _native.Progress | None = None,
+    ) -> None:
+        """Load a GGUF file, or a model of the catalog or the cache by its name.
+
+        - ``context``: the most tokens of one request, prompt and answer; None: as trained. Memory
+          for it is taken as it is used.
+        - ``threads``: None: ``PYQWEN_THREADS``, else the performance cores of this machine.
+        - ``kv_type``: type of the KV cache, ``"f16"``, ``"q8_0"`` or ``"f32"``; None: f16.
+        - ``load``: ``"copy"`` reads the file, so that nobody can change the weights afterwards.
+        - ``isa``: instruction set; None: ``PYQWEN_ISA``, else the best one here.
+        - ``exact``: float32 activations, slow, the reference (the KV cache is f32 then unless
+          ``kv_type`` is given); None: ``PYQWEN_EXACT``.
+        - ``batch``: rows evaluated together while prompts are read.
+        - ``progress``: called with bytes done and bytes in all while loading; False stops it.
+
+        Raises ``ModelFileError`` (and those under it), ``OutOfMemoryError``, ``ValueError``.
+        """
+        from pyqwen import catalog
+
+        threads = _checked("threads", threads) or environment.threads() or 0
+        context = _checked("context", context) or 0
+        max_sequences = _checked("max_sequences", max_sequences) or 1
+        batch = max(_checked("batch", batch) or _DEFAULT_BATCH, max_sequences)
+        isa = environment.checked_isa(isa, "isa") if isa is not None else environment.isa()
+        exact = environment.exact() if exact is None else exact
+        kv_type = kv_type or ("f32" if exact else "f16")
+        self.path: Path = catalog.resolve(os.fspath(path_or_name))
+        file = GGUFFile(self.path, load)
+        metadata, source = file.metadata, self.path.name
+        with ThreadPoolExecutor(1, "pyqwen-open") as beside:
+            tokenizer = beside.submit(Tokenizer.from_metadata, metadata, source=source)
+            # With a function to call, Ctrl-C is noticed while the core works.
+            handle = _native.ModelHandle(
+                file.handle,
+                isa=isa,
+                threads=threads,
+                exact=exact,
+                progress=progress or _keep_going,
+            )
+            self.tokenizer: Tokenizer = tokenizer.result()
+        self.config = ModelConfig.from_native(handle.config)
+        defaults = read_defaults(
+            metadata, hidden=self.config.hidden, layers=self.config.layers, source=source
+        )
+        self.defaults: SamplingParams = defaults.params
+        self._metadata: Mapping[str, Any] = metadata
+        self._template: ChatTemplate | None = None
+        self._template_lock = threading.Lock()
+        session = _native.SessionHandle(
+            handle,
+            context=context,
+            sequences=max_sequences,
+            threads=threads,
+            batch=batch,
+            kv_type=kv_type,
+        )
+        self.context: int = session.context
+        self.threads: int = session.threads
+        self.kv_type: str = kv_type
+        self.isa: str = handle.isa
+        self.exact: bool = exact
+        self.max_sequences: int = max_sequences
+        self.weight_bytes: int = handle.weight_bytes
+        self._template_source = source
+
+        def free() -> None:
+            handle.close()
+            file.close()
+
+        self._engine = Engine(session, self.tokenizer, free)
+        self._finalizer = weakref.finalize(self, self._engine.close)
+
+    # Lifetime
+
+    def close(self) -> None:
+        """Free the model. Requests that are running end with ``CancelledError``. May be called twice."""
+        self._finalizer()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the model was closed."""
+        return self._engine.is_closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Model cannot be pickled or copied: open the file again where it is needed"
+        )
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self.isa}, {self.threads} threads"
+        return f"<Model {self.path.name}: context {self.context:,}, {state}>"
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes that the KV cache takes now."""
+        return self._engine.kv_bytes
+
+    @property
+    def chat_template(self) -> ChatTemplate:
+        """The template of the file; ``TemplateError`` if the model has none."""
+        with self._template_lock:
+            if self._template is None:
+                if self.closed:
+                    raise ClosedError("the model was closed")
+                self._template = ChatTemplate.from_metadata(
+                    self._metadata, self.tokenizer, source=self._template_source
+                )
+            return self._template
+
+    # Completions
+
+    def generate(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        special: bool = False,
+        **overrides: Any,
+    ) -> Completion:
+        """Continue ``prompt``, a text or token ids, and return the whole continuation.
+
+        ``params`` and keywords of the same names set how; both leave the rest to ``defaults``.
+        In a text, the names of control tokens count as text unless ``special``.
+        Raises ``ContextOverflowError`` for a prompt longer than the context, ``CancelledError`` if
+        the model is closed meanwhile, ``NumericError`` if the weights are damaged.
+        """
+        waiter = Waiter(self._engine)
+        request = self._continuation(prompt, params, overrides, special, waiter.deliver)
+        return cast(Completion, waiter.last_event(request))
+
+    def stream(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        special: bool = False,
+        on_prompt: OnPrompt | None = None,
+        **overrides: Any,
+    ) -> Stream:
+        """As ``generate``, in chunks as they are written.
+
+        ``on_prompt(done, total)`` is called now and then while the prompt is read, by the thread
+        that waits for the chunks.
+        """
+        waiter = Waiter(self._engine)
+        request = self._continuation(prompt, params, overrides, special, waiter.deliver, True)
+        self._engine.submit(request)
+        return Stream(self, self._engine, waiter, request, on_prompt)
+
+    def chat(
+        self, messages: Messages, *, params: SamplingParams | None = None, **overrides: Any
+    ) -> ChatCompletion:
+        """Answer a conversation: a user's text, or messages ``{"role": ..., "content": ...}``.
+
+        The prompt is made by the file's own template. What an earlier call read or wrote is not
+        computed again: a conversation goes on with the tokens that the model wrote. The rest as in
+        ``generate``; besides, ``TemplateError`` for messages that the template refuses.
+        """
+        waiter = Waiter(self._engine)
+        request = self._answer(messages, params, overrides, waiter.deliver)
+        return cast(ChatCompletion, waiter.last_event(request))
+
+    def stream_chat(
+        self,
+        messages: Messages,
+        *,
+        params: SamplingParams | None = None,
+        on_prompt: OnPrompt | None = None,
+        **overrides: Any,
+    ) -> Stream:
+        """As ``chat``, in chunks as they are written. ``on_prompt`` as in ``stream``."""
+        waiter = Waiter(self._engine)
+        request = self._answer(messages, params, overrides, waiter.deliver, True)
+        self._engine.submit(request)
+        return Stream(self, self._engine, waiter, request, on_prompt)
+
+    # The same for asyncio
+
+    async def agenerate(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        special: bool = False,
+        **overrides: Any,
+    ) -> Completion:
+        """As ``generate``. Cancelling the task stops the model."""
+        waiter = AsyncWaiter(self._engine)
+        request = self._continuation(prompt, params, overrides, special, waiter.deliver)
+        return cast(Completion, await waiter.last_event(request))
+
+    def astream(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        special: bool = False,
+        on_prompt: OnPrompt | None = None,
+        **overrides: Any,
+    ) -> AsyncStream:
+        """As ``stream``, for ``async for``; called in a running event loop."""
+        waiter = AsyncWaiter(self._engine)
+        request = self._continuation(prompt, params, overrides, special, waiter.deliver, True)
+        self._engine.submit(request)
+        return AsyncStream(self, self._engine, waiter, request, on_prompt)
+
+    async def achat(
+        self, messages: Messages, *, params: SamplingParams | None = None, **overrides: Any
+    ) -> ChatCompletion:
+        """As ``chat``. Cancelling the task stops the model."""
+        waiter = AsyncWaiter(self._engine)
+        request = self._answer(messages, params, overrides, waiter.deliver)
+        return cast(ChatCompletion, await waiter.last_event(request))
+
+    def astream_chat(
+        self,
+        messages: Messages,
+        *,
+        params: SamplingParams | None = None,
+        on_prompt: OnPrompt | None = None,
+        **overrides: Any,
+    ) -> AsyncStream:
+        """As ``stream_chat``, for ``async for``; called in a running event loop."""
+        waiter = AsyncWaiter(self._engine)
+        request = self._answer(messages, params, overrides, waiter.deliver, True)
+        self._engine.submit(request)
+        return AsyncStream(self, self._engine, waiter, request, on_prompt)
+
+    # Numbers
+
+    def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Return the raw logits after every token: float32 (len(ids), ``config.vocab_rows``).
+
+        Nothing is masked: the columns of padding rows are there too.
+        """
+        tokens = self._checked_ids(ids)
+        out = np.empty((len(tokens), self.config.vocab_rows), np.float32)
+        waiter = Waiter(self._engine)
+        waiter.last_event(Scoring(tokens, waiter.deliver, logits=out))
+        return out
+
+    def logprobs(
+        self, ids: Sequence[int], targets: Sequence[int] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return natural-log probabilities of tokens, each after the ids before it.
+
+        Without ``targets`` those of ids[1], ids[2], ...: len(ids) - 1 numbers. With ``targets``, one
+        for each of ``ids``, number i is that of targets[i] after ids[0] ... ids[i]. The matrix of
+        all logits is never held.
+        """
+        tokens = self._checked_ids(ids)
+        if targets is None:
+            tokens, wanted = tokens[:-1], tokens[1:]
+        else:
+            wanted = [index(target) for target in targets]
+        if len(wanted) != len(tokens):
+            raise ValueError(f"{len(wanted)} targets for {len(tokens)} ids; one for each is needed")
+        if not tokens:
+            return np.empty(0, np.float32)
+        worst = max(wanted) if min(wanted) >= 0 else min(wanted)
+        if not 0 <= worst < self.config.real_tokens:
+            raise ValueError(
+                f"target {worst} is not a token of this model: 0 to {self.config.real_tokens - 1}"
+            )
+        waiter = Waiter(self._engine)
+        request = Scoring(tokens, waiter.deliver, targets=wanted)
+        return cast("npt.NDArray[np.float32]", waiter.last_event(request))
+
+    # From calls to requests
+
+    def _continuation(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None,
+        overrides: dict[str, Any],
+        special: bool,
+        deliver: Deliver,
+        streaming: bool = False,
+    ) -> Generation:
+        if isinstance(prompt, str):
+            if not prompt:
+                raise ValueError("the prompt is empty; the model needs at least one token")
+            prompt = self.tokenizer.encode(prompt, special)
+        settings = self._settings(params, overrides)
+        return self._generation(self._checked_ids(prompt), settings, deliver, streaming, False)
+
+    def _answer(
+        self,
+        messages: Messages,
+        params: SamplingParams | None,
+        overrides: dict[str, Any],
+        deliver: Deliver,
+        streaming: bool = False,
+    ) -> Generation:
+        settings = self._settings(params, overrides)
+        rendered = self.chat_template.render(messages)
+        tokens = self._checked_ids(self.tokenizer.encode_segments(rendered.segments))
+        return self._generation(tokens, settings, deliver, streaming, True)
+
+    def _settings(self, params: SamplingParams | None, overrides: dict[str, Any]) -> SamplingParams:
+        if params is not None and not isinstance(params, SamplingParams):
+            raise TypeError(f"params must be SamplingParams, not {type(params).__name__}")
+        return (params or SamplingParams()).replace(**overrides).over(self.defaults)
+
+    def _generation(
+        self,
+        tokens: list[int],
+        settings: SamplingParams,
+        deliver: Deliver,
+        streaming: bool,
+        is_chat: bool,
+    ) -> Generation:
+        if settings.seed is None:
+            settings = settings.replace(seed=SystemRandom().getrandbits(64))
+        if settings.max_tokens is None:
+            most = min(self.context, CHAT_MAX_TOKENS) if is_chat else self.context
+            settings = settings.replace(max_tokens=most)
+        return Generation(
+            tokens,
+            deliver,
+            settings=settings,
+            sampler=self._sampler(settings),
+            tokenizer=self.tokenizer,
+            context=self.context,
+            is_chat=is_chat,
+            streaming=streaming,
+        )
+
+    def _sampler(self, settings: SamplingParams) -> _native.SamplerHandle:
+        value: Any = settings.__getattribute__
+        names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
+        penalties = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+        return _native.SamplerHandle(
+            self.config.real_tokens,
+            **{name: value(name) for name in (*names, *penalties)},
+            logit_bias=dict(settings.logit_bias or {}),
+            want_logprob=bool(settings.logprobs or settings.top_logprobs),
+            top=settings.top_logprobs or 0,
+        )
+
+    def _checked_ids(self, ids: Sequence[int]) -> list[int]:
+        """The ids as a list of int; ``ValueError`` where they are not tokens or too many."""
+        if isinstance(ids, str | bytes):
+            raise TypeError("token ids are integers; encode texts with model.tokenizer.encode()")
+        tokens = [index(token) for token in ids]
+        if not tokens:
+            raise ValueError("there are no tokens; the model needs at least one")
+        rows = self.config.vocab_rows
+        worst = max(tokens) if min(tokens) >= 0 else min(tokens)
+        if not 0 <= worst < rows:
+            raise ValueError(f"token id {worst} is outside this model's 0 to {rows - 1}")
+        if len(tokens) > self.context:
+            raise ContextOverflowError(
+                f"{len(tokens):,} tokens do not fit the context of {self.context:,}: shorten the "
+                f"prompt or open the model with a longer context (it was trained for "
+                f"{self.config.context:,})"
+            )
+        return tokens
+
+
+def _checked(name: str, value: int | None) -> int | None:
+    """Return ``value`` if it is None or a whole number above 0."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    if index(value) < 1:
+        raise ValueError(f"{name} must be 1 or more, not {value}")
+    return index(value)
+
+
+def _keep_going(done: int, total: int) -> None:
+    """The progress function of those who gave none."""
