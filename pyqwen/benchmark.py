@@ -1,0 +1,221 @@
+"""Speed of a model, measured with llama-bench's tests and reported under llama-bench's names.
+
+A test either reads a prompt of random tokens ("pp") or generates tokens one by one ("tg"), behind a
+given depth of context. Only the work of the model is timed: not loading, not the state at the
+depth, not tokenization or sampling; logits are computed where llama-bench computes them.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from pyqwen import _native
+from pyqwen._native import ModelHandle, SessionHandle
+from pyqwen.gguf_file import GGUFFile
+from pyqwen.interruptible import run_interruptibly
+
+_SEED = 1  # every run measures the same tokens
+
+Row = dict[str, Any]
+"""One test's result by llama-bench's names: nanoseconds, and tokens per second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One test: a prompt of ``n_prompt`` tokens or a generation of ``n_gen``, the other being 0."""
+
+    n_prompt: int
+    n_gen: int
+    n_depth: int
+    n_threads: int
+
+    @property
+    def name(self) -> str:
+        """As llama-bench prints it: ``pp512``, ``tg128 @ d4096``."""
+        name = f"pp{self.n_prompt}" if self.n_prompt else f"tg{self.n_gen}"
+        return f"{name} @ d{self.n_depth}" if self.n_depth else name
+
+    @property
+    def tokens(self) -> int:
+        return self.n_prompt + self.n_gen
+
+
+def plan_workloads(
+    prompts: Sequence[int],
+    generations: Sequence[int],
+    depths: Sequence[int],
+    threads: Sequence[int],
+) -> list[Workload]:
+    """All combinations in llama-bench's order; a length of 0 stands for no test."""
+    lengths = [(n, 0) for n in prompts if n] + [(0, n) for n in generations if n]
+    return [Workload(p, g, d, t) for d in depths for t in threads for p, g in lengths]
+
+
+def run_workloads(
+    model: ModelHandle,
+    workloads: Sequence[Workload],
+    *,
+    repetitions: int = 5,
+    kv_type: str = "f16",
+    started: Callable[[Workload], None] | None = None,
+) -> Iterator[tuple[Workload, Row]]:
+    """Run the tests one after another; each is warmed up once and yields one row.
+
+    ``Workload.n_threads`` 0 is the default number of threads. ``started`` is called before each
+    test.
+    """
+    if repetitions < 1:
+        raise ValueError(f"repetitions must be 1 or more, not {repetitions}")
+    timers: dict[int, _Timer] = {}
+    context = max((workload.n_depth + workload.tokens for workload in workloads), default=0)
+    try:
+        for workload in workloads:
+            if started is not None:
+                started(workload)
+            threads = workload.n_threads
+            if threads not in timers:
+                timers[threads] = _Timer(model, context, threads, kv_type)
+            yield workload, timers[threads].measure(workload, repetitions)
+    finally:
+        for timer in timers.values():
+            timer.session.close()
+
+
+class _Timer:
+    """A session whose one sequence always begins with the same random tokens."""
+
+    def __init__(self, model: ModelHandle, context: int, threads: int, kv_type: str) -> None:
+        self.session = SessionHandle(model, context=context, threads=threads, kv_type=kv_type)
+        self._vocab: int = model.config["real_tokens"]
+        self._logits = np.empty((1, model.config["vocab_rows"]), np.float32)
+        self._random = random.Random(_SEED)
+        self._kv_type = kv_type
+
+    def measure(self, workload: Workload, repetitions: int) -> Row:
+        run_interruptibly(self.session, lambda: self._go_to(workload.n_depth))
+        run_interruptibly(self.session, lambda: self._warm_up(workload))
+        test_time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        times = [
+            run_interruptibly(self.session, lambda: self._time(workload))
+            for _ in range(repetitions)
+        ]
+        speeds = [workload.tokens * 1e9 / ns for ns in times]
+        return {
+            "n_batch": self.session.batch,
+            "n_ubatch": self.session.batch,
+            "n_threads": self.session.threads,
+            "type_k": self._kv_type,
+            "type_v": self._kv_type,
+            "n_prompt": workload.n_prompt,
+            "n_gen": workload.n_gen,
+            "n_depth": workload.n_depth,
+            "test_time": test_time,
+            "avg_ns": round(statistics.fmean(times)),
+            "stddev_ns": round(_deviation(times)),
+            "avg_ts": statistics.fmean(speeds),
+            "stddev_ts": _deviation(speeds),
+            "samples_ns": times,
+            "samples_ts": speeds,
+        }
+
+    def _go_to(self, depth: int) -> None:
+        """Have ``depth`` tokens in the cache, keeping those that are there."""
+        length = self.session.length(0)
+        if length > depth:
+            self.session.rewind(0, depth)
+        elif length < depth:
+            self._read(self._tokens(depth - length))
+
+    def _warm_up(self, workload: Workload) -> None:
+        """As llama-bench does: the whole prompt, or one generated token."""
+        if workload.n_prompt:
+            self._read(self._tokens(workload.n_prompt))
+        else:
+            self._generate(self._tokens(1))
+        self.session.rewind(0, workload.n_depth)
+
+    def _time(self, workload: Workload) -> int:
+        """Nanoseconds of one repetition."""
+        tokens = self._tokens(workload.tokens)
+        start = time.perf_counter_ns()
+        if workload.n_prompt:
+            self._read(tokens)
+        else:
+            self._generate(tokens)
+        elapsed = time.perf_counter_ns() - start
+        self.session.rewind(0, workload.n_depth)
+        return elapsed
+
+    def _tokens(self, count: int) -> list[int]:
+        return [self._random.randrange(self._vocab) for _ in range(count)]
+
+    def _read(self, tokens: list[int]) -> None:
+        batch = self.session.batch
+        for begin in range(0, len(tokens), batch):
+            part = tokens[begin : begin + batch]
+            is_last = begin + batch >= len(tokens)
+            self.session.eval(part, [0] * len(part), [0] * (len(part) - 1) + [int(is_last)])
+        self.session.logits(0, 1, self._logits)
+
+    def _generate(self, tokens: list[int]) -> None:
+        for token in tokens:
+            self.session.eval([token], [0], [1])
+            self.session.logits(0, 1, self._logits)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """The sample standard deviation; 0 for a single value, as llama-bench has it."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+# -------------------------------------------------------------------------------- what was measured
+
+# llama.cpp's names of general.file_type.
+_FILE_TYPES = {
+    0: "all F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    7: "Q8_0",
+    8: "Q5_0",
+    9: "Q5_1",
+    10: "Q2_K - Medium",
+    11: "Q3_K - Small",
+    12: "Q3_K - Medium",
+    13: "Q3_K - Large",
+    14: "Q4_K - Small",
+    15: "Q4_K - Medium",
+    16: "Q5_K - Small",
+    17: "Q5_K - Medium",
+    18: "Q6_K",
+    25: "IQ4_NL - 4.5 bpw",
+    30: "IQ4_XS - 4.25 bpw",
+    32: "BF16",
+}
+
+
+def describe(file: GGUFFile, model: ModelHandle, filename: str) -> Row:
+    """The columns that say what was measured, and on which machine."""
+    parameters = sum(int(np.prod(tensor.shape)) for tensor in file.tensors)
+    file_type = _FILE_TYPES.get(file.metadata.get("general.file_type", -1), "mixed types")
+    size = file.metadata.get("general.size_label") or f"{parameters / 1e9:.1f}B"
+    return {
+        "build_commit": f"pyqwen {version('pyqwen')}",
+        "cpu_info": _native.machine()["cpu"],
+        "gpu_info": "",
+        "backends": "CPU",
+        "isa": model.isa,
+        "model_filename": filename,
+        "model_type": f"{model.config['architecture']} {size} {file_type}",
+        "model_size": file.tensor_bytes,
+        "model_n_params": parameters,
+    }

@@ -1,0 +1,190 @@
+"""An examination of this machine: what pyqwen found here, what it will use, and what is wrong.
+
+Owns the judgment of what slows pyqwen down or keeps it from working. It only reads and measures.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from pyqwen import _native
+
+_LIBRARIES = (
+    "numpy",
+    "cffi",
+    "tokenizers",
+    "sentencepiece",
+    "jinja2",
+    "huggingface_hub",
+    "platformdirs",
+    "prompt_toolkit",
+    "rich",
+)
+_ENVIRONMENT = ("PYQWEN_", "HF_HOME", "HF_HUB_", "HF_ENDPOINT", "HF_TOKEN", "HTTPS_PROXY", "PIP_")
+_SECRETS = ("TOKEN", "KEY", "PASSWORD")
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found. ``problems`` holds one sentence for each thing that should be put right.
+
+    Sizes are in bytes, ``bandwidth`` (of reading memory with ``threads`` threads) in bytes per
+    second.
+    """
+
+    versions: dict[str, str | None]
+    platform: str
+    machine: dict[str, Any]
+    isas: dict[str, bool]
+    isa: str
+    threads: int
+    bandwidth: float
+    environment: dict[str, str]
+    cache: dict[str, Any]
+    problems: list[str]
+
+
+def examine() -> Report:
+    """Look at this machine; takes about a second, for memory is read to measure its speed."""
+    machine = _native.machine()
+    isas = _native.isas()
+    isa = os.environ.get("PYQWEN_ISA") or _best(isas)
+    asked_threads = os.environ.get("PYQWEN_THREADS", "")
+    threads = int(asked_threads) if asked_threads.isdecimal() else 0
+    threads = threads or _native.default_threads()
+    cache = _cache()
+    versions = {"pyqwen": _version("pyqwen"), "python": platform.python_version()}
+    versions |= {name: _version(name) for name in _LIBRARIES}
+    problems = [
+        *_instruction_problems(isa, isas),
+        *_thread_problems(asked_threads, machine),
+        *_memory_problems(machine),
+        *_exactness_problems(),
+        *_cache_problems(cache),
+        *(
+            f"{name} is not installed: pip install {name}"
+            for name in versions
+            if not versions[name]
+        ),
+    ]
+    return Report(
+        versions=versions,
+        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        machine=machine,
+        isas=isas,
+        isa=isa,
+        threads=threads,
+        bandwidth=_bandwidth(machine),
+        environment=_environment(),
+        cache=cache,
+        problems=problems,
+    )
+
+
+def _best(isas: dict[str, bool]) -> str:
+    return next(name for name, available in isas.items() if available)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _environment() -> dict[str, str]:
+    """The variables that pyqwen and what it calls will read; a secret is only said to be there."""
+    found = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
+    return {
+        name: "(set)" if any(word in name for word in _SECRETS) else value
+        for name, value in sorted(found.items())
+    }
+
+
+def _bandwidth(machine: dict[str, Any]) -> float:
+    """Read more than the caches hold, but not more than a machine under pressure can give."""
+    size = min(_GIB // 2, machine["available_bytes"] // 4)
+    return _native.measure_bandwidth(_native.default_threads(), size)
+
+
+def _cache() -> dict[str, Any]:
+    from pyqwen import catalog
+
+    models = catalog.list_models()
+    root = catalog.cache_root()
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    return {
+        "path": str(root),
+        "writable": os.access(existing, os.W_OK),
+        "free_bytes": shutil.disk_usage(existing).free,
+        "models": len(models),
+        "model_bytes": sum(model.size for model in models),
+    }
+
+
+# ----------------------------------------------------------------------------------------- problems
+
+
+def _instruction_problems(isa: str, isas: dict[str, bool]) -> list[str]:
+    best = _best(isas)
+    if isa not in isas:
+        return [f"PYQWEN_ISA={isa} is not in this build; choose one of {', '.join(isas)}"]
+    if not isas[isa]:
+        return [f"PYQWEN_ISA={isa} cannot run on this processor; unset it to use {best}"]
+    if isa != best:
+        return [f"PYQWEN_ISA={isa} forces slower kernels than this processor has; unset it: {best}"]
+    if isa == "scalar":
+        wanted = (
+            "AVX2, FMA and F16C" if platform.machine().lower() in ("x86_64", "amd64") else "SIMD"
+        )
+        return [
+            f"the processor, or the virtual machine around it, shows no {wanted} (that this build "
+            "could use): the portable kernels run, many times slower"
+        ]
+    return []
+
+
+def _thread_problems(asked: str, machine: dict[str, Any]) -> list[str]:
+    cores = machine["logical_cores"]
+    if asked and not (asked.isdecimal() and int(asked) > 0):
+        return [f"PYQWEN_THREADS={asked} is not a number of threads"]
+    if asked and int(asked) > cores:
+        return [f"PYQWEN_THREADS={asked} is more than the {cores} cores this process may use"]
+    quota = machine["cpu_quota"]
+    if 0 < quota < 1:
+        return [f"the container may use only {quota:.2f} of a core: everything will be slow"]
+    return []
+
+
+def _exactness_problems() -> list[str]:
+    if os.environ.get("PYQWEN_EXACT") == "1":
+        return ["PYQWEN_EXACT=1 selects the float32 reference path, which is several times slower"]
+    return []
+
+
+def _memory_problems(machine: dict[str, Any]) -> list[str]:
+    free = machine["available_bytes"]
+    if free < 2 * _GIB:
+        return [
+            f"only {free / _GIB:.1f} GiB of memory are available; the default model takes about "
+            "1.5 GiB: close other programs, or try qwen2.5-0.5b or a shorter context (-c)"
+        ]
+    return []
+
+
+def _cache_problems(cache: dict[str, Any]) -> list[str]:
+    problems = []
+    if not cache["writable"]:
+        problems.append(f"{cache['path']} cannot be written: set PYQWEN_CACHE to another directory")
+    if cache["free_bytes"] < 2 * _GIB and not cache["models"]:
+        problems.append(
+            f"{cache['path']}: {cache['free_bytes'] / _GIB:.1f} GiB free is little for a model; "
+            "set PYQWEN_CACHE and HF_HUB_CACHE to directories on a larger disk"
+        )
+    return problems
