@@ -1,0 +1,107 @@
+"""Where the messages of ``pyqwen chat`` come from: a person at a terminal, or lines of a pipe.
+
+A message is one line, unless it ends with a backslash (then the next line belongs to it) or begins
+with three quotes (then it goes on to the closing ones).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+_QUOTES = '"""'
+_LEAVE_HINT = "(Ctrl-D or /bye leaves)"
+
+
+def is_complete(text: str) -> bool:
+    """Whether nothing of the message is missing."""
+    if text.lstrip().startswith(_QUOTES):
+        body = text.strip()
+        return len(body) >= 2 * len(_QUOTES) and body.endswith(_QUOTES)
+    return not text.endswith("\\")
+
+
+def unquote(text: str) -> str:
+    """The message without quotes around it, else unchanged: it may be pasted code."""
+    body = text.strip()
+    if body.startswith(_QUOTES):
+        return body.removeprefix(_QUOTES).removesuffix(_QUOTES).strip("\n")
+    return text.rstrip()
+
+
+def read_messages(history: Path) -> Iterator[str]:
+    """Yield the messages until the end of the input; empty ones are left out."""
+    texts = _ask(history) if sys.stdin.isatty() else _read_pipe()
+    for text in texts:
+        if message := unquote(text):
+            yield message
+
+
+def _read_pipe() -> Iterator[str]:
+    text = ""
+    for line in sys.stdin:
+        text += line.removesuffix("\n")
+        if is_complete(text):
+            yield text
+            text = ""
+        else:
+            text = text.removesuffix("\\") + "\n"
+    if text:
+        yield text
+
+
+def _ask(history: Path) -> Iterator[str]:
+    session = _make_session(history)
+    while True:
+        try:
+            yield session.prompt()
+        except KeyboardInterrupt:
+            print(_LEAVE_HINT)
+        except EOFError:
+            return
+
+
+def _make_session(history: Path) -> PromptSession[str]:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.formatted_text import HTML
+    from prompt_toolkit.history import FileHistory
+
+    history.parent.mkdir(parents=True, exist_ok=True)
+    history.touch(mode=0o600)
+    return PromptSession(
+        message=HTML("<ansigreen><b>&gt;&gt;&gt; </b></ansigreen>"),
+        prompt_continuation="... ",
+        history=FileHistory(str(history)),
+        multiline=True,
+        key_bindings=_bindings(),
+        placeholder=HTML("<ansibrightblack>a message, or /help</ansibrightblack>"),
+    )
+
+
+def _bindings() -> KeyBindings:
+    """Enter sends what is complete; Alt-Enter, or Enter in an incomplete message, begins a line."""
+    from prompt_toolkit.key_binding import KeyBindings
+
+    bindings = KeyBindings()
+
+    @bindings.add("enter")
+    def _send_or_continue(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if is_complete(buffer.text):
+            buffer.validate_and_handle()
+            return
+        if buffer.document.text_before_cursor.endswith("\\"):
+            buffer.delete_before_cursor()
+        buffer.insert_text("\n")
+
+    @bindings.add("escape", "enter")
+    def _new_line(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return bindings

@@ -1,0 +1,106 @@
+"""What the verbs share to talk to the person at the terminal.
+
+Results go to stdout; everything else (messages, progress, statistics) goes to stderr, and progress
+only if stderr is a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class UsageError(Exception):
+    """The command line is wrong: exit code 2."""
+
+
+def say(line: str) -> None:
+    """Print a message for the person, not part of the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a result for a program."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def format_bytes(count: float) -> str:
+    """Bytes in binary units, as memory is measured: ``1.04 GiB``."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
+
+
+def print_table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> None:
+    """Print left-aligned columns as wide as they need to be."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+class ProgressBar:
+    """A bar on stderr, from the first update until it is closed; nothing if that is no terminal."""
+
+    def __init__(self, what: str, unit: Literal["bytes", "tokens", "tests", "chunks"]) -> None:
+        self._what = what
+        self._unit = unit
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def update(self, done: int, total: int, what: str | None = None) -> None:
+        """Show how much is done; any thread may call this."""
+        if not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            self._bar = _make_bar(self._unit)
+            self._task = self._bar.add_task(what or self._what, total=total)
+            self._bar.start()
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, total=total, description=what or self._what)
+
+    def close(self) -> None:
+        """Remove the bar; a later update shows a new one."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _make_bar(unit: str) -> Progress:
+    from rich import progress
+    from rich.console import Console
+
+    amount: progress.ProgressColumn
+    speed: progress.ProgressColumn
+    if unit == "bytes":
+        amount, speed = progress.DownloadColumn(), progress.TransferSpeedColumn()
+    else:
+        amount = progress.MofNCompleteColumn()
+        speed = progress.TextColumn(unit)
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        amount,
+        speed,
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

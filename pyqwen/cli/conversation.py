@@ -1,0 +1,189 @@
+"""The state of ``pyqwen chat``: what was said, the settings, and the commands that change them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyqwen.cli.options import SAMPLING_FLAGS
+from pyqwen.cli.run import describe_speed
+
+if TYPE_CHECKING:
+    from pyqwen import Model
+    from pyqwen.results import Completion
+
+HELP = """\
+  /help               this list
+  /clear              forget the conversation
+  /save FILE          write the conversation to a JSON file
+  /load FILE          go on with a saved conversation
+  /set NAME VALUE     change a sampling setting; /set alone shows all of them
+  /system TEXT        change the system prompt; /system alone shows it
+  /stats              speed of the last answer, size of the conversation
+  /bye                leave (also Ctrl-D)
+A line that ends with \\ goes on in the next one; \"\"\" begins a text of many lines that the next
+\"\"\" ends; Alt-Enter begins a new line. Ctrl-C stops an answer. To send a text that begins with /,
+put a space before it."""
+
+
+class Conversation:
+    """Messages and settings. Commands return what is to be shown, and raise ``CommandError``."""
+
+    def __init__(self, model: Model, system: str | None, settings: dict[str, Any]) -> None:
+        self._model = model
+        self.system = system
+        self.settings = settings
+        self.turns: list[dict[str, Any]] = []
+        self.last: Completion | None = None
+        self._read = self._cached = self._written = 0
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation as a chat template takes it."""
+        if self.system is None:
+            return self.turns
+        return [{"role": "system", "content": self.system}, *self.turns]
+
+    def ask(self, text: str) -> None:
+        """Add a question, which ``answer`` or ``take_back`` must follow."""
+        self.turns.append({"role": "user", "content": text})
+
+    def answer(self, completion: Completion) -> None:
+        """Add the answer, or take the question back if there is none."""
+        self.last = completion
+        self._read += completion.usage.prompt_tokens
+        self._cached += completion.usage.cached_tokens
+        self._written += completion.usage.completion_tokens
+        if completion.text:
+            self.turns.append({"role": "assistant", "content": completion.text})
+        else:
+            self.take_back()
+
+    def take_back(self) -> None:
+        """Remove the last question."""
+        self.turns.pop()
+
+    # The commands
+
+    def obey(self, line: str) -> str:
+        """Carry out a command that begins with ``/``; return the text to show."""
+        name, _, argument = line.removeprefix("/").partition(" ")
+        command = self._commands().get(name)
+        if command is None:
+            raise CommandError(
+                f"/{name} is unknown, /help lists the commands; a space before the / makes it text"
+            )
+        return command(argument.strip())
+
+    def _commands(self) -> dict[str, Callable[[str], str]]:
+        return {
+            "help": lambda _: HELP,
+            "?": lambda _: HELP,
+            "clear": self._clear,
+            "save": self._save,
+            "load": self._load,
+            "set": self._set,
+            "system": self._set_system,
+            "stats": self._stats,
+        }
+
+    def _clear(self, _: str) -> str:
+        self.turns = []
+        return "the conversation is empty"
+
+    def _save(self, name: str) -> str:
+        path = _path(name, "/save")
+        content = {"messages": self.messages, "settings": self.settings}
+        part = path.with_name(f"{path.name}.part")
+        try:
+            part.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", "utf-8")
+            part.replace(path)
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}") from error
+        return f"{len(self.turns)} messages saved in {path}"
+
+    def _load(self, name: str) -> str:
+        path = _path(name, "/load")
+        try:
+            system, turns, settings = _saved(json.loads(path.read_text("utf-8")))
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CommandError(f"{path} is not a saved conversation") from error
+        self.system, self.turns, self.settings = system, turns, settings
+        return f"{len(turns)} messages loaded from {path}"
+
+    def _set(self, assignment: str) -> str:
+        from pyqwen import SamplingParams
+
+        name, _, text = assignment.partition(" ")
+        if not name:
+            return self._show_settings()
+        field = SAMPLING_FLAGS.get(name.lstrip("-"), name.lstrip("-").replace("-", "_"))
+        if field not in {known.name for known in fields(SamplingParams)}:
+            raise CommandError(f"there is no setting {name}; /set alone lists them")
+        try:
+            value = json.loads(text) if text.strip() else None
+        except json.JSONDecodeError:
+            value = text.strip()
+        try:
+            SamplingParams(**{field: value})
+        except (TypeError, ValueError) as error:
+            raise CommandError(str(error)) from error
+        if value is None:
+            self.settings.pop(field, None)
+        else:
+            self.settings[field] = value
+        return f"{field} is {'as the model has it' if value is None else value}"
+
+    def _show_settings(self) -> str:
+        from pyqwen import SamplingParams
+
+        effective = asdict(SamplingParams(**self.settings).over(self._model.defaults))
+        shown = {name: value for name, value in effective.items() if value is not None}
+        return "\n".join(
+            f"  {name} = {value}{'' if name in self.settings else '  (from the model)'}"
+            for name, value in shown.items()
+        )
+
+    def _set_system(self, text: str) -> str:
+        if not text:
+            return self.system or "no system prompt was set: the template may add the model's own"
+        self.system = text
+        return "the system prompt is set"
+
+    def _stats(self, _: str) -> str:
+        if self.last is None:
+            return "nothing was asked yet"
+        usage = self.last.usage
+        return (
+            f"  last answer: {describe_speed(self.last)}\n"
+            f"  all answers: {self._read:,} prompt tokens, {self._cached:,} of them cached, "
+            f"{self._written:,} written\n"
+            f"  context: {usage.total_tokens:,} of {self._model.context:,} tokens"
+        )
+
+
+class CommandError(Exception):
+    """A command cannot be carried out; nothing was changed."""
+
+
+def _path(name: str, command: str) -> Path:
+    if not name:
+        raise CommandError(f"{command} needs the name of a file")
+    return Path(name).expanduser()
+
+
+def _saved(content: Any) -> tuple[str | None, list[dict[str, Any]], dict[str, Any]]:
+    """System prompt, turns and settings of a saved conversation, checked."""
+    from pyqwen import SamplingParams
+    from pyqwen.messages import normalize_messages
+
+    messages, settings = content["messages"], content.get("settings", {})
+    SamplingParams(**settings)
+    turns = normalize_messages(messages) if messages else []
+    system = turns.pop(0)["content"] if turns and turns[0]["role"] == "system" else None
+    return system, turns, settings

@@ -1,0 +1,117 @@
+"""What the user names on the command line, turned into files, texts and models."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyqwen.cli.console import ProgressBar, UsageError, say
+from pyqwen.cli.options import given
+
+if TYPE_CHECKING:
+    from pyqwen import Model
+    from pyqwen._native import ModelHandle
+    from pyqwen.gguf_file import GGUFFile
+    from pyqwen.tokenizer import Tokenizer
+
+
+def find_model(name: str | None) -> Path:
+    """Return the file of a model, fetching it where it is not here; None is the default model."""
+    from pyqwen import catalog
+
+    with ProgressBar("downloading", "bytes") as bar:
+        return catalog.resolve(
+            catalog.DEFAULT_MODEL if name is None else name,
+            progress=bar.update,
+            say=say,
+            notice=say,
+        )
+
+
+def open_tokenizer(name: str | None) -> tuple[GGUFFile, Tokenizer]:
+    """Open the file of a model and its tokenizer; no weights are read."""
+    from pyqwen.gguf_file import GGUFFile
+    from pyqwen.tokenizer import Tokenizer
+
+    path = find_model(name)
+    file = GGUFFile(path)
+    return file, Tokenizer.from_metadata(file.metadata, source=str(path))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A loaded model without the engine around it, for the verbs that measure."""
+
+    path: Path
+    file: GGUFFile
+    model: ModelHandle
+    threads: int
+    kv_type: str
+
+
+def open_model(args: argparse.Namespace) -> Model:
+    """Load the model of a verb that generates, and say what is loaded before it begins."""
+    from pyqwen import Model, plan
+    from pyqwen.cli.plan import describe_plan
+
+    path = find_model(args.model)
+    settings = given(args, "context", "threads", "kv_type")
+    say(describe_plan(plan(path, **settings), path))
+    with ProgressBar("loading", "bytes") as bar:
+        return Model(path, max_sequences=1, progress=bar.update, **settings)
+
+
+@contextmanager
+def open_weights(name: str | None, threads: int | None, kv_type: str | None) -> Iterator[Weights]:
+    """Load a model; arguments that are None come from the environment, else from the defaults."""
+    from pyqwen import _native, environment
+    from pyqwen.gguf_file import GGUFFile
+
+    isa, exact = environment.isa(), environment.exact()
+    threads = threads or environment.threads() or _native.default_threads()
+    kv_type = kv_type or ("f32" if exact else "f16")
+    path = find_model(name)
+    with GGUFFile(path) as file, ProgressBar("loading", "bytes") as bar:
+        model = _native.ModelHandle(
+            file.handle, isa=isa, threads=threads, exact=exact, progress=bar.update
+        )
+        bar.close()
+        with closing(model):
+            yield Weights(path, file, model, threads, kv_type)
+
+
+def read_stdin() -> str:
+    """Read all of standard input as UTF-8 text, unchanged."""
+    if sys.stdin.isatty():
+        say("reading standard input; end it with Ctrl-D (on Windows Ctrl-Z, Enter)")
+    return _decode(sys.stdin.buffer.read(), "standard input")
+
+
+def read_text(path: str) -> str:
+    """Read a file as UTF-8 text, unchanged; ``-`` is standard input."""
+    return read_stdin() if path == "-" else _decode(Path(path).read_bytes(), path)
+
+
+def read_json(path: str) -> Any:
+    """Read a JSON file; ``-`` is standard input."""
+    import json
+
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from error
+
+
+def _decode(data: bytes, source: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{source} is not UTF-8 text (see byte {error.start:,}); convert it first (iconv)"
+        ) from error

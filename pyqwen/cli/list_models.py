@@ -1,0 +1,80 @@
+"""``pyqwen list``: the models on this machine, and those of the catalog."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from pyqwen.cli.console import format_bytes, print_json, print_table
+from pyqwen.cli.options import Verbs, add_json_option, add_verb
+
+if TYPE_CHECKING:
+    from pyqwen.catalog import License, LocalModel
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "list",
+        run,
+        summary="list the models on this machine and in the catalog",
+        examples=("pyqwen list", "pyqwen list --json"),
+    )
+    add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pyqwen import catalog
+
+    models = catalog.list_models()
+    entries = catalog.entries()
+    if args.json:
+        known = [
+            {
+                "name": e.name,
+                "repo": e.repo,
+                "quant": e.default_quant,
+                **_license_as_json(e.license),
+            }
+            for e in entries
+        ]
+        print_json({"models": [model_as_json(model) for model in models], "catalog": known})
+        return 0
+    if models:
+        print_table(
+            [(m.name, format_bytes(m.size), _terms(m.license), str(m.path)) for m in models],
+            ("ON THIS MACHINE", "SIZE", "LICENSE", "FILE"),
+        )
+        print()
+    print_table(
+        [(e.name, _terms(e.license), f"{e.repo}:{e.default_quant}") for e in entries],
+        ("IN THE CATALOG", "LICENSE", "pyqwen pull NAME FETCHES"),
+    )
+    return 0
+
+
+def model_as_json(model: LocalModel) -> dict[str, Any]:
+    """A local model as ``list`` and ``pull`` print it."""
+    return {
+        "name": model.name,
+        "path": str(model.path),
+        "files": [str(path) for path in model.paths],
+        "size": model.size,
+        "sha256": list(model.sha256),
+        "source": model.source,
+        **_license_as_json(model.license),
+    }
+
+
+def _license_as_json(license: License | None) -> dict[str, Any]:
+    return {
+        "license": license.id if license else None,
+        "license_url": license.url if license else None,
+        "restriction": license.restriction if license else None,
+    }
+
+
+def _terms(license: License | None) -> str:
+    if license is None:
+        return "not known"
+    return f"{license.name}: {license.restriction}" if license.restriction else license.name

@@ -1,0 +1,175 @@
+"""Arguments that several verbs share, spelled as in llama.cpp where it has them."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from pyqwen.cli.console import UsageError
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+KV_TYPES = ("f16", "q8_0", "f32")
+
+# Flag, name of the field of SamplingParams, type, help. A flag that is not given leaves the model's
+# own default in force.
+_SAMPLING: tuple[tuple[str, str, type, str], ...] = (
+    ("--temp", "temperature", float, "temperature; 0 always takes the likeliest token"),
+    ("--top-k", "top_k", int, "sample from the K likeliest tokens; 0: all"),
+    ("--top-p", "top_p", float, "sample from the likeliest tokens that hold this probability"),
+    ("--min-p", "min_p", float, "drop tokens less likely than this times the likeliest"),
+    (
+        "--repeat-penalty",
+        "repetition_penalty",
+        float,
+        "penalty of tokens in the text so far; 1: off",
+    ),
+    (
+        "--presence-penalty",
+        "presence_penalty",
+        float,
+        "penalty of tokens used in the answer; 0: off",
+    ),
+    ("--frequency-penalty", "frequency_penalty", float, "the same for each time they were used"),
+    ("--seed", "seed", int, "seed of the random numbers: the same seed gives the same answer"),
+)
+
+# The flags without their dashes, as /set of pyqwen chat takes them.
+SAMPLING_FLAGS = {flag.removeprefix("--"): field for flag, field, _, _ in _SAMPLING}
+
+
+def add_verb(
+    verbs: Verbs,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    summary: str,
+    description: str = "",
+    examples: tuple[str, ...],
+) -> argparse.ArgumentParser:
+    """Add a verb; ``run`` gets the parsed arguments and returns the exit code."""
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=textwrap.fill(f"{summary[0].upper()}{summary[1:]}. {description}", 80),
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    add_debug_option(parser)
+    return parser
+
+
+def add_debug_option(parser: argparse.ArgumentParser) -> None:
+    """``--debug``, which may stand before or after the verb."""
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="log everything, show the traceback of an error",
+    )
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="GGUF file, name in the catalog (pyqwen list) or Hugging Face REPO[:QUANT]; "
+        "without it the default model, which is fetched on first use",
+    )
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def add_context_option(parser: argparse.ArgumentParser, default: int | None = None) -> None:
+    parser.add_argument(
+        "-c",
+        "--ctx-size",
+        dest="context",
+        type=positive_int,
+        default=default,
+        metavar="N",
+        help="longest text in tokens (default: %s)" % (default or "what the model was trained for"),
+    )
+
+
+def add_threads_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-t",
+        "--threads",
+        type=positive_int,
+        metavar="N",
+        help="threads (default: PYQWEN_THREADS, or one for each fast core)",
+    )
+
+
+def add_kv_type_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kv-type",
+        choices=KV_TYPES,
+        help="type of the key/value cache (default: f16)",
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "sampling", "What is not given is taken from the model: pyqwen inspect shows its defaults."
+    )
+    for flag, field, kind, text in _SAMPLING:
+        group.add_argument(
+            flag, dest=field, type=kind, metavar="X" if kind is float else "N", help=text
+        )
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """What ``run`` and ``chat`` share: the model, its memory, the system prompt, sampling."""
+    add_model_option(parser)
+    parser.add_argument("-s", "--system", metavar="TEXT", help="system prompt")
+    parser.add_argument(
+        "-n",
+        "--max-tokens",
+        type=positive_int,
+        metavar="N",
+        help="longest answer in tokens (default: 8192, or to the end of the context)",
+    )
+    add_context_option(parser)
+    add_threads_option(parser)
+    add_kv_type_option(parser)
+    add_sampling_options(parser)
+
+
+def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return those of the named arguments that the user gave."""
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
+def generation_overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings the user gave, by their names in ``SamplingParams``, checked."""
+    from pyqwen import SamplingParams
+
+    overrides = given(args, "max_tokens", *SAMPLING_FLAGS.values())
+    try:
+        SamplingParams(**overrides)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return overrides
+
+
+def positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
+
+
+def int_list(text: str) -> list[int]:
+    """``512`` or ``128,512``: whole numbers from 0 on."""
+    values = [int(part) for part in text.split(",")]
+    if min(values) < 0:
+        raise argparse.ArgumentTypeError(f"{min(values)} is negative")
+    return values

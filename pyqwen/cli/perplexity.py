@@ -1,0 +1,89 @@
+"""``pyqwen perplexity``: how well a model predicts a text."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+
+from pyqwen.cli.console import ProgressBar, print_json, say
+from pyqwen.cli.inputs import open_weights, read_text
+from pyqwen.cli.options import (
+    Verbs,
+    add_context_option,
+    add_json_option,
+    add_kv_type_option,
+    add_threads_option,
+    add_verb,
+    positive_int,
+)
+
+if TYPE_CHECKING:
+    from pyqwen.perplexity import Perplexity
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "perplexity",
+        run,
+        summary="measure how well a model predicts a text",
+        description="Computed as llama-perplexity does: the text is cut into chunks of -c tokens, "
+        "and the second half of each is scored.",
+        examples=("pyqwen perplexity qwen2.5-coder-1.5b -f wiki.test.raw --chunks 40",),
+    )
+    parser.add_argument("model", metavar="MODEL", help="GGUF file or name of a model")
+    parser.add_argument("-f", "--file", required=True, metavar="TEXT", help="the text; - is stdin")
+    add_context_option(parser, default=512)
+    parser.add_argument("--chunks", type=positive_int, metavar="N", help="stop after N chunks")
+    add_threads_option(parser)
+    add_kv_type_option(parser)
+    add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    text = read_text(args.file).removesuffix("\n")  # llama.cpp drops it from a file, too
+
+    from pyqwen.perplexity import perplexity
+    from pyqwen.tokenizer import Tokenizer
+
+    with open_weights(args.model, args.threads, args.kv_type) as weights:
+        tokenizer = Tokenizer.from_metadata(weights.file.metadata, source=args.model)
+        ids = tokenizer.encode(text)
+        begun = time.monotonic()
+        with ProgressBar("reading", "chunks") as bar:
+
+            def show(estimate: Perplexity, total: int) -> None:
+                bar.update(estimate.chunks, total, f"perplexity {estimate.value:.4f}")
+
+            result = perplexity(
+                weights.model,
+                ids,
+                context=args.context,
+                chunks=args.chunks,
+                bos=tokenizer.bos_id if tokenizer.add_bos else None,
+                threads=weights.threads,
+                kv_type=weights.kv_type,
+                progress=show,
+            )
+        seconds = time.monotonic() - begun
+    if args.json:
+        print_json(_as_json(result) | {"model": args.model, "seconds": seconds})
+        return 0
+    say(
+        f"{result.chunks} chunks of {result.context} tokens, {result.tokens:,} predictions scored "
+        f"in {seconds:.1f} s"
+    )
+    print(f"PPL = {result.value:.4f} +/- {result.error:.5f}")
+    return 0
+
+
+def _as_json(result: Perplexity) -> dict[str, Any]:
+    return {
+        "ppl": result.value,
+        "ppl_error": result.error,
+        "nll": result.nll,
+        "n_tokens": result.tokens,
+        "n_chunks": result.chunks,
+        "n_ctx": result.context,
+    }

@@ -1,0 +1,97 @@
+"""``pyqwen plan``: the memory a model will take, before it is loaded."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pyqwen.cli.console import format_bytes, print_json
+from pyqwen.cli.inputs import find_model
+from pyqwen.cli.options import (
+    Verbs,
+    add_context_option,
+    add_json_option,
+    add_kv_type_option,
+    add_verb,
+    positive_int,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyqwen import MemoryPlan
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "plan",
+        run,
+        summary="show the memory a model will take, and what fits this machine",
+        examples=(
+            "pyqwen plan qwen2.5-coder-1.5b",
+            "pyqwen plan model.gguf -c 32768 --kv-type q8_0 --parallel 4",
+        ),
+    )
+    parser.add_argument("model", metavar="FILE", help="GGUF file or name of a model")
+    add_context_option(parser)
+    add_kv_type_option(parser)
+    parser.add_argument(
+        "--parallel",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="requests that run at the same time (default: 1)",
+    )
+    add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pyqwen import plan
+
+    result = plan(
+        find_model(args.model),
+        context=args.context,
+        kv_type=args.kv_type,
+        parallel=args.parallel,
+    )
+    if args.json:
+        print_json(result.to_dict())
+        return 0
+    sequences = f"{result.parallel} × " if result.parallel > 1 else ""
+    rows = (
+        ("weights", result.weights, f"file: {format_bytes(result.file)}"),
+        (
+            "KV cache",
+            result.kv,
+            f"{sequences}{result.context:,} tokens in {result.kv_type}, "
+            f"{format_bytes(result.kv_per_token)} each; grows as it is used",
+        ),
+        ("compute", result.compute, "activations and logits"),
+        ("tokenizer", result.tokenizer, ""),
+        ("interpreter", result.interpreter, "Python and its libraries"),
+        ("total", result.total, f"{format_bytes(result.available)} available on this machine"),
+    )
+    for name, size, note in rows:
+        print(f"{name:<12}{format_bytes(size):>10}   {note}".rstrip())
+    print()
+    print(_verdict(result))
+    return 0
+
+
+def _verdict(plan: MemoryPlan) -> str:
+    longest = f"the longest context that fits is {plan.longest_context:,} tokens"
+    if plan.fits:
+        return f"this fits; {longest} (the model was trained for {plan.trained_context:,})"
+    if plan.longest_context:
+        return f"this does not fit; {longest} (-c {plan.longest_context})"
+    return "this does not fit, with any context: take a smaller model or quantization"
+
+
+def describe_plan(plan: MemoryPlan, path: Path) -> str:
+    """One line for those who are about to load: what, and the memory it will take."""
+    line = (
+        f"{path.name}: {format_bytes(plan.weights)} of weights, up to {format_bytes(plan.total)} in "
+        f"all at {plan.context:,} tokens; {format_bytes(plan.available)} available"
+    )
+    return line if plan.fits else f"{line}. {_verdict(plan)[0].upper()}{_verdict(plan)[1:]}"

@@ -1,0 +1,40 @@
+"""``pyqwen pull``: bring a model to this machine."""
+
+from __future__ import annotations
+
+import argparse
+
+from pyqwen.cli.console import ProgressBar, format_bytes, print_json, say
+from pyqwen.cli.list_models import model_as_json
+from pyqwen.cli.options import Verbs, add_json_option, add_verb
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "pull",
+        run,
+        summary="fetch a model, or find it in the cache",
+        description="Prints the path of its file. An interrupted download is continued by the same "
+        "command. With HF_HUB_OFFLINE=1 the network is not used.",
+        examples=(
+            "pyqwen pull qwen2.5-coder-1.5b",
+            "pyqwen pull Qwen/Qwen2.5-0.5B-Instruct-GGUF:q8_0",
+        ),
+    )
+    parser.add_argument("name", metavar="NAME", help="catalog name or Hugging Face REPO[:QUANT]")
+    add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pyqwen import catalog
+
+    with ProgressBar("downloading", "bytes") as bar:
+        model = catalog.pull(args.name, progress=bar.update, say=say, notice=say)
+    if args.json:
+        print_json(model_as_json(model))
+        return 0
+    terms = f"{model.license.name}, {model.license.url}" if model.license else "license not known"
+    say(f"{model.name}: {format_bytes(model.size)}, from the {model.source} ({terms})")
+    print(model.path)
+    return 0

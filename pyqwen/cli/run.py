@@ -1,0 +1,92 @@
+"""``pyqwen run``: one answer."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from pyqwen.cli.console import ProgressBar, UsageError, say
+from pyqwen.cli.inputs import open_model, read_stdin, read_text
+from pyqwen.cli.options import (
+    Verbs,
+    add_generation_options,
+    add_verb,
+    generation_overrides,
+)
+
+if TYPE_CHECKING:
+    from pyqwen.results import Completion
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "run",
+        run,
+        summary="answer one prompt",
+        description="The answer goes to stdout, everything else to stderr.",
+        examples=(
+            'pyqwen run "Write a Python function that reverses a linked list."',
+            'pyqwen run -m qwen2.5-0.5b -f notes.txt "Summarize this text."',
+            "git diff | pyqwen run -s 'You review code.' --temp 0 -",
+        ),
+    )
+    add_generation_options(parser)
+    parser.add_argument(
+        "-f",
+        "--file",
+        metavar="FILE",
+        help="text of the prompt; together with PROMPT it follows that after an empty line",
+    )
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT|-", help="the prompt; - is stdin")
+
+
+def run(args: argparse.Namespace) -> int:
+    messages = [{"role": "user", "content": _prompt(args)}]
+    if args.system is not None:
+        messages.insert(0, {"role": "system", "content": args.system})
+    with open_model(args) as model, ProgressBar("reading", "tokens") as bar:
+        with model.stream_chat(
+            messages, on_prompt=bar.update, **generation_overrides(args)
+        ) as stream:
+            for chunk in stream:
+                bar.close()
+                sys.stdout.write(chunk.text)
+                sys.stdout.flush()
+        print()
+        if stream.completion is not None:
+            say(describe_speed(stream.completion))
+    return 0
+
+
+def _prompt(args: argparse.Namespace) -> str:
+    parts = []
+    if args.prompt is not None:
+        parts.append(read_stdin().removesuffix("\n") if args.prompt == "-" else args.prompt)
+    if args.file is not None:
+        parts.append(read_text(args.file).removesuffix("\n"))
+    if not any(parts):
+        raise UsageError(
+            "there is no prompt: give one, - for standard input, or -f FILE; a conversation is "
+            "pyqwen chat"
+        )
+    return "\n\n".join(parts)
+
+
+def describe_speed(done: Completion) -> str:
+    """One line: what was read and written, how fast, and why it ended."""
+    usage, timings = done.usage, done.timings
+    cached = f", {usage.cached_tokens} of them cached" if usage.cached_tokens else ""
+    speed = f"{timings.prompt_tokens_per_second:.1f} tokens/s"
+    parts = [f"prompt {usage.prompt_tokens} tokens{cached} ({speed})"]
+    if timings.first_token_seconds is not None:
+        parts.append(f"first token after {timings.first_token_seconds:.2f} s")
+    parts.append(
+        f"answer {usage.completion_tokens} tokens ({timings.decode_tokens_per_second:.1f} tokens/s)"
+    )
+    if done.finish_reason == "length":
+        parts.append("cut off: -n or the context (-c) was reached")
+    elif done.finish_reason == "cancelled":
+        parts.append("stopped")
+    return ", ".join(parts)
