@@ -107,7 +107,7 @@ LOGITS = np.random.default_rng(0).standard_normal(40).astype(np.float32) * 2
         {"min_p": 1.0},
         {"typical_p": 0.2},
         {"typical_p": 0.8},
-        {"temperature": 3.0, "top_k": 20, "min_p": 0.3},
+        {"top_k": 20, "min_p": 0.3},
         {"temperature": 0.7, "top_k": 20, "top_p": 0.8},
         {"temperature": 1.5, "top_k": 20, "top_p": 0.9, "min_p": 0.1, "typical_p": 0.7},
         {"temperature": 1.5, "top_p": 0.9, "min_p": 0.05, "typical_p": 0.7},
@@ -277,6 +277,7 @@ SAMPLED = [
     {"top_p": 0.5},
     {"min_p": 0.5},
     {"typical_p": 0.5},
+    {"top_k": 5, "typical_p": 0.9},
     {"top_k": 5, "top_p": 0.9, "min_p": 0.1, "typical_p": 0.9},
 ]
 
