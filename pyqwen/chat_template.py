@@ -73,24 +73,28 @@ class ChatTemplate:
         A file without one gets ChatML if its vocabulary has ChatML's tokens, else
         ``TemplateError``. ``source`` names the file in messages.
         """
+        where = f"{source}: " if source else ""
         template = metadata.get("tokenizer.chat_template")
         if template is None:
             if not {"<|im_start|>", "<|im_end|>"} <= tokenizer.control_texts:
-                where = f"{source}: " if source else ""
                 raise TemplateError(
                     f"{where}the file has no chat template and no ChatML tokens: it is probably a "
                     "base model; use generate() with plain text instead of chat()"
                 )
             template = CHATML
         if not isinstance(template, str):
-            raise TemplateError(f"tokenizer.chat_template is {type(template).__name__}, not a text")
+            kind = type(template).__name__
+            raise TemplateError(f"{where}tokenizer.chat_template is {kind}, not a text")
         bos, eos = tokenizer.bos_id, tokenizer.eos_id
-        return cls(
-            template,
-            bos_token="" if bos is None else tokenizer.id_to_piece(bos),
-            eos_token="" if eos is None else tokenizer.id_to_piece(eos),
-            control_texts=tokenizer.control_texts,
-        )
+        try:
+            return cls(
+                template,
+                bos_token="" if bos is None else tokenizer.id_to_piece(bos),
+                eos_token="" if eos is None else tokenizer.id_to_piece(eos),
+                control_texts=tokenizer.control_texts,
+            )
+        except TemplateError as error:
+            raise TemplateError(f"{where}{error}") from error
 
     @property
     def repairs(self) -> tuple[str, ...]:

@@ -138,6 +138,8 @@ def charge_result(context: Context, result: Any) -> Any:
         meter.spend(_STEP + meter.text_size(result))
     elif isinstance(result, Iterator):
         return metered_loop(context, result)
+    elif isinstance(result, int):
+        _check_bits(result.bit_length())
     return result
 
 
@@ -190,6 +192,12 @@ def check_percent_format(meter: Meter, text: str, values: Any) -> None:
     meter.spend(len(text) + text.count("%") * (100 + meter.text_size(values)))
 
 
+def _check_brace_format(meter: Meter, text: str, values: Any) -> None:
+    if re.search(r"\{[^{}]*:[^{}]*(\{|\d{3})", text):
+        raise TemplateError("the chat template formats with a width of more than 99")
+    meter.spend(len(text) + text.count("{") * (100 + meter.text_size(values)))
+
+
 def _length(value: Any) -> int:
     if isinstance(value, str):
         return len(value)
@@ -239,14 +247,17 @@ def check_call(
     meter.spend()
     if not isinstance(function, Macro) or function.catch_varargs or function.catch_kwargs:
         meter.text_size([*args, *kwargs.values()])  # they can come back as a new container
-    text = getattr(function, "__self__", None)
+    method = getattr(function, "__wrapped__", function)  # Jinja wraps str.format
+    text = getattr(method, "__self__", None)
     if not isinstance(text, str):
         return args
-    name = function.__name__
+    name = method.__name__
     if name == "join" and args:
         return (_charge_join(meter, text, args[0]), *args[1:])
     if name == "replace" and len(args) > 1:
         _charge_replace(meter, text, args[0], args[1])
+    elif name in ("format", "format_map"):
+        _check_brace_format(meter, text, [*args, *kwargs.values()])
     elif name in ("center", "ljust", "rjust", "zfill") and args and isinstance(args[0], int):
         meter.spend(max(args[0], 0))
     return args
@@ -299,7 +310,7 @@ def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         meter_of(context).spend()
         if name in _TEXT_FILTERS:
             meter_of(context).spend_for(value)
-        elif name in _LAZY_FILTERS:
+        elif name in _LAZY_FILTERS and value:  # they take none and undefined for empty
             value = metered_loop(context, value)
         lead: tuple[Any, ...] = ()
         if passes is not None:
@@ -414,7 +425,7 @@ def tojson(
 
 def raise_exception(message: Any) -> NoReturn:
     """What templates call when they cannot render these messages."""
-    raise TemplateError(f"the chat template refuses these messages: {message}")
+    raise TemplateError(f"the chat template refuses these messages: {str(message)[:1000]}")
 
 
 def strftime_now(layout: str) -> str:

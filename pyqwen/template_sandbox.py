@@ -13,6 +13,7 @@ Semantics: Hugging Face's ``apply_chat_template`` (transformers, utils/chat_temp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ from jinja2.visitor import NodeTransformer
 from pyqwen import template_guards as guards
 from pyqwen.errors import TemplateError
 
-MAX_SOURCE = 262_144  # characters; the longest published templates have some 30,000
+MAX_SOURCE = 131_072  # characters; the longest published templates have some 30,000
 _MAX_CALL_DEPTH = 40
 
 # Filters that the tree's rewriting inserts. A template cannot spell these names.
@@ -56,7 +57,9 @@ class SandboxedTemplate:
         except RecursionError as error:
             raise TemplateError("the chat template is nested too deeply") from error
         except (JinjaError, SyntaxError, ValueError, MemoryError) as error:
-            raise TemplateError(f"the chat template cannot be compiled: {error}") from error
+            raise TemplateError(
+                f"the chat template cannot be compiled: {type(error).__name__}: {error}"
+            ) from error
         self.literals: frozenset[str] = frozenset(rewriter.literals)
         self.repairs: tuple[str, ...] = tuple(rewriter.repairs)
 
@@ -105,9 +108,6 @@ class _Environment(ImmutableSandboxedEnvironment):
         del self.globals["lipsum"]
         self.globals["raise_exception"] = guards.raise_exception
         self.globals["strftime_now"] = guards.strftime_now
-
-    def wrap_str_format(self, value: Any) -> None:
-        """Keep Jinja from offering ``str.format``, whose widths nothing limits."""
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return guards.is_safe_attribute(obj, attr) and super().is_safe_attribute(obj, attr, value)
@@ -202,9 +202,9 @@ def _undouble_braces(literal: str) -> str:
     The first Qwen2.5 templates (and the official GGUF files made from them) show the model
     ``{{"name": <function-name>, ...}}`` as the form of a tool call; the corrected template has
     single braces. It is that mistake, not text someone meant, if every brace of the literal is
-    doubled and a string follows an opening pair: no JSON begins like that.
+    doubled around an object whose values are such placeholders: no JSON begins like that.
     """
     single = literal.replace("{{", "").replace("}}", "")
-    if '{{"' not in literal or "{" in single or "}" in single:
+    if not re.search(r'\{\{"[^"{}]+": <', literal) or "{" in single or "}" in single:
         return literal
     return literal.replace("{{", "{").replace("}}", "}")

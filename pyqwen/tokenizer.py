@@ -112,6 +112,8 @@ class Tokenizer:
         becomes the control token. ``add_bos`` None does what the file says (``self.add_bos``).
         Every ``str`` can be encoded; lone surrogates count as U+FFFD.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"text must be str, not {type(text).__name__}")
         ids = self._encode_pieces(self._control.split(text) if special else iter([text]))
         if self.add_bos if add_bos is None else add_bos:
             if self.bos_id is None:

@@ -153,7 +153,15 @@ def test_doubled_braces_are_repaired_and_reported(qwen: ChatTemplate) -> None:
 
 
 @pytest.mark.parametrize(
-    "literal", ['{"a": {"b": 1}}', "{{x}}", '{{"a": 1} and {', "}}{{", '{"a": "{{\\"b\\"}}"}']
+    "literal",
+    [
+        '{"a": {"b": <c>}}',
+        "{{x}}",
+        '{{"a": <b>} and {',
+        "}}{{",
+        '{"a": "{{\\"b\\"}}"}',
+        '[{{"name": "f", "arguments": "x"}}]',
+    ],
 )
 def test_braces_that_someone_meant_are_left_alone(literal: str) -> None:
     template = ChatTemplate("{{ " + json.dumps(literal) + " }}")
@@ -183,6 +191,7 @@ def test_braces_that_someone_meant_are_left_alone(literal: str) -> None:
         ("{{ add_generation_prompt }}{{ tools }}", "TrueNone"),
         ("{{ 'a' ~ 1 ~ none ~ [1, 'b'] }}", "a1None[1, 'b']"),
         ("{{ 'a%sb%d' % ('x', 2) }}{{ '%s' | format('y') }}{{ 7 % 4 }}{{ 2 ** 3 }}", "axb2y38"),
+        ("{{ '{}-{:02d}{x}'.format('a', 3, x=1) }}{{ none | selectattr('a') | list }}", "a-031[]"),
         ("{{ ' x ' | trim }}{{ 'a,b'.split(',')[-1] }}{{ 'abc'[::-1] }}", "xbcba"),
         ("{{ ['b', 'a'] | sort | join('-') }}{{ 'a\\nb' | indent(2) }}", "a-ba\n  b"),
         ("{{ messages | selectattr('role', 'equalto', 'user') | list | length }}", "1"),
@@ -367,3 +376,9 @@ def test_base_model_has_no_template(sentencepiece_metadata: dict[str, Any]) -> N
     tokenizer = Tokenizer.from_metadata(sentencepiece_metadata)
     with pytest.raises(TemplateError, match=r"base\.gguf: .*generate\(\)"):
         ChatTemplate.from_metadata(sentencepiece_metadata, tokenizer, source="base.gguf")
+
+
+def test_broken_template_of_a_file_names_the_file(bpe_metadata: dict[str, Any]) -> None:
+    metadata = {**bpe_metadata, "tokenizer.chat_template": "{% if %}"}
+    with pytest.raises(TemplateError, match=r"small\.gguf: .*line 1"):
+        ChatTemplate.from_metadata(metadata, Tokenizer.from_metadata(metadata), source="small.gguf")

@@ -34,6 +34,9 @@ HOSTILE = {
     "power by multiplying": (
         "{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}"
     ),
+    "division of long numbers": (
+        "{% set n = ('f' * 4000000) | int(base=16) %}{{ n // ('f' * 2000000) | int(base=16) }}"
+    ),
     "doubling by +": (
         "{% set n = namespace(x='aaaaaaaa') %}"
         "{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}"
@@ -67,6 +70,8 @@ HOSTILE = {
     "percent star": "{{ '%*d' % (999999999, 1) }}",
     "format filter": "{{ '%999999999d' | format(1) }}",
     "format method": "{{ '{:>999999999}'.format(1) }}",
+    "format width from an argument": "{{ '{:>{}}'.format(1, 999999999) }}",
+    "format repeats": "{{ ('{0}' * 99999).format('a' * 99999) }}",
     "center": "{{ 'a'.center(999999999) }}",
     "zfill": "{{ '1'.zfill(999999999) }}",
     "indent": "{{ ('a\\n' * 9999) | indent(999999999) }}",
