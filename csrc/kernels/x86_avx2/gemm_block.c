@@ -77,6 +77,12 @@ PQ_INLINE block_scales scales(const uint32_t type, const uint8_t *group) {
     return (block_scales){d, has_min(type) ? pq_load_halves(group + 16) : d};
 }
 
+PQ_INLINE block_scales unpacked_scales(const uint32_t type, const uint8_t *group) {
+    const float *s = (const float *)(const void *)(group + VECTORS * 32);
+    const __m256 d = _mm256_load_ps(s);
+    return (block_scales){d, has_min(type) ? _mm256_load_ps(s + PQ_LANES) : d};
+}
+
 /* ------------------------------------------------------------------------------------ the template */
 
 PQ_INLINE size_t block_bytes(const uint32_t type) {
@@ -104,18 +110,18 @@ PQ_INLINE void multiply(const uint32_t type, const int unpacked, const int n, co
     for (int j = 0; j < VECTORS; j++) {
         const __m256i w = unpacked ? pq_load_32(group + j * 32) : quants(type, group, j);
         const __m256i magnitude = is_signed(type) ? _mm256_abs_epi8(w) : w;
-        PQ_UNROLL
-        for (int t = 0; t < n; t++) {
+        PQ_EACH(t, n, {
             __m256i a = pq_broadcast4(q[t] + k + j * 4);
             if (is_signed(type))
                 a = _mm256_sign_epi8(a, w);
             const __m256i product = _mm256_maddubs_epi16(magnitude, a);
-            partial[t] = j % chain == 0 ? product : _mm256_add_epi16(partial[t], product);
+            partial[t] =
+                j % chain == 0 ? product : pq_in_order(_mm256_add_epi16(partial[t], product));
             if (j % chain == chain - 1) {
                 const __m256i wide = _mm256_madd_epi16(partial[t], ones);
-                sum[t] = j == chain - 1 ? wide : _mm256_add_epi32(sum[t], wide);
+                sum[t] = j == chain - 1 ? wide : pq_in_order(_mm256_add_epi32(sum[t], wide));
             }
-        }
+        });
     }
 }
 
@@ -124,21 +130,15 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
     const uint8_t *group = a->panel;
     const int8_t *q[PQ_MAX_TILE];
     __m256 acc[PQ_MAX_TILE];
-    PQ_UNROLL
-    for (int t = 0; t < n; t++) {
+    PQ_EACH(t, n, {
         q[t] = a->q + (size_t)t * a->q_stride;
         acc[t] = _mm256_setzero_ps();
-    }
+    });
     for (size_t b = 0; b < a->blocks; b++, group += group_bytes) {
         __m256i sum[PQ_MAX_TILE];
         multiply(type, unpacked, n, group, q, b * 32, sum);
-        block_scales s;
-        if (unpacked)
-            memcpy(&s, group + VECTORS * 32, sizeof s);
-        else
-            s = scales(type, group);
-        PQ_UNROLL
-        for (int t = 0; t < n; t++) {
+        const block_scales s = unpacked ? unpacked_scales(type, group) : scales(type, group);
+        PQ_EACH(t, n, {
             const __m256 dx = _mm256_broadcast_ss(a->d + (size_t)t * a->d_stride + b);
             const __m256i sums = pq_broadcast4(a->sums + (size_t)t * a->sums_stride + 2 * b);
             if (offset_of(type)) {
@@ -150,20 +150,17 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
                 const __m256i total = _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
                 acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(s.m, dx), _mm256_cvtepi32_ps(total), acc[t]);
             }
-        }
+        });
     }
-    PQ_UNROLL
-    for (int t = 0; t < n; t++)
-        pq_store_rows(a->y + (size_t)t * a->y_stride, a->rows, acc[t]);
+    PQ_EACH(t, n, { pq_store_rows(a->y + (size_t)t * a->y_stride, a->rows, acc[t]); });
 }
 
 PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {
     for (size_t b = 0; b < blocks; b++) {
         PQ_UNROLL
         for (int j = 0; j < VECTORS; j++)
-            _mm256_storeu_si256((__m256i *)(out + j * 32), quants(type, group, j));
-        const block_scales s = scales(type, group);
-        memcpy(out + VECTORS * 32, &s, sizeof s);
+            _mm256_store_si256((__m256i *)(void *)(out + j * 32), quants(type, group, j));
+        *(block_scales *)(void *)(out + VECTORS * 32) = scales(type, group);
         group += PQ_LANES * block_bytes(type);
         out += UNPACKED_BLOCK;
     }

@@ -36,26 +36,16 @@ PQ_INLINE __m256 weights(const uint32_t type, const uint8_t *panel, size_t k) {
 PQ_INLINE void column(const uint32_t type, const int panels, const int n, const float_tile *a,
                       size_t k, __m256 (*acc)[MAX_TOKENS_SINGLE]) {
     __m256 w[MAX_PANELS];
-    PQ_UNROLL
-    for (int p = 0; p < panels; p++)
-        w[p] = weights(type, a->panel + (size_t)p * a->panel_bytes, k);
-    PQ_UNROLL
-    for (int t = 0; t < n; t++) {
+    PQ_EACH(p, panels, { w[p] = weights(type, a->panel + (size_t)p * a->panel_bytes, k); });
+    PQ_EACH(t, n, {
         const __m256 x = _mm256_broadcast_ss(a->x + (size_t)t * a->cols + k);
-        PQ_UNROLL
-        for (int p = 0; p < panels; p++)
-            acc[p][t] = _mm256_fmadd_ps(w[p], x, acc[p][t]);
-    }
+        PQ_EACH(p, panels, { acc[p][t] = _mm256_fmadd_ps(w[p], x, acc[p][t]); });
+    });
 }
 
 PQ_INLINE void tile(const uint32_t type, const int panels, const int n, const float_tile *a) {
     __m256 even[MAX_PANELS][MAX_TOKENS_SINGLE], odd[MAX_PANELS][MAX_TOKENS_SINGLE];
-    PQ_UNROLL
-    for (int p = 0; p < panels; p++) {
-        PQ_UNROLL
-        for (int t = 0; t < n; t++)
-            even[p][t] = odd[p][t] = _mm256_setzero_ps();
-    }
+    PQ_EACH(p, panels, { PQ_EACH(t, n, { even[p][t] = odd[p][t] = _mm256_setzero_ps(); }); });
     size_t k = 0;
     for (; k + 2 <= a->cols; k += 2) {
         column(type, panels, n, a, k, even);
@@ -63,14 +53,13 @@ PQ_INLINE void tile(const uint32_t type, const int panels, const int n, const fl
     }
     if (k < a->cols)
         column(type, panels, n, a, k, even);
-    PQ_UNROLL
-    for (int p = 0; p < panels; p++) {
+    PQ_EACH(p, panels, {
         const size_t left = a->rows - (size_t)p * PQ_LANES;
-        PQ_UNROLL
-        for (int t = 0; t < n; t++)
+        PQ_EACH(t, n, {
             pq_store_rows(a->y + (size_t)t * a->y_stride + p * PQ_LANES,
                           left < PQ_LANES ? left : PQ_LANES, _mm256_add_ps(even[p][t], odd[p][t]));
-    }
+        });
+    });
 }
 
 /* ------------------------------------------------------------------------------------ its instances */

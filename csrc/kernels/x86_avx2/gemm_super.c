@@ -69,68 +69,67 @@ PQ_INLINE size_t block_bytes(const uint32_t type) {
     }
 }
 
-/* Byte shifts of whole vectors do not exist; these let bits of the neighbouring byte in, to be masked. */
-PQ_INLINE __m256i right(__m256i x, int bits) {
-    return _mm256_srl_epi16(x, _mm_cvtsi32_si128(bits));
-}
-
-PQ_INLINE __m256i left(__m256i x, int bits) {
-    return _mm256_sll_epi16(x, _mm_cvtsi32_si128(bits));
+/* Byte-wise shifts do not exist; these let bits of the neighboring byte in, to be masked. */
+PQ_INLINE __m256i right(__m256i x, const int bits) {
+    return _mm256_srli_epi16(x, bits);
 }
 
 PQ_INLINE __m256i low_bits(__m256i x, const int bits) {
     return _mm256_and_si256(x, _mm256_set1_epi8((char)((1 << bits) - 1)));
 }
 
-/* Elements 32 s + 4 j .. + 3 of two-bit quants: see decode.c for the places of all of these. */
-PQ_INLINE __m256i two_bits(const uint8_t *q, int s, const int j) {
-    return low_bits(right(pq_load_32(q + (s / 4 * 8 + j) * 32), s % 4 * 2), 2);
+/* The places of the quants of element 128 h + 32 s + 4 j, see decode.c; h need not be a constant. */
+
+PQ_INLINE __m256i two_bits(const uint8_t *q, size_t h, const int s, const int j) {
+    return low_bits(right(pq_load_32(q + h * 256 + j * 32), s * 2), 2);
 }
 
-PQ_INLINE __m256i four_bits(const uint8_t *q, int s, const int j) {
-    return low_bits(right(pq_load_32(q + (s / 2 * 8 + j) * 32), s % 2 * 4), 4);
+PQ_INLINE __m256i four_bits(const uint8_t *q, size_t h, const int s, const int j) {
+    return low_bits(right(pq_load_32(q + h * 512 + s / 2 * 256 + j * 32), s % 2 * 4), 4);
 }
 
-/* Bit s of the bytes of `high`, at the place of bit `bit`. */
-PQ_INLINE __m256i one_bit(const uint8_t *high, int s, const int j, const int bit) {
-    const __m256i bits = pq_load_32(high + j * 32);
-    const __m256i moved = s < bit ? left(bits, bit - s) : right(bits, s - bit);
+/* Bit 4 h + s of the bytes of `high`, at the place of bit `bit`. */
+PQ_INLINE __m256i one_bit(const uint8_t *high, size_t h, const int s, const int j, const int bit) {
+    const __m128i count = _mm_cvtsi32_si128((int)h * 4);
+    const __m256i bits = _mm256_srl_epi16(pq_load_32(high + j * 32), count);
+    const __m256i moved = s < bit ? _mm256_slli_epi16(bits, bit - s) : right(bits, s - bit);
     return _mm256_and_si256(moved, _mm256_set1_epi8((char)(1 << bit)));
 }
 
-PQ_INLINE __m256i six_bits(const uint8_t *group, int s, const int j) {
-    const uint8_t *low = group + 8 * offsetof(pq_block_q6_k, low);
-    const uint8_t *high = group + 8 * offsetof(pq_block_q6_k, high);
-    const __m256i four = pq_load_32(low + (s / 4 * 16 + s % 2 * 8 + j) * 32);
-    const __m256i two = two_bits(high, s, j);
-    return _mm256_or_si256(low_bits(right(four, s / 2 % 2 * 4), 4), _mm256_slli_epi16(two, 4));
+PQ_INLINE __m256i six_bits(const uint8_t *low, const uint8_t *high, size_t h, const int s,
+                           const int j) {
+    const __m256i four = right(pq_load_32(low + h * 512 + s % 2 * 256 + j * 32), s / 2 * 4);
+    const __m256i two = two_bits(high, h, s, j);
+    return _mm256_or_si256(low_bits(four, 4), _mm256_slli_epi16(two, 4));
 }
 
-/* 16 bytes hold a sub-block of 32: elements 0..15 in the low halves. */
-PQ_INLINE __m256i iq4_values(const uint8_t *q, int s, const int j) {
+/* 16 bytes hold 32 elements, the first 16 in the low halves. */
+PQ_INLINE __m256i iq4_values(const uint8_t *q, size_t h, const int s, const int j) {
     static const int8_t values[16] = PQ_IQ4_VALUES;
     const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)values));
-    const __m256i bytes = pq_load_32(q + (s * 4 + j % 4) * 32);
-    return _mm256_shuffle_epi8(table, low_bits(j < 4 ? bytes : _mm256_srli_epi16(bytes, 4), 4));
+    const __m256i bytes = pq_load_32(q + h * 512 + s * 128 + j % 4 * 32);
+    return _mm256_shuffle_epi8(table, low_bits(right(bytes, j / 4 * 4), 4));
 }
 
-/* Columns 32 s + 4 j .. + 3 of 8 rows, from a packed group of super-blocks. */
-PQ_INLINE __m256i quants(const uint32_t type, const uint8_t *group, int s, const int j) {
+/* Columns 128 h + 32 s + 4 j .. + 3 of 8 rows, from a packed group of super-blocks. */
+PQ_INLINE __m256i quants(const uint32_t type, const uint8_t *group, size_t h, const int s,
+                         const int j) {
     switch (type) {
     case PQ_Q2_K:
-        return two_bits(group + 8 * offsetof(pq_block_q2_k, q), s, j);
+        return two_bits(group + 8 * offsetof(pq_block_q2_k, q), h, s, j);
     case PQ_Q3_K:
-        return _mm256_or_si256(two_bits(group + 8 * offsetof(pq_block_q3_k, q), s, j),
-                               one_bit(group + 8 * offsetof(pq_block_q3_k, high), s, j, 2));
+        return _mm256_or_si256(two_bits(group + 8 * offsetof(pq_block_q3_k, q), h, s, j),
+                               one_bit(group + 8 * offsetof(pq_block_q3_k, high), h, s, j, 2));
     case PQ_Q4_K:
-        return four_bits(group + 8 * offsetof(pq_block_q4_k, q), s, j);
+        return four_bits(group + 8 * offsetof(pq_block_q4_k, q), h, s, j);
     case PQ_Q5_K:
-        return _mm256_or_si256(four_bits(group + 8 * offsetof(pq_block_q5_k, q), s, j),
-                               one_bit(group + 8 * offsetof(pq_block_q5_k, high), s, j, 4));
+        return _mm256_or_si256(four_bits(group + 8 * offsetof(pq_block_q5_k, q), h, s, j),
+                               one_bit(group + 8 * offsetof(pq_block_q5_k, high), h, s, j, 4));
     case PQ_Q6_K:
-        return six_bits(group, s, j);
+        return six_bits(group + 8 * offsetof(pq_block_q6_k, low),
+                        group + 8 * offsetof(pq_block_q6_k, high), h, s, j);
     default:
-        return iq4_values(group + 8 * offsetof(pq_block_iq4_xs, q), s, j);
+        return iq4_values(group + 8 * offsetof(pq_block_iq4_xs, q), h, s, j);
     }
 }
 
@@ -278,28 +277,29 @@ PQ_INLINE void scales(const uint32_t type, const uint8_t *group, super_scales *o
 
 /* ------------------------------------------------------------------------------------ the template */
 
-/* Adds 32 columns, those of sub-block s, to the integer sums of n tokens. */
+/* Adds columns 128 h + 32 s .. + 31 to the integer sums of n tokens. */
 PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
-                           const uint8_t *group, int s, const super_scales *scale,
+                           const uint8_t *group, size_t h, const int s, const super_scales *scale,
                            const int8_t *const *q, size_t k, __m256i *sum) {
     const int chain = chain_of(type), per_scale = sub_vectors(type);
     __m256i partial[PQ_MAX_TILE];
     PQ_UNROLL
     for (int j = 0; j < VECTORS_32; j++) {
-        const __m256i w =
-            unpacked ? pq_load_32(group + (s * VECTORS_32 + j) * 32) : quants(type, group, s, j);
+        const __m256i w = unpacked ? pq_load_32(group + h * 1024 + s * 256 + j * 32)
+                                   : quants(type, group, h, s, j);
         const __m256i magnitude = is_signed(type) ? _mm256_abs_epi8(w) : w;
-        const __m256i factor = scale->scale[s * (VECTORS_32 / per_scale) + j / per_scale];
-        PQ_UNROLL
-        for (int t = 0; t < n; t++) {
+        const __m256i factor = scale->scale[(4 * h + s) * (VECTORS_32 / per_scale) + j / per_scale];
+        PQ_EACH(t, n, {
             __m256i a = pq_broadcast4(q[t] + k + j * 4);
             if (is_signed(type))
                 a = _mm256_sign_epi8(a, w);
             const __m256i product = _mm256_maddubs_epi16(magnitude, a);
-            partial[t] = j % chain == 0 ? product : _mm256_add_epi16(partial[t], product);
+            partial[t] =
+                j % chain == 0 ? product : pq_in_order(_mm256_add_epi16(partial[t], product));
             if (j % chain == chain - 1)
-                sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(partial[t], factor));
-        }
+                sum[t] =
+                    pq_in_order(_mm256_add_epi32(sum[t], _mm256_madd_epi16(partial[t], factor)));
+        });
     }
 }
 
@@ -308,8 +308,8 @@ PQ_INLINE __m256i multiply_sums(const super_scales *scale, const int16_t *sums) 
     __m256i total = _mm256_setzero_si256();
     PQ_UNROLL
     for (int i = 0; i < 8; i++)
-        total =
-            _mm256_add_epi32(total, _mm256_madd_epi16(scale->pair[i], pq_broadcast4(sums + 2 * i)));
+        total = pq_in_order(_mm256_add_epi32(
+            total, _mm256_madd_epi16(scale->pair[i], pq_broadcast4(sums + 2 * i))));
     return total;
 }
 
@@ -318,11 +318,10 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
     const uint8_t *group = a->panel;
     const int8_t *q[PQ_MAX_TILE];
     __m256 acc[PQ_MAX_TILE];
-    PQ_UNROLL
-    for (int t = 0; t < n; t++) {
+    PQ_EACH(t, n, {
         q[t] = a->q + (size_t)t * a->q_stride;
         acc[t] = _mm256_setzero_ps();
-    }
+    });
     for (size_t b = 0; b < a->blocks; b++, group += group_bytes) {
         super_scales local;
         const super_scales *scale = &local;
@@ -331,15 +330,18 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
         else
             scales(type, group, &local);
         __m256i sum[PQ_MAX_TILE];
-        PQ_UNROLL
-        for (int t = 0; t < n; t++)
+        PQ_EACH(t, n, {
             sum[t] = has_offset(type)
                          ? multiply_sums(scale, a->sums + (size_t)t * a->sums_stride + 16 * b)
                          : _mm256_setzero_si256();
-        for (int s = 0; s < 8; s++)
-            multiply_32(type, unpacked, n, group, s, scale, q, b * SUPER + (size_t)s * 32, sum);
-        PQ_UNROLL
-        for (int t = 0; t < n; t++) {
+        });
+        for (size_t h = 0; h < 2; h++) {
+            PQ_EACH(s, 4, {
+                multiply_32(type, unpacked, n, group, h, s, scale, q, b * SUPER + h * 128 + s * 32,
+                            sum);
+            });
+        }
+        PQ_EACH(t, n, {
             const __m256 dx = _mm256_broadcast_ss(a->d + (size_t)t * a->d_stride + b);
             acc[t] =
                 _mm256_fmadd_ps(_mm256_mul_ps(scale->d, dx), _mm256_cvtepi32_ps(sum[t]), acc[t]);
@@ -349,20 +351,20 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
                 acc[t] = _mm256_fnmadd_ps(_mm256_mul_ps(scale->dmin, dx),
                                           _mm256_cvtepi32_ps(minima), acc[t]);
             }
-        }
+        });
     }
-    PQ_UNROLL
-    for (int t = 0; t < n; t++)
-        pq_store_rows(a->y + (size_t)t * a->y_stride, a->rows, acc[t]);
+    PQ_EACH(t, n, { pq_store_rows(a->y + (size_t)t * a->y_stride, a->rows, acc[t]); });
 }
 
 PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {
     for (size_t b = 0; b < blocks; b++) {
-        for (int s = 0; s < 8; s++) {
-            PQ_UNROLL
-            for (int j = 0; j < VECTORS_32; j++)
-                _mm256_store_si256((__m256i *)(out + (s * VECTORS_32 + j) * 32),
-                                   quants(type, group, s, j));
+        for (size_t h = 0; h < 2; h++) {
+            PQ_EACH(s, 4, {
+                PQ_UNROLL
+                for (int j = 0; j < VECTORS_32; j++)
+                    _mm256_store_si256((__m256i *)(void *)(out + h * 1024 + s * 256 + j * 32),
+                                       quants(type, group, h, s, j));
+            });
         }
         scales(type, group, (super_scales *)(void *)(out + VECTORS * 32));
         group += PQ_LANES * block_bytes(type);

@@ -32,6 +32,23 @@
 
 enum { PQ_LANES = 8, PQ_MAX_TILE = 6 };
 
+/* Repeats statements for t = 0 .. n - 1, n <= 6, with `t` a constant each time. (Indexed by the variable of a loop
+ * that is unrolled later, an array of vectors stays in memory with gcc.) */
+#define PQ_EACH(t, n, ...)                                                                         \
+    do {                                                                                           \
+        PQ_ONCE(t, n, 0, __VA_ARGS__)                                                              \
+        PQ_ONCE(t, n, 1, __VA_ARGS__)                                                              \
+        PQ_ONCE(t, n, 2, __VA_ARGS__)                                                              \
+        PQ_ONCE(t, n, 3, __VA_ARGS__)                                                              \
+        PQ_ONCE(t, n, 4, __VA_ARGS__)                                                              \
+        PQ_ONCE(t, n, 5, __VA_ARGS__)                                                              \
+    } while (0)
+#define PQ_ONCE(t, n, value, ...)                                                                  \
+    if ((n) > value) {                                                                             \
+        enum { t = value };                                                                        \
+        __VA_ARGS__                                                                                \
+    }
+
 /* The operands of one tile. The arrays of activations begin at the tile's first token; strides are in
  * elements, from token to token. */
 typedef struct pq_tile {
@@ -76,6 +93,15 @@ PQ_INLINE __m256i pq_load_32(const void *p) {
 /* 8 neighbouring f16 numbers. */
 PQ_INLINE __m256 pq_load_halves(const uint8_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* x, opaque to the optimizer: gcc otherwise turns a chain of integer additions into a tree, whose leaves do not
+ * fit the registers. */
+PQ_INLINE __m256i pq_in_order(__m256i x) {
+#if defined(__GNUC__)
+    __asm__("" : "+x"(x));
+#endif
+    return x;
 }
 
 /* One token's results: 8 rows, or what is left of them. */
