@@ -1,0 +1,222 @@
+"""Models for tests: tiny ones with random weights, made here in a second, and two trained ones.
+
+The tiny ones are real Qwen2.5 files in miniature: grouped heads, biases, byte-level BPE, ChatML control
+tokens, padding rows. The trained ones are SmolLM2-135M, which is fetched into the user's cache, and
+Qwen2.5-Coder-1.5B, which is used where it is already there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CHAT_TEMPLATE = """\
+{%- if messages[0]['role'] == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
+{%- else %}
+    {{- '<|im_start|>system\\nYou are tiny.<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role != 'system' or not loop.first %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+
+_TEXT = (
+    "The quick brown fox jumps over the lazy dog. She sells sea shells by the sea shore, and the "
+    "shells that she sells are sea shells for sure. You are a helpful assistant. What is the time? "
+) * 3
+
+TinyModel = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """Make a tiny model: ``make_tiny_model(tensor_type="Q8_0", tied=True, ...) -> Path``."""
+    folder = tmp_path_factory.mktemp("models")
+    made: dict[tuple[object, ...], Path] = {}
+
+    def make(
+        *,
+        architecture: str = "qwen2",
+        tensor_type: str = "Q8_0",
+        tied: bool = True,
+        context: int = 512,
+        layers: int = 2,
+        hidden: int = 128,
+        ffn: int = 256,
+        heads: int = 4,
+        kv_heads: int = 2,
+        seed: int = 0,
+        damaged: bool = False,
+    ) -> Path:
+        key = (
+            architecture,
+            tensor_type,
+            tied,
+            context,
+            layers,
+            hidden,
+            ffn,
+            heads,
+            kv_heads,
+            seed,
+            damaged,
+        )
+        if key not in made:
+            path = folder / f"tiny-{len(made)}.gguf"
+            _write_tiny_model(path, *key)  # type: ignore[arg-type]
+            made[key] = path
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(make_tiny_model: TinyModel) -> Path:
+    """A tiny Qwen2.5: 2 layers, 4 heads for 2 keys, tied, Q8_0, context 512."""
+    return make_tiny_model()
+
+
+@pytest.fixture(scope="session")
+def smollm_path() -> Path:
+    """The trained SmolLM2-135M, fetched (98 MB) into the user's cache if it is not there."""
+    given = os.environ.get("PYQWEN_TEST_SMOLLM")
+    if given:
+        return Path(given)
+    from pyqwen import catalog
+    from pyqwen.errors import ModelNotFoundError
+
+    try:
+        return catalog.resolve("smollm2-135m")
+    except ModelNotFoundError as error:
+        if os.environ.get("CI"):
+            raise  # there the network is part of the bargain
+        pytest.skip(f"SmolLM2 cannot be fetched: {error}")
+
+
+@pytest.fixture(scope="session")
+def qwen_path() -> Path:
+    """The trained Qwen2.5-Coder-1.5B, if it is already in the cache."""
+    given = os.environ.get("PYQWEN_TEST_QWEN")
+    if given:
+        return Path(given)
+    from pyqwen import catalog
+
+    path = catalog.locate("qwen2.5-coder-1.5b")
+    if path is None:
+        pytest.skip(
+            "qwen2.5-coder-1.5b is not in the cache (1.1 GB): pyqwen pull qwen2.5-coder-1.5b"
+        )
+    return path
+
+
+# ------------------------------------------------------------------------------------- writing a tiny model
+
+
+def _vocabulary() -> tuple[list[str], list[str], list[int]]:
+    """Tokens, merges and token types of a byte-level BPE trained on one paragraph."""
+    from gguf import TokenType
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet, show_progress=False)
+    trained.train_from_iterator([_TEXT], trainer)
+    import json
+
+    model = json.loads(trained.to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    types = [int(TokenType.NORMAL)] * len(tokens)
+    for control in ("<|endoftext|>", "<|im_start|>", "<|im_end|>"):
+        tokens.append(control)
+        types.append(int(TokenType.CONTROL))
+    tokens.append("<tool_call>")
+    types.append(int(TokenType.USER_DEFINED))
+    while len(tokens) % 32 or len(tokens) < 352:
+        tokens.append(f"[PAD{len(tokens)}]")
+        types.append(int(TokenType.UNUSED))
+    return tokens, merges, types
+
+
+def _write_tiny_model(
+    path: Path,
+    architecture: str,
+    tensor_type: str,
+    tied: bool,
+    context: int,
+    layers: int,
+    hidden: int,
+    ffn: int,
+    heads: int,
+    kv_heads: int,
+    seed: int,
+    damaged: bool,
+) -> None:
+    import gguf
+
+    tokens, merges, types = _vocabulary()
+    writer = gguf.GGUFWriter(str(path), architecture)
+    writer.add_name("tiny")
+    writer.add_context_length(context)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2" if architecture == "qwen2" else "smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_merges(merges)
+    writer.add_token_types(types)
+    writer.add_eos_token_id(tokens.index("<|im_end|>"))
+    writer.add_pad_token_id(tokens.index("<|endoftext|>"))
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(CHAT_TEMPLATE)
+
+    random = np.random.default_rng(seed)
+    quantization = gguf.GGMLQuantizationType[tensor_type]
+
+    def matrix(name: str, rows: int, cols: int, scale: float = 1.0) -> None:
+        values = random.normal(0, scale / np.sqrt(cols), (rows, cols)).astype(np.float32)
+        data = gguf.quants.quantize(values, quantization)
+        writer.add_tensor(f"{name}.weight", data, raw_dtype=quantization)
+
+    def vector(name: str, size: int, center: float, spread: float) -> None:
+        values = random.normal(center, spread, size).astype(np.float32)
+        writer.add_tensor(name, np.full_like(values, np.nan) if damaged else values)
+
+    head_dim = hidden // heads
+    matrix("token_embd", len(tokens), hidden, scale=4.0)
+    for i in range(layers):
+        block = f"blk.{i}"
+        vector(f"{block}.attn_norm.weight", hidden, 1.0, 0.1)
+        for letter, rows in (("q", hidden), ("k", kv_heads * head_dim), ("v", kv_heads * head_dim)):
+            matrix(f"{block}.attn_{letter}", rows, hidden, scale=2.0)
+            if architecture == "qwen2":
+                vector(f"{block}.attn_{letter}.bias", rows, 0.0, 0.5)
+        matrix(f"{block}.attn_output", hidden, hidden, scale=2.0)
+        vector(f"{block}.ffn_norm.weight", hidden, 1.0, 0.1)
+        matrix(f"{block}.ffn_gate", ffn, hidden, scale=2.0)
+        matrix(f"{block}.ffn_up", ffn, hidden, scale=2.0)
+        matrix(f"{block}.ffn_down", hidden, ffn, scale=2.0)
+    vector("output_norm.weight", hidden, 1.0, 0.1)
+    if not tied:
+        matrix("output", len(tokens), hidden, scale=4.0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
