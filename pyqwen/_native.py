@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -198,15 +199,17 @@ Progress = Callable[[int, int], bool | None]
 """Called with bytes done and bytes in all; returning ``False`` cancels."""
 
 
-@ffi.def_extern(name="pq_on_progress", error=1)  # type: ignore[untyped-decorator]
+def _keep_error(kind: Any, error: BaseException, traceback: TracebackType) -> None:
+    """Keep what was raised in ``_on_progress``, be it Ctrl-C on its first line."""
+    ffi.from_handle(traceback.tb_frame.f_locals["arg"]).error = error
+
+
+@ffi.def_extern(  # type: ignore[untyped-decorator]
+    name="pq_on_progress", error=1, onerror=_keep_error
+)
 def _on_progress(arg: Any, done: int, total: int) -> int:
-    """Stop loading when the caller's function says so or raises; its exception is kept."""
-    state = ffi.from_handle(arg)
-    try:
-        return 1 if state.call(done, total) is False else 0
-    except BaseException as error:  # must not unwind through C
-        state.error = error
-        return 1
+    """Stop loading when the caller's function says so or raises; that must not unwind through C."""
+    return 1 if ffi.from_handle(arg).call(done, total) is False else 0
 
 
 @dataclass
