@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from pyqwen._native import SessionHandle
@@ -29,21 +30,28 @@ def run_interruptibly(session: SessionHandle, work: Callable[[], T]) -> T:
     for the work to end and is raised; the session can be used again.
     """
     outcome: _Outcome[T] = _Outcome()
+    done = threading.Event()  # Thread.join would forget the thread when it is interrupted
 
     def target() -> None:
         try:
             outcome.value = work()
         except BaseException as error:  # handed to the waiting thread
             outcome.error = error
+        finally:
+            done.set()
 
     thread = threading.Thread(target=target, name="pyqwen-work", daemon=True)
-    thread.start()
     try:
-        while thread.is_alive():
-            thread.join(_POLL_SECONDS)
+        thread.start()
+        while not done.wait(_POLL_SECONDS):
+            pass
+    except RuntimeError:  # no thread could be started
+        raise
     except BaseException:
         session.cancel()
-        thread.join()
+        while not done.is_set():
+            with suppress(KeyboardInterrupt):  # nobody may go on while the session is in use
+                done.wait(_POLL_SECONDS)
         session.cancel(False)
         raise
     if outcome.error is not None:
