@@ -1,0 +1,28 @@
+"""Makes sure that the tests see the installed pyqwen, and says which one that is.
+
+`python -m pytest` puts the working directory first on the path, where the clone's own pyqwen/, which
+has no compiled core, would shadow the installed package; so would `python -m pyqwen` in a subprocess.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+
+_elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+_with_clone = sys.path[:]
+sys.path[:] = _elsewhere
+if importlib.util.find_spec("pyqwen") is None:  # then the clone's own serves, for what needs no C
+    sys.path[:] = _with_clone
+else:
+    os.environ["PYTHONSAFEPATH"] = "1"
+
+
+def pytest_report_header() -> str:
+    """Name the package under test."""
+    package = importlib.util.find_spec("pyqwen")
+    if package is None or importlib.util.find_spec("pyqwen._ffi") is None:
+        return 'pyqwen: NOT INSTALLED, most tests cannot run; pip install ".[test]" first'
+    return f"pyqwen: {Path(str(package.origin)).parent}"
