@@ -157,10 +157,12 @@ static pq_status load_matrix(loader *l, const pq_tensor *t, pq_matrix *out) {
                     .statuses = calloc(l->threads, sizeof *job.statuses)};
     if (!job.map)
         job.buffers = malloc(l->threads * lanes * job.row_bytes);
-    if (job.errors && job.statuses && (job.map || job.buffers))
+    if (job.errors && job.statuses && (job.map || job.buffers)) {
         st = run_pack(l, &job);
-    else
+        pq_file_release(job.file, t, 0, t->bytes); /* also the pages that two chunks shared */
+    } else {
         st = pq_fail_memory(l->err, "packing", l->threads * lanes * job.row_bytes);
+    }
     free(job.buffers);
     free(job.errors);
     free(job.statuses);
