@@ -168,9 +168,9 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
 
 /* ------------------------------------------------------------------------------------ its instances */
 
-PQ_TILES(q4_0, PQ_Q4_0, 12)
-PQ_TILES(q4_1, PQ_Q4_1, 12)
-PQ_TILES(q5_0, PQ_Q5_0, 12)
-PQ_TILES(q5_1, PQ_Q5_1, 12)
-PQ_TILES(q8_0, PQ_Q8_0, 12)
-PQ_TILES(iq4_nl, PQ_IQ4_NL, 12)
+PQ_TILES(q4_0, PQ_Q4_0, 16)
+PQ_TILES(q4_1, PQ_Q4_1, 16)
+PQ_TILES(q5_0, PQ_Q5_0, 6)
+PQ_TILES(q5_1, PQ_Q5_1, 6)
+PQ_TILES(q8_0, PQ_Q8_0, 16)
+PQ_TILES(iq4_nl, PQ_IQ4_NL, 6)

@@ -374,9 +374,9 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
 
 /* ------------------------------------------------------------------------------------ its instances */
 
-PQ_TILES(q2_k, PQ_Q2_K, 12)
-PQ_TILES(q3_k, PQ_Q3_K, 12)
-PQ_TILES(q4_k, PQ_Q4_K, 12)
-PQ_TILES(q5_k, PQ_Q5_K, 12)
-PQ_TILES(q6_k, PQ_Q6_K, 12)
-PQ_TILES(iq4_xs, PQ_IQ4_XS, 12)
+PQ_TILES(q2_k, PQ_Q2_K, 16)
+PQ_TILES(q3_k, PQ_Q3_K, 6)
+PQ_TILES(q4_k, PQ_Q4_K, 16)
+PQ_TILES(q5_k, PQ_Q5_K, 6)
+PQ_TILES(q6_k, PQ_Q6_K, 6)
+PQ_TILES(iq4_xs, PQ_IQ4_XS, 6)
