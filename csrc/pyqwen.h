@@ -117,8 +117,8 @@ const pq_tensor *pq_file_find_tensor(const pq_file *file, const char *name);
 pq_status pq_file_strings(const pq_file *file, const pq_key *key, char *text, uint64_t *bounds,
                           pq_error *err);
 /* Copies `bytes` bytes at `offset` inside a tensor's data. */
-pq_status pq_file_read(const pq_file *file, const pq_tensor *tensor, uint64_t offset, uint64_t bytes,
-                       void *dst, pq_error *err);
+pq_status pq_file_read(const pq_file *file, const pq_tensor *tensor, uint64_t offset,
+                       uint64_t bytes, void *dst, pq_error *err);
 
 /* ---------------------------------------------------------------------------------- tensor types */
 
@@ -154,12 +154,12 @@ typedef struct pq_config {
     uint32_t kv_heads;
     uint32_t head_dim;
     uint32_t rope_dim;
-    uint32_t context;       /* trained length */
-    uint32_t vocab;         /* tokens in the vocabulary */
-    uint32_t vocab_rows;    /* rows of the output matrix, padding included */
-    uint32_t real_tokens;   /* tokens that may be sampled: vocab without its padding entries at the end */
-    uint32_t tied;          /* 1: one matrix for look-up and output */
-    uint32_t rope_neox;     /* 1: halves, 0: interleaved pairs */
+    uint32_t context;     /* trained length */
+    uint32_t vocab;       /* tokens in the vocabulary */
+    uint32_t vocab_rows;  /* rows of the output matrix, padding included */
+    uint32_t real_tokens; /* that may be sampled: vocab without its padding entries at the end */
+    uint32_t tied;        /* 1: one matrix for look-up and output */
+    uint32_t rope_neox;   /* 1: halves, 0: interleaved pairs */
     float rope_base;
     float rope_scale_factor; /* 1 when none */
     uint32_t yarn;           /* 1: YaRN scaling with the factor above */
@@ -212,8 +212,8 @@ typedef struct pq_row {
 } pq_row;
 
 /* The model must outlive the session. */
-pq_status pq_session_open(pq_session **out, const pq_model *model, const pq_session_options *options,
-                          pq_error *err);
+pq_status pq_session_open(pq_session **out, const pq_model *model,
+                          const pq_session_options *options, pq_error *err);
 void pq_session_close(pq_session *session);
 
 uint32_t pq_session_context(const pq_session *session);
@@ -234,11 +234,12 @@ pq_status pq_session_fork(pq_session *session, uint32_t from, uint32_t to, uint3
 pq_status pq_session_eval(pq_session *session, const pq_row *rows, uint32_t n, pq_error *err);
 uint32_t pq_session_outputs(const pq_session *session);
 /* Raw logits of outputs first .. first + n - 1: dst is (n, vocab_rows). */
-pq_status pq_session_logits(pq_session *session, uint32_t first, uint32_t n, float *dst, pq_error *err);
+pq_status pq_session_logits(pq_session *session, uint32_t first, uint32_t n, float *dst,
+                            pq_error *err);
 /* Natural-log probability of targets[i] after output first + i, over the real tokens; the logits are
  * made and dropped a few rows at a time. */
-pq_status pq_session_logprobs(pq_session *session, uint32_t first, uint32_t n, const int32_t *targets,
-                              float *dst, pq_error *err);
+pq_status pq_session_logprobs(pq_session *session, uint32_t first, uint32_t n,
+                              const int32_t *targets, float *dst, pq_error *err);
 
 /* Sets (1) or clears (0) the flag that makes a running or later evaluation stop within milliseconds with
  * PQ_ERR_CANCELLED. Any thread, any time until the session is closed. */
@@ -254,7 +255,7 @@ typedef struct pq_sampler_options {
     float top_p;              /* 1: off */
     float min_p;              /* 0: off */
     float typical_p;          /* 1: off */
-    float repetition_penalty; /* 1: off; Hugging Face's: prompt and output, once per distinct token */
+    float repetition_penalty; /* 1: off; as Hugging Face: prompt and output, once per token */
     float presence_penalty;   /* 0: off; output tokens only, as OpenAI's */
     float frequency_penalty;  /* 0: off */
     uint64_t seed;
@@ -267,7 +268,7 @@ enum { PQ_MAX_TOP_LOGPROBS = 20 };
 
 typedef struct pq_sample {
     int32_t token;
-    float logprob; /* natural log, of the model's own distribution: before penalties and temperature */
+    float logprob; /* natural log, of the model's own distribution: no penalties or temperature */
     uint32_t n_top;
     int32_t top_tokens[20];
     float top_logprobs[20]; /* descending */
@@ -288,9 +289,10 @@ pq_status pq_sampler_sample(pq_sampler *sampler, float *logits, size_t n_logits,
 /* Samples n outputs of the last evaluation, the weights of the output matrix being read once: samplers[i]
  * draws from output outputs[i]. want_logprob and n_top as above. All arrays hold n; a sampler that fails
  * says so in statuses[i] and errors[i] and does not disturb the others. */
-pq_status pq_session_sample(pq_session *session, const uint32_t *outputs, pq_sampler *const *samplers,
-                            const uint8_t *want_logprob, const uint8_t *n_top, uint32_t n,
-                            pq_sample *out, pq_status *statuses, pq_error *errors, pq_error *err);
+pq_status pq_session_sample(pq_session *session, const uint32_t *outputs,
+                            pq_sampler *const *samplers, const uint8_t *want_logprob,
+                            const uint8_t *n_top, uint32_t n, pq_sample *out, pq_status *statuses,
+                            pq_error *errors, pq_error *err);
 
 /* ------------------------------------------------------------------------------------------ machine */
 
@@ -338,7 +340,7 @@ pq_status pq_test_attention(const char *isa, pq_kv_type kv_type, uint32_t heads,
                             const float *v, uint32_t keys, float *out, pq_error *err);
 /* One vector kernel by name on a (n), b (n) -> out: "rms_norm" (b: weights), "silu_mul", "add", "exp",
  * "rope_neox", "rope_pairs" (b: n/2 cosines, n/2 sines), "f16" (round trip), "logsumexp" (out: 1). */
-pq_status pq_test_vector(const char *isa, const char *kernel, const float *a, const float *b, size_t n,
-                         float *out, pq_error *err);
+pq_status pq_test_vector(const char *isa, const char *kernel, const float *a, const float *b,
+                         size_t n, float *out, pq_error *err);
 
 #endif

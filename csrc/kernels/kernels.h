@@ -26,10 +26,10 @@
 typedef struct pq_acts {
     size_t rows, cols;
     size_t block;
-    const float *x;      /* (rows, cols) the unquantized values; used by float types and exact mode only */
+    const float *x;      /* (rows, cols) unquantized: for float types and exact mode only */
     const int8_t *q;     /* (rows, cols) */
     const float *d;      /* (rows, cols / block) */
-    const int16_t *sums; /* (rows, cols / 16) sums of 16 neighbouring q: for types with an offset or a minimum */
+    const int16_t *sums; /* (rows, cols / 16) of 16 neighboring q: for offsets and minima */
 } pq_acts;
 
 /* The activation block that a weight type multiplies: 32, 256, or 0 for F32, F16 and BF16. */
@@ -113,8 +113,9 @@ typedef struct pq_softmax {
  * A score that is NaN or +infinity makes sum NaN, and then max is NaN too, so that no later block hides it.
  * keys and values are aligned to 4 bytes. `scratch`: pq_attend_scratch(n) bytes, 64-byte aligned. */
 typedef void (*pq_attend_fn)(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride,
-                             size_t n, const uint32_t *visible, const void *keys, const void *values,
-                             pq_softmax *state, float *out, size_t out_stride, void *scratch);
+                             size_t n, const uint32_t *visible, const void *keys,
+                             const void *values, pq_softmax *state, float *out, size_t out_stride,
+                             void *scratch);
 size_t pq_attend_scratch(size_t n);
 
 /* Adds a later block's result to what its row gathered from earlier blocks (blocks in ascending order):

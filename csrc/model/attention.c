@@ -12,7 +12,8 @@
 #include "../base/memory.h"
 #include "../base/pool.h"
 
-enum { TILE_ROWS = 128 }; /* query rows (tokens times heads) of a tile: their scores stay in L1/L2 */
+/* Query rows (tokens times heads) of a tile: their scores stay in L1/L2. */
+enum { TILE_ROWS = 128 };
 
 typedef struct attention_job {
     const pq_model *model;
@@ -34,8 +35,8 @@ typedef struct tile {
     const pq_span *span;
     uint32_t token0, token1; /* within the span */
     uint32_t kv_head;
-    uint32_t blocks;       /* of keys that its last token sees */
-    size_t first_partial;  /* in the order of tiles */
+    uint32_t blocks;      /* of keys that its last token sees */
+    size_t first_partial; /* in the order of tiles */
 } tile;
 
 /* One thread's arrays, cut from its scratch memory. */
@@ -140,7 +141,8 @@ static void attend_block(const attention_job *job, const tile *t, uint32_t block
     const size_t hd = cache->head_dim;
     const uint32_t first = first_row(job, t, block), rows = tile_rows(job, t);
     for (uint32_t row = first; row < rows; row++) {
-        const uint32_t seen = t->span->start + t->token0 + row / job->group + 1 - block * PQ_KV_BLOCK;
+        const uint32_t seen =
+            t->span->start + t->token0 + row / job->group + 1 - block * PQ_KV_BLOCK;
         a->visible[row] = seen < PQ_KV_BLOCK ? seen : PQ_KV_BLOCK;
     }
     const uint8_t *keys = pq_kv_at(cache, t->span->sequence, block, job->layer, t->kv_head);
@@ -260,8 +262,8 @@ static int try_split(attention_job *job, void *partials, size_t partials_bytes) 
 }
 
 pq_status pq_attention(const pq_model *model, const pq_workers *workers, const pq_kv_cache *cache,
-                       uint32_t layer, const pq_span *spans, size_t n_spans, const float *q, float *out,
-                       void *partials, size_t partials_bytes, pq_error *err) {
+                       uint32_t layer, const pq_span *spans, size_t n_spans, const float *q,
+                       float *out, void *partials, size_t partials_bytes, pq_error *err) {
     const uint32_t group = model->config.heads / model->config.kv_heads;
     attention_job job = {.model = model,
                          .workers = workers,
@@ -277,7 +279,8 @@ pq_status pq_attention(const pq_model *model, const pq_workers *workers, const p
         job.items += (size_t)span_tiles(&job, &spans[i]) * cache->kv_heads;
     pq_status st;
     if (try_split(&job, partials, partials_bytes)) {
-        st = pq_pool_run(workers->threads, split_chunks(&job), split_chunk, &job, workers->cancel, err);
+        st = pq_pool_run(workers->threads, split_chunks(&job), split_chunk, &job, workers->cancel,
+                         err);
         if (st == PQ_OK)
             st = pq_pool_run(workers->threads, job.items, merge_chunk, &job, workers->cancel, err);
     } else {

@@ -20,7 +20,7 @@ size_t pq_attention_partials(const pq_config *config, uint32_t context);
 /* out (rows, heads * head_dim) = attention of q (like out, scaled and rotated) over keys and values of `layer`,
  * which hold the batch's own positions already. Row i sees every position up to its own. */
 pq_status pq_attention(const pq_model *model, const pq_workers *workers, const pq_kv_cache *cache,
-                       uint32_t layer, const pq_span *spans, size_t n_spans, const float *q, float *out,
-                       void *partials, size_t partials_bytes, pq_error *err);
+                       uint32_t layer, const pq_span *spans, size_t n_spans, const float *q,
+                       float *out, void *partials, size_t partials_bytes, pq_error *err);
 
 #endif

@@ -46,9 +46,10 @@ static pq_status read_architecture(const pq_file *file, pq_config *c, pq_error *
     if (st != PQ_OK)
         return st;
     if (strcmp(name, "qwen2") != 0 && strcmp(name, "llama") != 0)
-        return pq_fail_at(err, PQ_ERR_UNSUPPORTED, "general.architecture", -1,
-                          "%s: architecture '%s' is not supported; this version runs qwen2 and llama",
-                          pq_file_name(file), name);
+        return pq_fail_at(
+            err, PQ_ERR_UNSUPPORTED, "general.architecture", -1,
+            "%s: architecture '%s' is not supported; this version runs qwen2 and llama",
+            pq_file_name(file), name);
     strcpy(c->architecture, name);
     c->rope_neox = strcmp(name, "qwen2") == 0;
     return PQ_OK;
@@ -62,10 +63,11 @@ static pq_status read_heads(reader *r, pq_config *c) {
     if ((st = read_u32(r, "attention.head_count_kv", 1, c->heads, &c->kv_heads, 0)) != PQ_OK)
         return st;
     if (c->heads % c->kv_heads != 0 || c->heads / c->kv_heads > MAX_GROUP)
-        return pq_fail_at(r->err, PQ_ERR_FORMAT, r->key, -1,
-                          "%s: %u query heads cannot share %u key/value heads (a whole number of at "
-                          "most %d each)",
-                          pq_file_name(r->file), c->heads, c->kv_heads, MAX_GROUP);
+        return pq_fail_at(
+            r->err, PQ_ERR_FORMAT, r->key, -1,
+            "%s: %u query heads cannot share %u key/value heads (a whole number of at "
+            "most %d each)",
+            pq_file_name(r->file), c->heads, c->kv_heads, MAX_GROUP);
     c->head_dim = 0;
     if ((st = read_u32(r, "attention.key_length", 1, PQ_MAX_HEAD_DIM, &c->head_dim, 0)) != PQ_OK)
         return st;
@@ -82,10 +84,11 @@ static pq_status read_heads(reader *r, pq_config *c) {
             value_length = c->head_dim;
     }
     if (value_length != c->head_dim || c->head_dim % 32 != 0 || c->head_dim > PQ_MAX_HEAD_DIM)
-        return pq_fail_at(r->err, PQ_ERR_UNSUPPORTED, r->key, -1,
-                          "%s: attention heads of %u (keys) and %u (values) are not supported; both "
-                          "must be equal, a multiple of 32 and at most %d",
-                          pq_file_name(r->file), c->head_dim, value_length, PQ_MAX_HEAD_DIM);
+        return pq_fail_at(
+            r->err, PQ_ERR_UNSUPPORTED, r->key, -1,
+            "%s: attention heads of %u (keys) and %u (values) are not supported; both "
+            "must be equal, a multiple of 32 and at most %d",
+            pq_file_name(r->file), c->head_dim, value_length, PQ_MAX_HEAD_DIM);
     return PQ_OK;
 }
 
@@ -178,10 +181,11 @@ static pq_status find(const pq_file *file, const char *name, uint64_t rows, uint
         return wrong_shape(file, t, cols, rows, err);
     if (!pq_type_name(t->type)) {
         const char *known = pq_type_known_name(t->type);
-        return pq_fail_at(err, PQ_ERR_UNSUPPORTED, name, (int64_t)t->offset,
-                          "%s: tensor '%s' has type %s, which this version cannot run; quantize the "
-                          "model to a supported type such as Q4_K_M or Q8_0",
-                          pq_file_name(file), name, known ? known : "unknown");
+        return pq_fail_at(
+            err, PQ_ERR_UNSUPPORTED, name, (int64_t)t->offset,
+            "%s: tensor '%s' has type %s, which this version cannot run; quantize the "
+            "model to a supported type such as Q4_K_M or Q8_0",
+            pq_file_name(file), name, known ? known : "unknown");
     }
     return PQ_OK;
 }
@@ -191,7 +195,8 @@ pq_status pq_find_model_tensors(pq_model_tensors *out, const pq_file *file, cons
     pq_status st;
     if ((st = find(file, "token_embd.weight", c->vocab_rows, c->hidden, 1, &out->embedding, err)) !=
             PQ_OK ||
-        (st = find(file, "output.weight", c->vocab_rows, c->hidden, 0, &out->output, err)) != PQ_OK ||
+        (st = find(file, "output.weight", c->vocab_rows, c->hidden, 0, &out->output, err)) !=
+            PQ_OK ||
         (st = find(file, "output_norm.weight", 1, c->hidden, 1, &out->output_norm, err)) != PQ_OK)
         return st;
     return find(file, "rope_freqs.weight", 1, c->head_dim / 2, 0, &out->rope_factors, err);
@@ -224,8 +229,8 @@ pq_status pq_find_layer_tensors(pq_layer_tensors *out, const pq_file *file, cons
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         char name[64];
         snprintf(name, sizeof name, "blk.%u.%s", layer, wanted[i].name);
-        pq_status st = find(file, name, wanted[i].rows, wanted[i].cols, wanted[i].required,
-                            wanted[i].to, err);
+        pq_status st =
+            find(file, name, wanted[i].rows, wanted[i].cols, wanted[i].required, wanted[i].to, err);
         if (st != PQ_OK)
             return st;
     }
@@ -288,9 +293,8 @@ pq_status pq_config_read(pq_config *out, const pq_file *file, pq_error *err) {
         (st = read_vocabulary(file, &c, err)) != PQ_OK)
         return st;
     if (c.hidden % 32 != 0 || c.ffn % 32 != 0)
-        return pq_fail(err, PQ_ERR_UNSUPPORTED,
-                       "%s: widths %u and %u must be multiples of 32", pq_file_name(file), c.hidden,
-                       c.ffn);
+        return pq_fail(err, PQ_ERR_UNSUPPORTED, "%s: widths %u and %u must be multiples of 32",
+                       pq_file_name(file), c.hidden, c.ffn);
     const pq_tensor *embedding = pq_file_find_tensor(file, "token_embd.weight");
     if (!embedding)
         return pq_fail_at(err, PQ_ERR_FORMAT, "token_embd.weight", -1,
@@ -298,10 +302,11 @@ pq_status pq_config_read(pq_config *out, const pq_file *file, pq_error *err) {
                           "vocabulary or an adapter?)",
                           pq_file_name(file));
     if (embedding->dims[1] < c.vocab || embedding->dims[1] > MAX_VOCAB)
-        return pq_fail_at(err, PQ_ERR_FORMAT, embedding->name, (int64_t)embedding->offset,
-                          "%s: the embedding has %llu rows for a vocabulary of %u tokens; tokenizer "
-                          "and weights do not belong together",
-                          pq_file_name(file), (unsigned long long)embedding->dims[1], c.vocab);
+        return pq_fail_at(
+            err, PQ_ERR_FORMAT, embedding->name, (int64_t)embedding->offset,
+            "%s: the embedding has %llu rows for a vocabulary of %u tokens; tokenizer "
+            "and weights do not belong together",
+            pq_file_name(file), (unsigned long long)embedding->dims[1], c.vocab);
     c.vocab_rows = (uint32_t)embedding->dims[1];
     c.tied = pq_file_find_tensor(file, "output.weight") == NULL;
     if ((st = check_tensors(file, &c, err)) != PQ_OK)

@@ -9,9 +9,11 @@
 
 /* ------------------------------------------------------------------------------------------- workspace */
 
-static size_t place(pq_workspace *ws, void *base, const pq_config *c, uint32_t batch, uint32_t threads,
-                    uint32_t context, size_t row_blocks_bytes, size_t scratch_bytes) {
-    const size_t q_width = (size_t)c->heads * c->head_dim, kv_width = (size_t)c->kv_heads * c->head_dim;
+static size_t place(pq_workspace *ws, void *base, const pq_config *c, uint32_t batch,
+                    uint32_t threads, uint32_t context, size_t row_blocks_bytes,
+                    size_t scratch_bytes) {
+    const size_t q_width = (size_t)c->heads * c->head_dim,
+                 kv_width = (size_t)c->kv_heads * c->head_dim;
     size_t widest = c->hidden > c->ffn ? c->hidden : c->ffn;
     widest = widest > q_width ? widest : q_width;
     pq_carver carver = {.base = base};
@@ -141,7 +143,8 @@ static void add_norm_row(pass *p, uint32_t row, unsigned thread) {
     float *x = p->ws->x + row * hidden;
     if (p->delta)
         p->model->kernels->add(p->delta + row * hidden, hidden, x);
-    p->model->kernels->rms_norm(x, p->norm, p->model->config.norm_eps, hidden, p->ws->h + row * hidden);
+    p->model->kernels->rms_norm(x, p->norm, p->model->config.norm_eps, hidden,
+                                p->ws->h + row * hidden);
     pq_quantize_row(p->model, p->needs, &p->inputs, row);
 }
 
@@ -170,7 +173,8 @@ static void rope_store_row(pass *p, uint32_t row, unsigned thread) {
         float *k = p->ws->k + ((size_t)row * c->kv_heads + head) * hd;
         const float *v = p->ws->v + ((size_t)row * c->kv_heads + head) * hd;
         kernels->rope(k, cosines, sines, hd, (int)c->rope_neox, 1.0f);
-        uint8_t *keys = pq_kv_at(p->cache, span->sequence, position / PQ_KV_BLOCK, p->layer_index, head);
+        uint8_t *keys =
+            pq_kv_at(p->cache, span->sequence, position / PQ_KV_BLOCK, p->layer_index, head);
         kernels->kv_store(p->cache->type, hd, position % PQ_KV_BLOCK, k, v, keys,
                           keys + p->cache->key_bytes);
     }
@@ -200,15 +204,16 @@ static pq_status attention_block(pass *p) {
     const pq_config *c = &m->config;
     const pq_layer *l = p->layer;
     pq_workspace *ws = p->ws;
-    const size_t q_width = (size_t)c->heads * c->head_dim, kv_width = (size_t)c->kv_heads * c->head_dim;
+    const size_t q_width = (size_t)c->heads * c->head_dim,
+                 kv_width = (size_t)c->kv_heads * c->head_dim;
     const pq_product qkv[] = {{&l->q, l->q_bias, ws->q, q_width},
                               {&l->k, l->k_bias, ws->k, kv_width},
                               {&l->v, l->v_bias, ws->v, kv_width}};
     const pq_product o = {&l->o, NULL, ws->h, c->hidden};
     pq_status st;
     if ((st = linear(p, qkv, 3)) != PQ_OK || (st = each_row(p, rope_store_row)) != PQ_OK ||
-        (st = pq_attention(m, p->workers, p->cache, p->layer_index, p->spans, p->n_spans, ws->q, ws->att,
-                           ws->partials, ws->partials_bytes, p->err)) != PQ_OK)
+        (st = pq_attention(m, p->workers, p->cache, p->layer_index, p->spans, p->n_spans, ws->q,
+                           ws->att, ws->partials, ws->partials_bytes, p->err)) != PQ_OK)
         return st;
     p->inputs = pq_workspace_inputs(ws, ws->att, p->n, q_width);
     p->needs = pq_matrix_needs(m, &l->o);
@@ -239,7 +244,8 @@ static void finish_outputs(pass *p) {
             continue;
         float *x = p->ws->x + row * hidden;
         p->model->kernels->add(p->delta + row * hidden, hidden, x);
-        p->model->kernels->rms_norm(x, p->model->output_norm, p->model->config.norm_eps, hidden, out);
+        p->model->kernels->rms_norm(x, p->model->output_norm, p->model->config.norm_eps, hidden,
+                                    out);
         out += hidden;
     }
 }
@@ -247,8 +253,15 @@ static void finish_outputs(pass *p) {
 pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cache *cache,
                      pq_workspace *ws, const pq_row *rows, uint32_t n, const pq_span *spans,
                      size_t n_spans, pq_error *err) {
-    pass p = {.model = model, .workers = workers, .cache = cache, .ws = ws,     .rows = rows, .n = n,
-              .spans = spans, .n_spans = n_spans, .err = err};
+    pass p = {.model = model,
+              .workers = workers,
+              .cache = cache,
+              .ws = ws,
+              .rows = rows,
+              .n = n,
+              .spans = spans,
+              .n_spans = n_spans,
+              .err = err};
     pq_status st = each_row(&p, embed_row);
     const float *delta = NULL;
     for (uint32_t i = 0; st == PQ_OK && i < model->config.layers; i++) {
@@ -257,7 +270,8 @@ pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cac
         p.layer = l;
         const unsigned qkv_needs = pq_matrix_needs(model, &l->q) | pq_matrix_needs(model, &l->k) |
                                    pq_matrix_needs(model, &l->v);
-        const unsigned ffn_needs = pq_matrix_needs(model, &l->gate) | pq_matrix_needs(model, &l->up);
+        const unsigned ffn_needs =
+            pq_matrix_needs(model, &l->gate) | pq_matrix_needs(model, &l->up);
         if ((st = add_norm(&p, delta, l->attn_norm, qkv_needs)) == PQ_OK &&
             (st = attention_block(&p)) == PQ_OK &&
             (st = add_norm(&p, ws->h, l->ffn_norm, ffn_needs)) == PQ_OK)

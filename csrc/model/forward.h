@@ -7,14 +7,14 @@
 /* The arrays a batch passes through; `batch` is the most rows, hd = head_dim. One allocation. */
 typedef struct pq_workspace {
     uint32_t batch;
-    float *x;         /* (batch, hidden) the residual stream */
-    float *h;         /* (batch, hidden) normalized: input of q/k/v and of gate/up */
-    float *q, *att;   /* (batch, heads * hd) */
-    float *k, *v;     /* (batch, kv_heads * hd) */
-    float *gate, *up; /* (batch, ffn) */
+    float *x;               /* (batch, hidden) the residual stream */
+    float *h;               /* (batch, hidden) normalized: input of q/k/v and of gate/up */
+    float *q, *att;         /* (batch, heads * hd) */
+    float *k, *v;           /* (batch, kv_heads * hd) */
+    float *gate, *up;       /* (batch, ffn) */
     float *cosines, *sines; /* (batch, hd / 2) */
-    float *outputs;   /* (batch, hidden) final hidden states of the rows that want logits */
-    int8_t *q8[2];    /* (batch, widest input) quantized activations: blocks of 32 and of 256 */
+    float *outputs;         /* (batch, hidden) final hidden states of the rows that want logits */
+    int8_t *q8[2]; /* (batch, widest input) quantized activations: blocks of 32 and of 256 */
     float *d8[2];
     int16_t *sums8[2];
     uint8_t *row_blocks; /* (threads, one row in a file's blocks) for embedding look-ups */
@@ -26,8 +26,8 @@ typedef struct pq_workspace {
 } pq_workspace;
 
 /* The bytes of a workspace, without making one; scratch as pq_workspace_scratch says. */
-size_t pq_workspace_bytes(const pq_config *config, uint32_t batch, uint32_t threads, uint32_t context,
-                          size_t row_blocks_bytes, size_t scratch_bytes);
+size_t pq_workspace_bytes(const pq_config *config, uint32_t batch, uint32_t threads,
+                          uint32_t context, size_t row_blocks_bytes, size_t scratch_bytes);
 /* Places the arrays in `base` (that many bytes, 64-byte aligned, zeroed). */
 void pq_workspace_place(pq_workspace *ws, void *base, const pq_config *config, uint32_t batch,
                         uint32_t threads, uint32_t context, size_t row_blocks_bytes,

@@ -85,10 +85,11 @@ void pq_kv_close(pq_kv_cache *cache) {
 pq_status pq_kv_reserve(pq_kv_cache *cache, uint32_t sequence, uint32_t n, pq_error *err) {
     pq_kv_sequence *s = &cache->sequences[sequence];
     if (n > cache->context - s->length)
-        return pq_fail(err, PQ_ERR_CONTEXT,
-                       "%u tokens after the %u already held do not fit the context of %u; shorten the "
-                       "prompt or open the model with a longer context",
-                       n, s->length, cache->context);
+        return pq_fail(
+            err, PQ_ERR_CONTEXT,
+            "%u tokens after the %u already held do not fit the context of %u; shorten the "
+            "prompt or open the model with a longer context",
+            n, s->length, cache->context);
     const uint32_t first = s->length / PQ_KV_BLOCK;
     if (n > 0 && first < s->n_blocks && s->blocks[first]->references > 1) {
         pq_kv_block *mine = new_block(cache, err);
@@ -107,7 +108,8 @@ pq_status pq_kv_reserve(pq_kv_cache *cache, uint32_t sequence, uint32_t n, pq_er
     return PQ_OK;
 }
 
-pq_status pq_kv_fork(pq_kv_cache *cache, uint32_t from, uint32_t to, uint32_t length, pq_error *err) {
+pq_status pq_kv_fork(pq_kv_cache *cache, uint32_t from, uint32_t to, uint32_t length,
+                     pq_error *err) {
     const pq_kv_sequence *source = &cache->sequences[from];
     pq_kv_sequence *target = &cache->sequences[to];
     const uint32_t whole = length / PQ_KV_BLOCK;

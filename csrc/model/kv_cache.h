@@ -45,7 +45,8 @@ pq_status pq_kv_reserve(pq_kv_cache *cache, uint32_t sequence, uint32_t n, pq_er
 /* Forgets positions from `length` on and frees the blocks that only they used. */
 void pq_kv_truncate(pq_kv_cache *cache, uint32_t sequence, uint32_t length);
 /* See pq_session_fork. */
-pq_status pq_kv_fork(pq_kv_cache *cache, uint32_t from, uint32_t to, uint32_t length, pq_error *err);
+pq_status pq_kv_fork(pq_kv_cache *cache, uint32_t from, uint32_t to, uint32_t length,
+                     pq_error *err);
 
 /* The keys (and behind them the values) of one block for one layer and head. */
 static inline uint8_t *pq_kv_at(const pq_kv_cache *cache, uint32_t sequence, uint32_t block,

@@ -30,9 +30,12 @@ void pq_quantize_row(const pq_model *model, unsigned needs, const pq_inputs *inp
         quantize_into(model, x, &inputs->by256, row);
 }
 
-static const pq_acts *inputs_for(const pq_model *model, const pq_inputs *inputs, const pq_matrix *w) {
+static const pq_acts *inputs_for(const pq_model *model, const pq_inputs *inputs,
+                                 const pq_matrix *w) {
     const unsigned needs = pq_matrix_needs(model, w);
-    return needs == PQ_NEEDS_32 ? &inputs->by32 : needs == PQ_NEEDS_256 ? &inputs->by256 : &inputs->plain;
+    return needs == PQ_NEEDS_32    ? &inputs->by32
+           : needs == PQ_NEEDS_256 ? &inputs->by256
+                                   : &inputs->plain;
 }
 
 /* How one product is cut: a grid of chunks, each some panels times some tokens. */
@@ -52,9 +55,15 @@ typedef struct linear_job {
     cut cuts[PQ_MAX_PRODUCTS];
 } linear_job;
 
-static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
-static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
-static size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+static size_t min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+static size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+static size_t ceil_div(size_t a, size_t b) {
+    return (a + b - 1) / b;
+}
 
 static void add_bias(const pq_product *p, size_t row0, size_t row1, size_t token0, size_t token1) {
     for (size_t t = token0; t < token1; t++) {
@@ -79,7 +88,8 @@ static void linear_chunk(void *arg, size_t chunk, unsigned thread) {
     c->gemm(p->w, panel0, panel1, c->x, token0, token1, p->y, p->y_stride,
             job->workers->scratch + thread * job->workers->scratch_bytes);
     if (p->bias)
-        add_bias(p, panel0 * p->w->lanes, min_size(panel1 * p->w->lanes, p->w->rows), token0, token1);
+        add_bias(p, panel0 * p->w->lanes, min_size(panel1 * p->w->lanes, p->w->rows), token0,
+                 token1);
 }
 
 static size_t plan_cut(const pq_model *model, const pq_workers *workers, const pq_inputs *inputs,

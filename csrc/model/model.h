@@ -8,14 +8,14 @@
 
 /* Shapes are (rows, cols): a matrix maps cols inputs to rows outputs. hd = head_dim. */
 typedef struct pq_layer {
-    float *attn_norm;               /* (hidden) */
-    pq_matrix q;                    /* (heads * hd, hidden) */
-    pq_matrix k, v;                 /* (kv_heads * hd, hidden) */
-    pq_matrix o;                    /* (hidden, heads * hd) */
+    float *attn_norm;                /* (hidden) */
+    pq_matrix q;                     /* (heads * hd, hidden) */
+    pq_matrix k, v;                  /* (kv_heads * hd, hidden) */
+    pq_matrix o;                     /* (hidden, heads * hd) */
     float *q_bias, *k_bias, *v_bias; /* as many as rows, or NULL */
-    float *ffn_norm;                /* (hidden) */
-    pq_matrix gate, up;             /* (ffn, hidden) */
-    pq_matrix down;                 /* (hidden, ffn) */
+    float *ffn_norm;                 /* (hidden) */
+    pq_matrix gate, up;              /* (ffn, hidden) */
+    pq_matrix down;                  /* (hidden, ffn) */
 } pq_layer;
 
 struct pq_model {
@@ -52,7 +52,8 @@ pq_status pq_find_layer_tensors(pq_layer_tensors *out, const pq_file *file, cons
 
 /* The angle per position of each pair, and the factor of YaRN: `factors` (hd / 2) divide the frequencies, may
  * be NULL. freqs: (hd / 2). */
-void pq_rope_frequencies(const pq_config *config, const float *factors, double *freqs, float *scale);
+void pq_rope_frequencies(const pq_config *config, const float *factors, double *freqs,
+                         float *scale);
 
 /* Bytes a matrix takes once loaded for a kernel table (lanes == 1: as in the file). */
 uint64_t pq_matrix_bytes(const pq_tensor *tensor, uint32_t lanes);

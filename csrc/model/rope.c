@@ -10,7 +10,9 @@ static double yarn_pair(const pq_config *c, double rotations) {
            (2.0 * log((double)c->rope_base));
 }
 
-static double clamp(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
+static double clamp(double x, double low, double high) {
+    return x < low ? low : x > high ? high : x;
+}
 
 /* Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models", arXiv 2309.00071: fast
  * waves keep their angle, slow ones are interpolated, those between are blended; beta 32 and 1. */

@@ -23,9 +23,9 @@ struct pq_session {
     pq_workspace ws;
     void *memory; /* the workspace's */
     pq_workers workers;
-    pq_span *spans;    /* (batch) */
-    float *logits;     /* (LOGIT_ROWS, vocab_rows), allocated when first needed */
-    uint32_t outputs;  /* rows in ws.outputs */
+    pq_span *spans;   /* (batch) */
+    float *logits;    /* (LOGIT_ROWS, vocab_rows), allocated when first needed */
+    uint32_t outputs; /* rows in ws.outputs */
     atomic_int cancel;
 };
 
@@ -41,22 +41,26 @@ static pq_status complete_options(pq_session_options *o, const pq_config *c, pq_
     if (o->batch > o->context)
         o->batch = o->context;
     if (o->threads > PQ_MAX_THREADS)
-        return pq_fail(err, PQ_ERR_ARGUMENT, "%u threads; the most is %d", o->threads, PQ_MAX_THREADS);
+        return pq_fail(err, PQ_ERR_ARGUMENT, "%u threads; the most is %d", o->threads,
+                       PQ_MAX_THREADS);
     if (o->sequences < 1 || o->sequences > MAX_SEQUENCES)
         return pq_fail(err, PQ_ERR_ARGUMENT, "%u sequences; 1 to %d are possible", o->sequences,
                        MAX_SEQUENCES);
     if (o->batch > MAX_BATCH)
-        return pq_fail(err, PQ_ERR_ARGUMENT, "a batch of %u rows; the most is %d", o->batch, MAX_BATCH);
+        return pq_fail(err, PQ_ERR_ARGUMENT, "a batch of %u rows; the most is %d", o->batch,
+                       MAX_BATCH);
     if (o->context > c->context)
         return pq_fail(err, PQ_ERR_ARGUMENT,
-                       "a context of %u is longer than the %u this model was trained for", o->context,
-                       c->context);
+                       "a context of %u is longer than the %u this model was trained for",
+                       o->context, c->context);
     if (o->kv_type != PQ_KV_F16 && o->kv_type != PQ_KV_Q8_0 && o->kv_type != PQ_KV_F32)
         return pq_fail(err, PQ_ERR_ARGUMENT, "unknown type of KV cache: %d", (int)o->kv_type);
     return PQ_OK;
 }
 
-static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+static size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
 
 static size_t gemm_scratch(const pq_tensor *t, uint32_t lanes) {
     const pq_matrix m = {.type = t->type, .lanes = lanes, .rows = t->dims[1], .cols = t->dims[0]};
@@ -95,7 +99,8 @@ static uint64_t loaded_bytes(const pq_file *file, const pq_config *c, uint32_t l
     const pq_tensor *t;
     for (uint64_t i = 0; (t = pq_file_tensor(file, i)) != NULL; i++) {
         const int look_up_only = !c->tied && strcmp(t->name, "token_embd.weight") == 0;
-        sum += t->n_dims == 1 ? t->dims[0] * sizeof(float) : pq_matrix_bytes(t, look_up_only ? 1 : lanes);
+        sum += t->n_dims == 1 ? t->dims[0] * sizeof(float)
+                              : pq_matrix_bytes(t, look_up_only ? 1 : lanes);
     }
     return sum;
 }
@@ -121,14 +126,14 @@ pq_status pq_plan(pq_memory_plan *out, const pq_file *file, const pq_model_optio
     out->weights = loaded_bytes(file, &c, lanes);
     out->kv_per_token = block / PQ_KV_BLOCK;
     out->kv = (uint64_t)o.sequences * ((o.context + PQ_KV_BLOCK - 1) / PQ_KV_BLOCK) * block;
-    out->compute = pq_workspace_bytes(&c, o.batch, o.threads, o.context, embedding_row_bytes(file),
-                                      scratch) +
-                   logits_bytes(&c);
+    out->compute =
+        pq_workspace_bytes(&c, o.batch, o.threads, o.context, embedding_row_bytes(file), scratch) +
+        logits_bytes(&c);
     return PQ_OK;
 }
 
-pq_status pq_session_open(pq_session **out, const pq_model *model, const pq_session_options *options,
-                          pq_error *err) {
+pq_status pq_session_open(pq_session **out, const pq_model *model,
+                          const pq_session_options *options, pq_error *err) {
     if (!out || !model || !options)
         return pq_fail(err, PQ_ERR_ARGUMENT, "pq_session_open: a NULL argument");
     const pq_config *c = &model->config;
@@ -177,16 +182,25 @@ void pq_session_close(pq_session *s) {
 
 /* -------------------------------------------------------------------------------------------- sequences */
 
-uint32_t pq_session_context(const pq_session *s) { return s->cache.context; }
-uint32_t pq_session_threads(const pq_session *s) { return s->threads; }
-uint32_t pq_session_batch(const pq_session *s) { return s->ws.batch; }
-uint64_t pq_session_kv_bytes(const pq_session *s) { return s->cache.allocated; }
+uint32_t pq_session_context(const pq_session *s) {
+    return s->cache.context;
+}
+uint32_t pq_session_threads(const pq_session *s) {
+    return s->threads;
+}
+uint32_t pq_session_batch(const pq_session *s) {
+    return s->ws.batch;
+}
+uint64_t pq_session_kv_bytes(const pq_session *s) {
+    return s->cache.allocated;
+}
 
 uint32_t pq_session_length(const pq_session *s, uint32_t sequence) {
     return sequence < s->cache.n_sequences ? s->cache.sequences[sequence].length : 0;
 }
 
-static pq_status check_prefix(const pq_session *s, uint32_t sequence, uint32_t length, pq_error *err) {
+static pq_status check_prefix(const pq_session *s, uint32_t sequence, uint32_t length,
+                              pq_error *err) {
     if (sequence >= s->cache.n_sequences)
         return pq_fail(err, PQ_ERR_ARGUMENT, "sequence %u of %u", sequence, s->cache.n_sequences);
     if (length > s->cache.sequences[sequence].length)
@@ -202,7 +216,8 @@ pq_status pq_session_rewind(pq_session *s, uint32_t sequence, uint32_t length, p
     return st;
 }
 
-pq_status pq_session_fork(pq_session *s, uint32_t from, uint32_t to, uint32_t length, pq_error *err) {
+pq_status pq_session_fork(pq_session *s, uint32_t from, uint32_t to, uint32_t length,
+                          pq_error *err) {
     const pq_status st = check_prefix(s, from, length, err);
     if (st != PQ_OK)
         return st;
@@ -245,7 +260,8 @@ static pq_status find_spans(pq_session *s, const pq_row *rows, uint32_t n, size_
     return PQ_OK;
 }
 
-static pq_status evaluate(pq_session *s, const pq_row *rows, uint32_t n, size_t n_spans, pq_error *err) {
+static pq_status evaluate(pq_session *s, const pq_row *rows, uint32_t n, size_t n_spans,
+                          pq_error *err) {
     for (size_t i = 0; i < n_spans; i++) {
         const pq_status st = pq_kv_reserve(&s->cache, s->spans[i].sequence, s->spans[i].rows, err);
         if (st != PQ_OK)
@@ -258,7 +274,8 @@ pq_status pq_session_eval(pq_session *s, const pq_row *rows, uint32_t n, pq_erro
     size_t n_spans = 0;
     s->outputs = 0;
     if (n < 1 || n > s->ws.batch)
-        return pq_fail(err, PQ_ERR_ARGUMENT, "a batch of %u rows; 1 to %u are possible", n, s->ws.batch);
+        return pq_fail(err, PQ_ERR_ARGUMENT, "a batch of %u rows; 1 to %u are possible", n,
+                       s->ws.batch);
     pq_status st = find_spans(s, rows, n, &n_spans, err);
     if (st == PQ_OK && s->model->mapped)
         st = pq_file_check_unchanged(s->model->file, err);
@@ -279,7 +296,9 @@ pq_status pq_session_eval(pq_session *s, const pq_row *rows, uint32_t n, pq_erro
 
 /* ---------------------------------------------------------------------------- from hidden states to logits */
 
-uint32_t pq_session_outputs(const pq_session *s) { return s->outputs; }
+uint32_t pq_session_outputs(const pq_session *s) {
+    return s->outputs;
+}
 
 static pq_status check_outputs(const pq_session *s, uint32_t first, uint32_t n, pq_error *err) {
     if (first > s->outputs || n > s->outputs - first)
@@ -289,7 +308,8 @@ static pq_status check_outputs(const pq_session *s, uint32_t first, uint32_t n, 
 }
 
 /* dst (n, vocab_rows) = the output matrix times n hidden states. */
-static pq_status project(pq_session *s, const float *hidden, uint32_t n, float *dst, pq_error *err) {
+static pq_status project(pq_session *s, const float *hidden, uint32_t n, float *dst,
+                         pq_error *err) {
     const pq_model *m = s->model;
     const pq_inputs inputs = pq_workspace_inputs(&s->ws, hidden, n, m->config.hidden);
     const pq_product product = {&m->output, NULL, dst, m->config.vocab_rows};
@@ -322,8 +342,8 @@ static void logprob_chunk(void *arg, size_t row, unsigned thread) {
     const logprob_job *job = arg;
     const pq_config *c = &job->s->model->config;
     const float *logits = job->s->logits + row * c->vocab_rows;
-    job->dst[row] = logits[job->targets[row]] -
-                    job->s->model->kernels->logsumexp(logits, c->real_tokens);
+    job->dst[row] =
+        logits[job->targets[row]] - job->s->model->kernels->logsumexp(logits, c->real_tokens);
 }
 
 pq_status pq_session_logprobs(pq_session *s, uint32_t first, uint32_t n, const int32_t *targets,

@@ -110,10 +110,12 @@ static void pack_chunk(void *arg, size_t chunk, unsigned thread) {
                 return;
             source = buffer;
         }
-        pq_pack_panel(m->type, m->cols, m->lanes, source, n, job->packed + row / m->lanes * m->panel_bytes);
+        pq_pack_panel(m->type, m->cols, m->lanes, source, n,
+                      job->packed + row / m->lanes * m->panel_bytes);
     }
     if (job->map)
-        pq_file_release(job->file, job->tensor, first * job->row_bytes, (stop - first) * job->row_bytes);
+        pq_file_release(job->file, job->tensor, first * job->row_bytes,
+                        (stop - first) * job->row_bytes);
 }
 
 static pq_status report_progress(loader *l, uint64_t bytes) {
@@ -199,14 +201,17 @@ static pq_status load_layer(loader *l, uint32_t index) {
     const struct {
         const pq_tensor *from;
         float **to;
-    } vectors[] = {{t.attn_norm, &layer->attn_norm}, {t.ffn_norm, &layer->ffn_norm},
-                   {t.q_bias, &layer->q_bias},       {t.k_bias, &layer->k_bias},
+    } vectors[] = {{t.attn_norm, &layer->attn_norm},
+                   {t.ffn_norm, &layer->ffn_norm},
+                   {t.q_bias, &layer->q_bias},
+                   {t.k_bias, &layer->k_bias},
                    {t.v_bias, &layer->v_bias}};
     const struct {
         const pq_tensor *from;
         pq_matrix *to;
-    } matrices[] = {{t.q, &layer->q},       {t.k, &layer->k},   {t.v, &layer->v},      {t.o, &layer->o},
-                    {t.gate, &layer->gate}, {t.up, &layer->up}, {t.down, &layer->down}};
+    } matrices[] = {{t.q, &layer->q},      {t.k, &layer->k},       {t.v, &layer->v},
+                    {t.o, &layer->o},      {t.gate, &layer->gate}, {t.up, &layer->up},
+                    {t.down, &layer->down}};
     for (size_t i = 0; st == PQ_OK && i < sizeof vectors / sizeof *vectors; i++)
         st = load_vector(l, vectors[i].from, vectors[i].to);
     for (size_t i = 0; st == PQ_OK && i < sizeof matrices / sizeof *matrices; i++)
@@ -294,6 +299,12 @@ void pq_model_close(pq_model *m) {
     free(m);
 }
 
-const pq_config *pq_model_config(const pq_model *m) { return &m->config; }
-const char *pq_model_isa(const pq_model *m) { return m->kernels->isa; }
-uint64_t pq_model_weight_bytes(const pq_model *m) { return m->weight_bytes; }
+const pq_config *pq_model_config(const pq_model *m) {
+    return &m->config;
+}
+const char *pq_model_isa(const pq_model *m) {
+    return m->kernels->isa;
+}
+uint64_t pq_model_weight_bytes(const pq_model *m) {
+    return m->weight_bytes;
+}
