@@ -1,8 +1,8 @@
 """Speed of the matrix kernels alone: `python benchmarks/kernels.py [--isa avx2] [--threads 1] ...`.
 
-For each type, shape and number of tokens: the best of several rounds (the machine may be shared), as billions of multiplications per
-second (GMAC/s) and, for one token, as GB/s of weights. With one token the copies of a matrix that
-are multiplied in turn exceed the caches, as all weights of a model do.
+For each type, shape and number of tokens: the best of several rounds (the machine may be shared), as
+billions of multiplications per second (GMAC/s) and, for one token, as GB/s of weights. With one token
+the copies of a matrix that are multiplied in turn exceed the caches, as all weights of a model do.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "kernels"))
 
-import matrices as mx  # noqa: E402
+import matrices as mx
 
-from pyqwen import _native  # noqa: E402
+from pyqwen import _native
 
 STREAMED_BYTES = 256_000_000  # more than a last-level cache
 SECONDS = 0.4
@@ -40,7 +40,9 @@ def time_matmul(
     return list(seconds)
 
 
-def measure(args: argparse.Namespace, name: str, rows: int, cols: int, n: int) -> tuple[float, float]:
+def measure(
+    args: argparse.Namespace, name: str, rows: int, cols: int, n: int
+) -> tuple[float, float]:
     """Return (GMAC/s, GB/s of weights)."""
     rng = np.random.default_rng(0)
     weights = mx.random_weights(rng, name, rows, cols)

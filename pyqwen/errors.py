@@ -16,7 +16,9 @@ class ModelFileError(PyQwenError, ValueError):
     ``offset`` is the byte position in the file, ``field`` the key or tensor concerned, where known.
     """
 
-    def __init__(self, message: str, *, offset: int | None = None, field: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, offset: int | None = None, field: str | None = None
+    ) -> None:
         super().__init__(message)
         self.offset = offset
         self.field = field

@@ -71,7 +71,13 @@ def pointer(kind: str, array: np.ndarray) -> Any:
 
 
 def matmul(
-    isa: str, name: str, weights: np.ndarray, x: np.ndarray, *, exact: bool = False, threads: int = 1
+    isa: str,
+    name: str,
+    weights: np.ndarray,
+    x: np.ndarray,
+    *,
+    exact: bool = False,
+    threads: int = 1,
 ) -> np.ndarray:
     """Return x (n, cols) times the transposed weights, float32 (n, rows), by the kernels of ``isa``."""
     rows, (n, cols) = weights.shape[0], x.shape

@@ -1,12 +1,12 @@
 """Every tensor type as float32, against the gguf package's reference."""
 
 import gguf
+import matrices as mx
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
 
 from pyqwen import _native
-import matrices as mx
 
 ffi, lib = _native.ffi, _native.lib
 

@@ -64,7 +64,9 @@ def test_same_bits_as_scalar(isa, block, size):
         with np.errstate(over="ignore", invalid="ignore"):
             x = (rng.uniform(-1, 1, n) * size).astype(np.float32)
         x[::5] = 0
-        for ours, expected in zip(mx.quantize(isa, x, block), mx.quantize("scalar", x, block)):
+        for ours, expected in zip(
+            mx.quantize(isa, x, block), mx.quantize("scalar", x, block), strict=True
+        ):
             if ours.dtype == np.float32 and np.isnan(expected).any():
                 np.testing.assert_array_equal(ours, expected)
             else:
