@@ -1,3 +1,4 @@
+#warning "LEAD NOTE: read /work/scratch/mm/LEAD_NOTE.txt now (contract change), then delete this line"
 /* gemm_float.c - matrix products in float32: the types F32, F16 and BF16, and any type in exact mode.
  *
  * Lanes are rows. Every element has two accumulators, for even and for odd columns, so that a single token is not
@@ -8,7 +9,7 @@
 
 #include "../../quant/dequantize.h"
 
-enum { MAX_PANELS = 2, MAX_TOKENS = 3, MAX_TOKENS_SINGLE = 6 };
+enum { MAX_TOKENS = 3, MAX_TOKENS_SINGLE = PQ_MAX_TILE };
 
 typedef struct float_tile {
     const uint8_t *panel; /* the first; the second follows at panel_bytes */
@@ -34,8 +35,8 @@ PQ_INLINE __m256 weights(const uint32_t type, const uint8_t *panel, size_t k) {
 }
 
 PQ_INLINE void column(const uint32_t type, const int panels, const int n, const float_tile *a,
-                      size_t k, __m256 (*acc)[MAX_TOKENS_SINGLE]) {
-    __m256 w[MAX_PANELS];
+                      size_t k, __m256 (*acc)[PQ_MAX_TILE]) {
+    __m256 w[PQ_MAX_TILE];
     PQ_EACH(p, panels, { w[p] = weights(type, a->panel + (size_t)p * a->panel_bytes, k); });
     PQ_EACH(t, n, {
         const __m256 x = _mm256_broadcast_ss(a->x + (size_t)t * a->cols + k);
@@ -44,7 +45,7 @@ PQ_INLINE void column(const uint32_t type, const int panels, const int n, const 
 }
 
 PQ_INLINE void tile(const uint32_t type, const int panels, const int n, const float_tile *a) {
-    __m256 even[MAX_PANELS][MAX_TOKENS_SINGLE], odd[MAX_PANELS][MAX_TOKENS_SINGLE];
+    __m256 even[PQ_MAX_TILE][PQ_MAX_TILE], odd[PQ_MAX_TILE][PQ_MAX_TILE];
     PQ_EACH(p, panels, { PQ_EACH(t, n, { even[p][t] = odd[p][t] = _mm256_setzero_ps(); }); });
     size_t k = 0;
     for (; k + 2 <= a->cols; k += 2) {
