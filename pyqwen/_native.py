@@ -331,6 +331,12 @@ class SessionHandle:
         self.context = int(lib.pq_session_context(self.pointer))
         self.threads = int(lib.pq_session_threads(self.pointer))
         self.batch = int(lib.pq_session_batch(self.pointer))
+        # What the call for one token needs is kept: after each pass over the weights the processor's
+        # caches are cold, and making objects costs many times of what it usually does.
+        self._error = new_error()
+        self._rows = ffi.new("pq_row[1]")
+        self._row = self._rows[0]
+        self._draws = _Draws(1)
 
     def close(self) -> None:
         """Free the cache and the activations; idempotent."""
@@ -362,11 +368,17 @@ class SessionHandle:
 
         Raises :class:`~pyqwen.errors.CancelledError` after :meth:`cancel`; the sequences are then as before.
         """
-        rows = np.empty((len(tokens), 3), np.int32)  # the layout of pq_row
-        rows[:, 0], rows[:, 1], rows[:, 2] = tokens, sequences, outputs
-        error = new_error()
-        data = ffi.from_buffer("pq_row[]", rows)
-        check(lib.pq_session_eval(self.pointer, data, len(rows), error), error)
+        error, n = self._error, len(tokens)
+        if n == 1:
+            row, data = self._row, self._rows
+            row.token, row.sequence, row.output = tokens[0], sequences[0], outputs[0]
+        else:
+            rows = np.empty((n, 3), np.int32)  # the layout of pq_row
+            rows[:, 0], rows[:, 1], rows[:, 2] = tokens, sequences, outputs
+            data = ffi.from_buffer("pq_row[]", rows)
+        status = lib.pq_session_eval(self.pointer, data, n, error)
+        if status:
+            check(status, error)
 
     def logits(self, first: int, count: int, out: npt.NDArray[np.float32]) -> None:
         """Write the raw logits of ``count`` outputs into ``out`` (count, vocab_rows)."""
@@ -402,32 +414,51 @@ class SessionHandle:
     ) -> list[Sample | Exception]:
         """Draw one token per sampler from the given outputs; what failed is its exception."""
         n = len(samplers)
-        out = ffi.new("pq_sample[]", n)
-        statuses, sample_errors = ffi.new("pq_status[]", n), ffi.new("pq_error[]", n)
-        error = new_error()
-        check(
-            lib.pq_session_sample(
-                self.pointer,
-                ffi.new("uint32_t[]", list(outputs)),
-                ffi.new("pq_sampler *[]", [s.pointer for s in samplers]),
-                bytes(s.want_logprob for s in samplers),
-                bytes(s.top for s in samplers),
-                n,
-                out,
-                statuses,
-                sample_errors,
-                error,
-            ),
-            error,
+        if n > self._draws.room:
+            self._draws = _Draws(n)
+        draws = self._draws
+        for i, sampler in enumerate(samplers):
+            draws.outputs[i] = outputs[i]
+            draws.samplers[i] = sampler.pointer
+            draws.want_logprob[i] = sampler.want_logprob
+            draws.n_top[i] = sampler.top
+        status = lib.pq_session_sample(
+            self.pointer,
+            draws.outputs,
+            draws.samplers,
+            draws.want_logprob,
+            draws.n_top,
+            n,
+            draws.samples,
+            draws.statuses,
+            draws.errors,
+            self._error,
         )
-        return [_sample_or_error(out[i], statuses[i], sample_errors[i]) for i in range(n)]
+        if status:
+            check(status, self._error)
+        return [
+            _sample_or_error(draws.samples[i], draws.statuses[i], draws.errors[i]) for i in range(n)
+        ]
+
+
+class _Draws:
+    """The arrays of ``pq_session_sample``, for up to ``room`` samplers."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.outputs = ffi.new("uint32_t[]", room)
+        self.samplers = ffi.new("pq_sampler *[]", room)
+        self.want_logprob = ffi.new("uint8_t[]", room)
+        self.n_top = ffi.new("uint8_t[]", room)
+        self.samples = ffi.new("pq_sample[]", room)
+        self.statuses = ffi.new("pq_status[]", room)
+        self.errors = ffi.new("pq_error[]", room)
 
 
 # -------------------------------------------------------------------------------------------- sampling
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """A drawn token, and of the model's own distribution its log-probability and the likeliest ones."""
 
     token: int
@@ -436,10 +467,11 @@ class Sample:
 
 
 def _sample_or_error(sample: Any, status: int, error: Any) -> Sample | Exception:
-    try:
-        check(status, error)
-    except (errors.PyQwenError, ValueError) as failure:
-        return failure
+    if status:
+        try:
+            check(status, error)
+        except (errors.PyQwenError, ValueError) as failure:
+            return failure
     top = [(sample.top_tokens[i], sample.top_logprobs[i]) for i in range(sample.n_top)]
     return Sample(sample.token, sample.logprob, top)
 

@@ -8,7 +8,7 @@ free to arrange batches for speed.
 Other threads reach the worker in two ways only: ``_inbox``, a queue whose ``put`` may be called even
 from a finalizer that interrupts any line of this file, and ``Request.cancel_requested``. That a
 cancel is neither lost nor hits a step for good rests on the order of writes in ``cancel`` and
-``_guarded``: see there.
+``_may_run``: see there.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from pyqwen.errors import CancelledError, ClosedError, OutOfMemoryError, PyQwenError
 from pyqwen.prefix_cache import PrefixCache
-from pyqwen.request import Event, Generation, Request, Scoring
+from pyqwen.request import Event, Generation, Outbox, Request, Scoring
 
 if TYPE_CHECKING:
     from pyqwen._native import SessionHandle
@@ -59,12 +58,14 @@ class Engine:
         self._waiting: deque[Request] = deque()
         self._active: list[Request] = []  # those with a slot, in the order of their arrival
         self._running: Sequence[Request] = ()  # those that the core works on at this moment
+        self._outbox: Outbox = []
         self._rows_per_second = 0.0
         self._closing = False
         self._stopped = False
         self._failure: BaseException | None = None
         self._session_guard = threading.RLock()  # re-entrant: a finalizer may interrupt its owner
         self._session_open = True
+        self._interrupted = False  # whether the session's own flag may be set
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._work, name="pyqwen-engine", daemon=True)
         self._thread.start()
@@ -76,6 +77,7 @@ class Engine:
         self.check_process()
         if self._closing:
             raise ClosedError("the model was closed")
+        request.outbox = self._outbox
         self._inbox.put(request)
         if self._stopped:  # the worker may have looked into the inbox for the last time already
             self._reject_all()
@@ -121,7 +123,14 @@ class Engine:
     def _interrupt(self) -> None:
         with self._session_guard:
             if self._session_open:
+                self._interrupted = True
                 self._session.cancel()
+
+    def _forget_interrupt(self) -> None:
+        if self._interrupted:
+            with self._session_guard:
+                self._interrupted = False
+                self._session.cancel(False)
 
     # The worker
 
@@ -141,6 +150,8 @@ class Engine:
     def _receive(self) -> bool:
         """Take in what arrived, waiting if there is nothing to do; False when closing."""
         is_idle = not self._active and not self._waiting
+        if is_idle:
+            self._hand_over()
         while is_idle or not self._inbox.empty():
             request = self._inbox.get()
             is_idle = False
@@ -207,21 +218,22 @@ class Engine:
             sequences += [slot.index] * n
             outputs += request.outputs(first, n)
         start = perf_counter()
-        with self._guarded([request for request, _ in work]) as is_wanted:
-            if not is_wanted:
+        try:
+            if not self._may_run([request for request, _ in work]):
                 return False
-            try:
-                self._session.eval(tokens, sequences, outputs)
-            except CancelledError:
-                return False
+            self._hand_over()
+            self._session.eval(tokens, sequences, outputs)
+        except CancelledError:
+            return False
+        finally:
+            self._running = ()
         if len(tokens) >= _BESIDE_ROWS:
             rate = len(tokens) / (perf_counter() - start)
             self._rows_per_second += 0.5 * (rate - self._rows_per_second)
         return True
 
-    @contextmanager
-    def _guarded(self, requests: Sequence[Request]) -> Iterator[bool]:
-        """Let ``cancel`` interrupt the core while it works for ``requests``; False: one is cancelled.
+    def _may_run(self, requests: Sequence[Request]) -> bool:
+        """Let ``cancel`` interrupt the core, which will work for ``requests``; False: one is cancelled.
 
         ``cancel`` sets the request's flag and then looks at ``_running``; here it is the other way
         round. So either the flag is seen here, or ``cancel`` sees the request and interrupts the
@@ -229,11 +241,8 @@ class Engine:
         then simply run again.
         """
         self._running = requests
-        try:
-            self._session.cancel(False)
-            yield not (self._closing or any(request.cancel_requested for request in requests))
-        finally:
-            self._running = ()
+        self._forget_interrupt()
+        return not self._closing and not any(request.cancel_requested for request in requests)
 
     def _use_outputs(self, work: list[Work]) -> None:
         """After an evaluation: note what the slots hold now, draw tokens, score positions."""
@@ -261,7 +270,7 @@ class Engine:
 
     def _draw(self, drawing: list[tuple[Generation, int]]) -> None:
         requests, outputs = [r for r, _ in drawing], [output for _, output in drawing]
-        self._session.cancel(False)
+        self._forget_interrupt()
         try:
             samples = self._session.sample(outputs, [request.sampler for request in requests])
         except CancelledError:  # a flag that came too late; nothing was drawn yet
@@ -281,16 +290,18 @@ class Engine:
         done = 0
         while done < n:
             rows = min(_GROUP, n - done)
-            with self._guarded([request]) as is_wanted:
-                if not is_wanted:
+            try:
+                if not self._may_run([request]):
                     return
-                try:
-                    request.score(self._session, output + done, position + done, rows)
-                except CancelledError:
-                    continue
-                except Exception as error:
-                    self._end(request, error)
-                    return
+                self._hand_over()
+                request.score(self._session, output + done, position + done, rows)
+            except CancelledError:
+                continue
+            except Exception as error:
+                self._end(request, error)
+                return
+            finally:
+                self._running = ()
             done += rows
         if position + n == len(request.tokens):
             self._end(request, request.result())
@@ -316,16 +327,27 @@ class Engine:
             self._cache.release(request.slot)
             request.slot = None
         request.done = True
-        try:
-            request.deliver(event)
-        except Exception as error:
-            _log.debug("nobody takes the result of a request any more: %s", error)
+        self._outbox.append((request, event))
+
+    def _hand_over(self) -> None:
+        """Give the events to those who wait, now that the core will work or nothing is to be done.
+
+        Whoever is woken takes the interpreter's lock, which the worker needs between evaluations.
+        """
+        for request, event in self._outbox:
+            try:
+                request.deliver(event)
+            except Exception as error:  # its event loop is closed, for example
+                _log.debug("nobody takes the results of a request any more: %s", error)
+                self.cancel(request)
+        self._outbox.clear()
 
     def _shut_down(self) -> None:
         self._stopped = True
         self._closing = True
         for request in (*self._active, *self._waiting):
             self._end(request, self._stop_error())
+        self._hand_over()
         self._reject_all()
         with self._session_guard:
             self._session_open = False

@@ -23,7 +23,7 @@ from pyqwen.engine import Engine
 from pyqwen.errors import ClosedError, ContextOverflowError
 from pyqwen.generation_defaults import read_defaults
 from pyqwen.gguf_file import GGUFFile
-from pyqwen.request import Deliver, Generation, Scoring
+from pyqwen.request import Deliver, Generation, Scoring, TokenTexts
 from pyqwen.results import ChatCompletion, Completion
 from pyqwen.sampling import SamplingParams
 from pyqwen.stream import AsyncStream, AsyncWaiter, OnPrompt, Stream, Waiter
@@ -106,6 +106,7 @@ class Model:
         )
         self.defaults: SamplingParams = defaults.params
         self._metadata: Mapping[str, Any] = metadata
+        self._texts = TokenTexts(self.tokenizer)
         self._template: ChatTemplate | None = None
         self._template_lock = threading.Lock()
         session = _native.SessionHandle(
@@ -393,7 +394,8 @@ class Model:
             deliver,
             settings=settings,
             sampler=self._sampler(settings),
-            tokenizer=self.tokenizer,
+            texts=self._texts,
+            end_ids=self.tokenizer.eog_ids,
             context=self.context,
             is_chat=is_chat,
             streaming=streaming,

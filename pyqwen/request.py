@@ -7,7 +7,7 @@ other requests; the engine's worker is the only one who calls it after it was su
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -44,6 +44,8 @@ class PromptProgress:
 Event = Chunk | PromptProgress | Completion | npt.NDArray[np.float32] | BaseException
 Deliver = Callable[[Event], None]
 """Called by the engine's thread with each event, in order; must not block."""
+Outbox = list[tuple["Request", Event]]
+"""Events that the engine will deliver when it has the time."""
 
 
 class Request(ABC):
@@ -59,6 +61,7 @@ class Request(ABC):
     def __init__(self, tokens: list[int], deliver: Deliver) -> None:
         self.tokens = tokens
         self.deliver = deliver
+        self.outbox: Outbox = []  # the engine puts its own here
         self.slot: Slot | None = None
         self.cancel_requested = False
         self.done = False
@@ -91,6 +94,24 @@ class Request(ABC):
         """The last event of a request that its owner cancelled."""
 
 
+class TokenTexts:
+    """The bytes of tokens as an answer shows them, looked up once each: control tokens show nothing."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.bytes_of = tokenizer.token_bytes
+        self.shown: Mapping[int, bytes] = _Shown(tokenizer)
+
+
+class _Shown(dict[int, bytes]):
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def __missing__(self, token: int) -> bytes:
+        is_control = self._tokenizer.is_control(token)
+        self[token] = b"" if is_control else self._tokenizer.token_bytes(token)
+        return self[token]
+
+
 class Generation(Request):
     """Writes an answer to a prompt."""
 
@@ -101,7 +122,8 @@ class Generation(Request):
         *,
         settings: SamplingParams,
         sampler: SamplerHandle,
-        tokenizer: Tokenizer,
+        texts: TokenTexts,
+        end_ids: frozenset[int],
         context: int,
         is_chat: bool,
         streaming: bool,
@@ -110,13 +132,13 @@ class Generation(Request):
         super().__init__(prompt, deliver)
         self.is_chat = is_chat
         self.sampler = sampler
-        self._tokenizer = tokenizer
+        self._texts = texts
         self._context, self._max_tokens = context, settings.max_tokens or 0
         self._streaming = streaming
         self._seed = settings.seed or 0
         self._end_ids = frozenset(settings.stop_token_ids or ())
         if not settings.ignore_eos:
-            self._end_ids |= tokenizer.eog_ids
+            self._end_ids |= end_ids
         self._text = TextStream(settings.stop or ())
         self._written: list[str] = []
         self._pending: list[int] = []  # tokens of no chunk yet
@@ -150,7 +172,7 @@ class Generation(Request):
             self._first = perf_counter()
             return self._completion("length")
         if self._streaming:
-            self.deliver(PromptProgress(done, self.prompt_length))
+            self.outbox.append((self, PromptProgress(done, self.prompt_length)))
         return None
 
     def take(self, sample: Sample) -> Event | None:
@@ -164,10 +186,9 @@ class Generation(Request):
             return self._completion("stop")
         self.tokens.append(token)
         self._pending.append(token)
-        data = b"" if self._tokenizer.is_control(token) else self._tokenizer.token_bytes(token)
         if self._logprobs is not None:
             self._logprobs.append(self._logprob_of(sample))
-        text = self._text.feed(data)
+        text = self._text.feed(self._texts.shown[token])
         if text:
             self._written.append(text)
         if self._text.matched_stop is not None:
@@ -198,10 +219,10 @@ class Generation(Request):
         logprobs = None
         if self._logprobs is not None:
             logprobs = self._logprobs[len(self._logprobs) - len(ids) :]
-        self.deliver(Chunk(text, ids, reason, logprobs))
+        self.outbox.append((self, Chunk(text, ids, reason, logprobs)))
 
     def _logprob_of(self, sample: Sample) -> TokenLogprob:
-        text_of = self._tokenizer.token_bytes
+        text_of = self._texts.bytes_of
         top = tuple(TokenLogprob(token, text_of(token), value) for token, value in sample.top)
         return TokenLogprob(sample.token, text_of(sample.token), sample.logprob, top)
 
