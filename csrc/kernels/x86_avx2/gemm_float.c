@@ -1,4 +1,3 @@
-#warning "LEAD NOTE: read /work/scratch/mm/LEAD_NOTE.txt now (contract change), then delete this line"
 /* gemm_float.c - matrix products in float32: the types F32, F16 and BF16, and any type in exact mode.
  *
  * Lanes are rows. Every element has two accumulators, for even and for odd columns, so that a single token is not
