@@ -57,6 +57,8 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         kv_heads: int = 2,
         seed: int = 0,
         damaged: bool = False,
+        rope_scaling: str = "none",
+        rope_factors: bool = False,
     ) -> Path:
         key = (
             architecture,
@@ -70,6 +72,8 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
             kv_heads,
             seed,
             damaged,
+            rope_scaling,
+            rope_factors,
         )
         if key not in made:
             path = folder / f"tiny-{len(made)}.gguf"
@@ -162,6 +166,8 @@ def _write_tiny_model(
     kv_heads: int,
     seed: int,
     damaged: bool,
+    rope_scaling: str,
+    rope_factors: bool,
 ) -> None:
     import gguf
 
@@ -176,6 +182,10 @@ def _write_tiny_model(
     writer.add_head_count_kv(kv_heads)
     writer.add_rope_freq_base(10_000.0)
     writer.add_layer_norm_rms_eps(1e-6)
+    if rope_scaling != "none":
+        writer.add_rope_scaling_type(gguf.RopeScalingType(rope_scaling))
+        writer.add_rope_scaling_factor(4.0)
+        writer.add_rope_scaling_orig_ctx_len(context // 4)
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2" if architecture == "qwen2" else "smollm")
@@ -214,6 +224,8 @@ def _write_tiny_model(
         matrix(f"{block}.ffn_up", ffn, hidden, scale=2.0)
         matrix(f"{block}.ffn_down", hidden, ffn, scale=2.0)
     vector("output_norm.weight", hidden, 1.0, 0.1)
+    if rope_factors:
+        vector("rope_freqs.weight", head_dim // 2, 3.0, 0.5)
     if not tied:
         matrix("output", len(tokens), hidden, scale=4.0)
     writer.write_header_to_file()
