@@ -18,8 +18,9 @@ typedef void (*pq_chunk_fn)(void *arg, size_t chunk, unsigned thread);
 
 /* Runs fn for the chunks 0 .. chunks - 1 on `threads` threads, the caller among them, and returns when all
  * are done. `cancel` (may be NULL) is read before each chunk; once nonzero, no more are claimed and the
- * result is PQ_ERR_CANCELLED. PQ_ERR_FORKED after a fork; PQ_ERR_MEMORY if no thread could be started
- * never happens: with fewer threads than asked the job is done by those there are. */
+ * result is PQ_ERR_CANCELLED. PQ_ERR_FORKED in a process forked from one whose pool had started. Threads
+ * that the system refuses are no error: the job is done by those there are. Called from inside a chunk, it
+ * runs there, on that thread. Chunks see the floating-point modes of float_env.h, whatever the caller's. */
 pq_status pq_pool_run(unsigned threads, size_t chunks, pq_chunk_fn fn, void *arg,
                       const atomic_int *cancel, pq_error *err);
 
