@@ -27,7 +27,7 @@ from pyqwen.cli import (
     template,
     tokenize,
 )
-from pyqwen.cli.console import UsageError, say
+from pyqwen.cli.console import UsageError, harmless, say
 from pyqwen.cli.options import add_debug_option
 
 VERBS = (
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug or os.environ.get("PYQWEN_LOG", "").lower() == "debug":
             traceback.print_exc()
-        say(f"pyqwen: error: {_describe(error)}")
+        say(harmless(f"pyqwen: error: {_describe(error)}"))
         return FAILED
     return code
 
@@ -108,6 +108,7 @@ def _set_up_logging(level: str) -> None:
         stream=sys.stderr,
         level=logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
+        force=True,
     )
     logging.getLogger("pyqwen").setLevel((level or "warning").upper())
 

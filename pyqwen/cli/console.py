@@ -24,6 +24,16 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+# Control characters except tab and newline, as the pictures that Unicode has for them.
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
+_PICTURES |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+
+
+def harmless(text: str) -> str:
+    """Text from a file or a model without what a terminal would obey."""
+    return text.translate(_PICTURES)
+
+
 def print_json(value: Any) -> None:
     """Print a result for a program."""
     print(json.dumps(value, ensure_ascii=False, indent=2))

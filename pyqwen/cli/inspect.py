@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pyqwen.cli.console import format_bytes, print_json, print_table
+from pyqwen.cli.console import format_bytes, harmless, print_json, print_table
 from pyqwen.cli.inputs import find_model
 from pyqwen.cli.options import Verbs, add_json_option, add_verb
 
@@ -40,19 +40,19 @@ def run(args: argparse.Namespace) -> int:
     for title, lines in _sections(found):
         print(title)
         for name, value in lines:
-            print(f"  {name:<22} {value}")
+            print(harmless(f"  {name:<22} {value}".replace("\n", "\\n")))
     if args.tensors:
         print("tensors (shapes: row length first)")
         print_table(
             [
-                (f"  {t.name}", t.type, " × ".join(map(str, t.shape)), f"{t.n_bytes:,}")
+                (f"  {harmless(t.name)}", t.type, " × ".join(map(str, t.shape)), f"{t.n_bytes:,}")
                 for t in found.tensors
             ],
             ("  NAME", "TYPE", "SHAPE", "BYTES"),
         )
     print("problems" if found.problems else "no problems")
     for problem in found.problems:
-        print(f"  {problem}")
+        print(harmless(f"  {problem}"))
     return 0
 
 
@@ -60,9 +60,7 @@ def _sections(found: Inspection) -> list[tuple[str, list[tuple[str, str]]]]:
     sections = [("file", _file_lines(found))]
     if found.config is not None:
         config = asdict(found.config)
-        sections.append(
-            ("hyperparameters", [(name, _show(value)) for name, value in config.items()])
-        )
+        sections.append(("hyperparameters", [(name, str(value)) for name, value in config.items()]))
     shares = [
         (name, f"{share.tensors} tensors, {format_bytes(share.bytes)}")
         for name, share in found.types.items()
@@ -70,13 +68,13 @@ def _sections(found: Inspection) -> list[tuple[str, list[tuple[str, str]]]]:
     sections.append(("types", shares))
     if found.tokenizer is not None:
         facts = asdict(found.tokenizer)
-        sections.append(("tokenizer", [(name, _show(value)) for name, value in facts.items()]))
+        sections.append(("tokenizer", [(name, str(value)) for name, value in facts.items()]))
     if found.defaults is not None:
         params = asdict(found.defaults.params)
-        given = [(name, _show(value)) for name, value in params.items() if value is not None]
+        given = [(name, str(value)) for name, value in params.items() if value is not None]
         sections.append((f"sampling defaults, from {found.defaults.origin}", given))
     sections.append(
-        ("metadata", [(f"{key:<40}", _show(value)) for key, value in found.metadata.items()])
+        ("metadata", [(f"{key:<40}", str(value)) for key, value in found.metadata.items()])
     )
     return sections
 
@@ -96,9 +94,3 @@ def _file_lines(found: Inspection) -> list[tuple[str, str]]:
         ("license", terms),
         ("chat template", template),
     ]
-
-
-def _show(value: object) -> str:
-    """A value on one line; control characters are escaped, for a file may hold anything."""
-    text = str(value)
-    return text if text.isprintable() else repr(text)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pyqwen.cli.console import ProgressBar, UsageError, say
+from pyqwen.cli.console import ProgressBar, UsageError, harmless, say
 from pyqwen.cli.inputs import open_model, read_stdin, read_text
 from pyqwen.cli.options import (
     Verbs,
@@ -46,13 +46,14 @@ def run(args: argparse.Namespace) -> int:
     messages = [{"role": "user", "content": _prompt(args)}]
     if args.system is not None:
         messages.insert(0, {"role": "system", "content": args.system})
+    on_terminal = sys.stdout.isatty()
     with open_model(args) as model, ProgressBar("reading", "tokens") as bar:
         with model.stream_chat(
             messages, on_prompt=bar.update, **generation_overrides(args)
         ) as stream:
             for chunk in stream:
                 bar.close()
-                sys.stdout.write(chunk.text)
+                sys.stdout.write(harmless(chunk.text) if on_terminal else chunk.text)
                 sys.stdout.flush()
         print()
         if stream.completion is not None:

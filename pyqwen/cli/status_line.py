@@ -10,6 +10,8 @@ import os
 import shutil
 import sys
 
+from pyqwen.cli.console import harmless
+
 _ERASE_BELOW = "\x1b[J"
 _MAKE_ROOM = "\x1bD\x1b[A"  # index (scrolls at the bottom, keeps the column), then up again
 _SAVE, _RESTORE = "\x1b7", "\x1b8"
@@ -28,7 +30,7 @@ class StatusLine:
     def write(self, text: str, status: str) -> None:
         """Append text and put the status below it."""
         self._erase()
-        sys.stdout.write(text)
+        sys.stdout.write(harmless(text) if self._enabled else text)
         self._draw(text, status)
         sys.stdout.flush()
 
