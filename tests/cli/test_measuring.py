@@ -1,0 +1,191 @@
+"""The verbs that measure: perplexity, bench, doctor."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyqwen import Model
+
+TEXT = "The quick brown fox jumps over the lazy dog, she sells sea shells by the sea shore. " * 12
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT + "\n")
+    return path
+
+
+def reference_perplexity(path: Path, context: int, chunks: int) -> tuple[float, float, int]:
+    """By the definition: mean and standard error over the second halves of chunks."""
+    with Model(path) as model:
+        ids = model.tokenizer.encode(TEXT)
+        nll: list[float] = []
+        for i in range(chunks):
+            chunk = ids[i * context : (i + 1) * context]
+            scores = model.logprobs(chunk)  # number k is that of chunk[k + 1]
+            nll += [-float(x) for x in scores[context // 2 :]]
+    ppl = math.exp(np.mean(nll))
+    return ppl, ppl * float(np.std(nll)) / math.sqrt(len(nll) - 1), len(nll)
+
+
+@pytest.mark.parametrize(("context", "chunks"), [(64, 4), (33, 2), (300, 1)])
+def test_perplexity_is_that_of_the_second_halves(
+    call, tiny_model_path: Path, text_file: Path, context: int, chunks: int
+) -> None:
+    argv = ("-f", text_file, "-c", context, "--chunks", chunks, "--json")
+    result = call("perplexity", tiny_model_path, *argv)
+    if context == 300:  # the text has fewer than two chunks of that size
+        assert result.code == 1
+        assert "needs 600 or more" in result.err
+        return
+    ppl, error, tokens = reference_perplexity(tiny_model_path, context, chunks)
+    assert result.json["n_tokens"] == tokens == chunks * (context - context // 2 - 1)
+    assert result.json["n_chunks"] == chunks
+    assert result.json["ppl"] == pytest.approx(ppl, rel=1e-6)
+    assert result.json["ppl_error"] == pytest.approx(error, rel=1e-5)
+
+
+def test_perplexity_reads_all_whole_chunks(call, tiny_model_path: Path, text_file: Path) -> None:
+    result = call("perplexity", tiny_model_path, "-f", text_file, "-c", 64, "--json").json
+    with Model(tiny_model_path) as model:
+        assert result["n_chunks"] == len(model.tokenizer.encode(TEXT)) // 64
+
+
+def test_perplexity_in_words(call, tiny_model_path: Path) -> None:
+    result = call("perplexity", tiny_model_path, "-f", "-", "-c", 64, stdin=TEXT)
+    assert result.code == 0
+    assert result.out.startswith("PPL = ")
+    assert " +/- " in result.out
+
+
+def test_bos_takes_the_place_of_the_first_token(tiny_model_path: Path) -> None:
+    from pyqwen._native import ModelHandle
+    from pyqwen.gguf_file import GGUFFile
+    from pyqwen.perplexity import perplexity
+
+    ids = [5 + i % 200 for i in range(128)]
+    with GGUFFile(tiny_model_path) as file:
+        model = ModelHandle(file.handle)
+        replaced = perplexity(model, ids, context=64, bos=3)
+        by_hand = perplexity(model, [3, *ids[1:64], 3, *ids[65:]], context=64)
+        plain = perplexity(model, ids, context=64)
+        model.close()
+    assert replaced == by_hand
+    assert replaced != plain
+
+
+BENCH = ("-p", "16,8", "-n", "3", "-r", "2")
+KEYS = [
+    "model_filename",
+    "model_type",
+    "model_size",
+    "model_n_params",
+    "cpu_info",
+    "n_threads",
+    "n_batch",
+    "n_prompt",
+    "n_gen",
+    "n_depth",
+    "type_k",
+    "type_v",
+    "avg_ns",
+    "stddev_ns",
+    "avg_ts",
+    "stddev_ts",
+    "samples_ns",
+    "samples_ts",
+    "test_time",
+]
+
+
+def test_bench_json_is_one_array_of_all_tests(call, tiny_model_path: Path) -> None:
+    result = call("bench", "-m", tiny_model_path, *BENCH, "-d", "0,32", "-t", "1,2", "-o", "json")
+    rows = result.json
+    tests = [(row["n_depth"], row["n_threads"], row["n_prompt"], row["n_gen"]) for row in rows]
+    lengths = [(16, 0), (8, 0), (0, 3)]
+    assert tests == [(d, t, p, n) for d in (0, 32) for t in (1, 2) for p, n in lengths]
+    for row in rows:
+        assert set(KEYS) <= set(row)
+        assert len(row["samples_ns"]) == len(row["samples_ts"]) == 2
+        tokens = row["n_prompt"] + row["n_gen"]
+        assert row["samples_ts"] == [tokens * 1e9 / ns for ns in row["samples_ns"]]
+        assert row["avg_ts"] == pytest.approx(np.mean(row["samples_ts"]))
+        assert row["stddev_ts"] == pytest.approx(np.std(row["samples_ts"], ddof=1))
+        assert row["model_filename"] == str(tiny_model_path)
+
+
+def test_bench_jsonl_and_csv(call, tiny_model_path: Path) -> None:
+    lines = call("bench", "-m", tiny_model_path, *BENCH, "-o", "jsonl").out.splitlines()
+    assert [json.loads(line)["n_prompt"] for line in lines] == [16, 8, 0]
+    table = call("bench", "-m", tiny_model_path, *BENCH, "-o", "csv").out
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [row["n_gen"] for row in rows] == ["0", "0", "3"]
+    assert float(rows[0]["avg_ts"]) > 0
+
+
+def test_bench_markdown(call, tiny_model_path: Path) -> None:
+    out = call("bench", "-m", tiny_model_path, "-p", 0, "-n", 2, "-d", 8, "-r", 1).out
+    lines = out.splitlines()
+    assert len(lines) == 3
+    assert "tg2 @ d8" in lines[2]
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+
+
+def test_bench_with_nothing_to_measure_is_wrong_usage(call, tiny_model_path: Path) -> None:
+    assert call("bench", "-m", tiny_model_path, "-p", 0, "-n", 0).code == 2
+
+
+def test_bench_beyond_the_context_fails(call, tiny_model_path: Path) -> None:
+    result = call("bench", "-m", tiny_model_path, "-p", 100_000, "-n", 0)
+    assert result.code == 1
+    assert "Traceback" not in result.err
+
+
+def test_doctor_json(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    report = call("doctor", "--json").json
+    assert report["isas"]["scalar"] is True
+    assert report["isa"] == next(name for name, here in report["isas"].items() if here)
+    assert report["bandwidth"] > 1e8
+    assert report["threads"] >= 1
+    assert report["versions"]["pyqwen"]
+    assert report["environment"]["HF_TOKEN"] == "(set)"
+    assert "hf_secret" not in json.dumps(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PYQWEN_ISA", "mmx", "is not in this build"),
+        ("PYQWEN_THREADS", "0", "is not a number of threads"),
+        ("PYQWEN_THREADS", "9999", "is more than the"),
+        ("PYQWEN_EXACT", "1", "reference path"),
+    ],
+)
+def test_doctor_finds_bad_settings(
+    call, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    result = call("doctor")
+    assert result.code == 0
+    (problem,) = [line for line in result.out.splitlines() if line.startswith("problem: ")]
+    assert name in problem
+    assert words in problem
+
+
+def test_doctor_finds_slow_kernels(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyqwen import _native
+
+    monkeypatch.setenv("PYQWEN_ISA", "scalar")
+    has_better = next(name for name, here in _native.isas().items() if here) != "scalar"
+    out = call("doctor").out
+    assert ("forces slower kernels" in out) == has_better
+    assert "problem: " in out
