@@ -77,9 +77,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def slow_model_path(make_tiny_model: Callable[..., Path]) -> Path:
-    """A model that reads some hundred tokens per second with the exact kernels in plain C."""
+    """A model that reads about a hundred tokens per second with the exact kernels in plain C."""
     return make_tiny_model(
-        layers=6, hidden=512, ffn=1536, heads=8, kv_heads=4, context=32768, seed=1
+        layers=2, hidden=512, ffn=1024, heads=8, kv_heads=4, context=32768, seed=1
     )
 
 
