@@ -1,19 +1,21 @@
 /* pack.c - the interleaved layout of weight matrices.
  *
- * `lanes` rows make a panel. A panel holds, block after block, the same block of all its rows, and
- * inside such a group of blocks, member after member of the format (blocks.h), each cut into units
- * that alternate between the rows:
+ * `lanes` rows make a panel. A panel holds, block after block, the same block
+ * of all its rows, and inside such a group of blocks, member after member of
+ * the format (blocks.h), each cut into units that alternate between the rows:
  *
  *     panel  = [block 0 of all rows][block 1 of all rows]...
- *     group  = [member 0][member 1]...                                 at lanes * its offset in the
- * block member = [unit 0 of row 0][unit 0 of row 1]...[unit 1 of row 0]...
+ *     group  = [member 0][member 1]...                                 at lanes
+ * * its offset in the block member = [unit 0 of row 0][unit 0 of row 1]...[unit
+ * 1 of row 0]...
  *
- * Quants come in units of 4 bytes: with 8 lanes one 32-byte vector holds, for 8 rows, 4 bytes that
- * belong to the same columns, and 4 broadcast bytes of activations multiply all of them; sums over
- * columns then stay in their lane. Numbers (f16, float32) are units by themselves. No byte is
- * added, so a packed matrix is as large as the file's, and it streams in one direction. The only
- * thing inside a unit that moves: the fifth bits of Q5_0 and Q5_1, bit 4 j + b of which becomes bit
- * 8 b + j, above the quant that it belongs to.
+ * Quants come in units of 4 bytes: with 8 lanes one 32-byte vector holds, for 8
+ * rows, 4 bytes that belong to the same columns, and 4 broadcast bytes of
+ * activations multiply all of them; sums over columns then stay in their lane.
+ * Numbers (f16, float32) are units by themselves. No byte is added, so a packed
+ * matrix is as large as the file's, and it streams in one direction. The only
+ * thing inside a unit that moves: the fifth bits of Q5_0 and Q5_1, bit 4 j + b
+ * of which becomes bit 8 b + j, above the quant that it belongs to.
  */
 #include "kernels.h"
 
@@ -47,7 +49,8 @@ static const member MEMBERS[PQ_TYPE_COUNT][MAX_MEMBERS] = {
     [PQ_IQ4_XS] = {{0, 2, 2}, {2, 2, 2}, {4, 4, 4}, {8, 128, 4}},
 };
 
-/* Where a block has fifth bits to transpose; 0: nowhere. Single rows stay as in the file. */
+/* Where a block has fifth bits to transpose; 0: nowhere. Single rows stay as in
+ * the file. */
 static size_t fifth_bits(uint32_t type, uint32_t lanes) {
     return lanes == 1 ? 0 : type == PQ_Q5_0 ? 2 : type == PQ_Q5_1 ? 4 : 0;
 }
@@ -124,24 +127,16 @@ void pq_unpack_row(const pq_matrix *w, size_t row, uint8_t *out) {
                      out + b * bytes);
 }
 
-size_t pq_acts_block(uint32_t type) {
-    switch (pq_type_family(type)) {
-    case PQ_FAMILY_BLOCK:
-    case PQ_FAMILY_BLOCK_MIN:
-        return 32;
-    case PQ_FAMILY_SUPER:
-    case PQ_FAMILY_SUPER_MIN:
-        return 256;
-    default:
-        return 0;
-    }
+int pq_quantizes(uint32_t type) {
+    return pq_type_family(type) != PQ_FAMILY_FLOAT;
 }
 
-/* The float panel of the exact kernels: they interleave up to 8 rows as they dequantize. */
+/* The float panel of the exact kernels: they interleave up to 8 rows as they
+ * dequantize. */
 enum { EXACT_ROWS = 8 };
 
 size_t pq_gemm_scratch(const pq_matrix *w) {
     if (w->lanes == 1)
         return EXACT_ROWS * w->cols * sizeof(float);
-    return pq_type_family(w->type) == PQ_FAMILY_FLOAT ? 0 : pq_unpacked_scratch(w->cols, w->lanes);
+    return pq_quantizes(w->type) ? pq_unpacked_scratch(w->cols, w->lanes) : 0;
 }

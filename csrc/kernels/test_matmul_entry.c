@@ -1,5 +1,6 @@
-/* test_matmul_entry.c - the pq_test_* functions of pyqwen.h that run one matrix kernel: packed,
- * quantized and multiplied exactly as a model does it, on a matrix of the caller's.
+/* test_matmul_entry.c - the pq_test_* functions of pyqwen.h that run one matrix
+ * kernel: packed, quantized and multiplied exactly as a model does it, on a
+ * matrix of the caller's.
  */
 #include "kernels.h"
 
@@ -20,7 +21,8 @@ static pq_status check_matrix(uint32_t type, size_t rows, size_t cols, pq_error 
     return PQ_OK;
 }
 
-/* Packs `copies` copies of w, one behind the other, into memory that the caller frees. */
+/* Packs `copies` copies of w, one behind the other, into memory that the caller
+ * frees. */
 static pq_status pack(pq_matrix *out, uint8_t **memory, uint32_t type, uint32_t lanes,
                       const void *w, size_t rows, size_t cols, size_t copies, pq_error *err) {
     const size_t row_bytes = cols / pq_type_block(type) * pq_type_bytes(type);
@@ -45,13 +47,18 @@ static pq_status pack(pq_matrix *out, uint8_t **memory, uint32_t type, uint32_t 
     return PQ_OK;
 }
 
-/* ------------------------------------------------------------------------------------------- matmul */
+/* ----------------------------------------------------------------------------------------
+ * matmul */
 
 typedef struct product {
     pq_matrix w;
     pq_acts x;
     pq_gemm_fn gemm;
     float *y;
+    int quantized;
+    int8_t *q;
+    float *d, *s;
+    int16_t *sums;
     unsigned threads;
     size_t panels, step; /* in all, and of one chunk */
     size_t scratch_bytes;
@@ -74,20 +81,25 @@ static pq_status multiply(product *p, pq_error *err) {
 }
 
 static void place_arrays(product *p, pq_carver *carver) {
-    p->scratch = pq_carve(carver, p->threads, p->scratch_bytes);
-    if (p->x.block == 0)
-        return;
     const size_t n = p->x.rows * p->x.cols;
-    p->x.q = pq_carve(carver, n, sizeof(int8_t));
-    p->x.d = pq_carve(carver, n / p->x.block, sizeof(float));
-    p->x.sums = pq_carve(carver, n / 16, sizeof(int16_t));
+    p->scratch = pq_carve(carver, p->threads, p->scratch_bytes);
+    if (!p->quantized)
+        return;
+    p->q = pq_carve(carver, n, sizeof *p->q);
+    p->d = pq_carve(carver, n / 32, sizeof *p->d);
+    p->sums = pq_carve(carver, n / 16, sizeof *p->sums);
+    p->s = pq_carve(carver, n / 32, sizeof *p->s);
 }
 
-static void quantize_rows(const pq_kernels *kernels, const pq_acts *x) {
-    for (size_t t = 0; x->block && t < x->rows; t++)
-        kernels->quantize(x->x + t * x->cols, x->cols, x->block, (int8_t *)x->q + t * x->cols,
-                          (float *)x->d + t * (x->cols / x->block),
-                          (int16_t *)x->sums + t * (x->cols / 16));
+static void quantize_rows(const pq_kernels *kernels, product *p) {
+    const size_t cols = p->x.cols;
+    for (size_t t = 0; t < p->x.rows; t++)
+        kernels->quantize(p->x.x + t * cols, cols, p->q + t * cols, p->d + t * (cols / 32),
+                          p->sums + t * (cols / 16), p->s + t * (cols / 32));
+    p->x.q = p->q;
+    p->x.d = p->d;
+    p->x.sums = p->sums;
+    p->x.s = p->s;
 }
 
 static void close_product(product *p) {
@@ -109,7 +121,8 @@ static pq_status open_product(product *p, const char *isa, int exact, uint32_t t
                      (unsigned)threads);
     if (st != PQ_OK)
         return st;
-    *p = (product){.x = {.rows = n, .cols = cols, .block = exact ? 0 : pq_acts_block(type), .x = x},
+    *p = (product){.x = {.rows = n, .cols = cols, .x = x},
+                   .quantized = !exact && pq_quantizes(type),
                    .gemm = exact ? kernels->gemm_exact : kernels->gemm[type],
                    .threads = threads};
     st = pack(&p->w, &p->packed, type, exact ? 1 : kernels->lanes, w, rows, cols, copies, err);
@@ -127,7 +140,8 @@ static pq_status open_product(product *p, const char *isa, int exact, uint32_t t
     }
     carver = (pq_carver){.base = p->memory};
     place_arrays(p, &carver);
-    quantize_rows(kernels, &p->x);
+    if (p->quantized)
+        quantize_rows(kernels, p);
     return PQ_OK;
 }
 
@@ -167,7 +181,8 @@ pq_status pq_time_matmul(const char *isa, int exact, uint32_t type, const void *
     return st;
 }
 
-/* ------------------------------------------------------------------------------- packing, quantizing */
+/* ---------------------------------------------------------------------------
+ * packing, quantizing */
 
 pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t rows, size_t cols,
                          void *out, pq_error *err) {
@@ -189,14 +204,13 @@ pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t r
     return PQ_OK;
 }
 
-pq_status pq_test_quantize(const char *isa, const float *x, size_t n, uint32_t block, int8_t *q,
-                           float *d, int16_t *sums, pq_error *err) {
+pq_status pq_test_quantize(const char *isa, const float *x, size_t n, int8_t *q, float *d,
+                           int16_t *sums, float *s, pq_error *err) {
     const pq_kernels *kernels;
-    if ((block != 32 && block != 256) || n == 0 || n % block != 0)
-        return pq_fail(err, PQ_ERR_ARGUMENT, "cannot quantize %zu values in blocks of %u", n,
-                       (unsigned)block);
+    if (n == 0 || n % 32 != 0)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "cannot quantize %zu values in blocks of 32", n);
     const pq_status st = pq_kernels_select(&kernels, isa, err);
     if (st == PQ_OK)
-        kernels->quantize(x, n, block, q, d, sums);
+        kernels->quantize(x, n, q, d, sums, s);
     return st;
 }

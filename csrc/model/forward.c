@@ -1,4 +1,5 @@
-/* forward.c - see forward.h. Reads in the order in which a batch passes through the model. */
+/* forward.c - see forward.h. Reads in the order in which a batch passes through
+ * the model. */
 #include "forward.h"
 
 #include <math.h>
@@ -7,7 +8,8 @@
 #include "../base/memory.h"
 #include "../base/pool.h"
 
-/* ------------------------------------------------------------------------------------------- workspace */
+/* -------------------------------------------------------------------------------------------
+ * workspace */
 
 static size_t place(pq_workspace *ws, void *base, const pq_config *c, uint32_t batch,
                     uint32_t threads, uint32_t context, size_t row_blocks_bytes,
@@ -29,11 +31,10 @@ static size_t place(pq_workspace *ws, void *base, const pq_config *c, uint32_t b
     ws->cosines = pq_carve(&carver, (size_t)batch * c->head_dim / 2, sizeof(float));
     ws->sines = pq_carve(&carver, (size_t)batch * c->head_dim / 2, sizeof(float));
     ws->outputs = pq_carve(&carver, (size_t)batch * c->hidden, sizeof(float));
-    for (int i = 0; i < 2; i++) {
-        ws->q8[i] = pq_carve(&carver, batch * widest, 1);
-        ws->d8[i] = pq_carve(&carver, batch * (widest / 32), sizeof(float));
-        ws->sums8[i] = pq_carve(&carver, batch * (widest / 16), sizeof(int16_t));
-    }
+    ws->q8 = pq_carve(&carver, batch * widest, 1);
+    ws->d8 = pq_carve(&carver, batch * (widest / 32), sizeof(float));
+    ws->s8 = pq_carve(&carver, batch * (widest / 32), sizeof(float));
+    ws->sums8 = pq_carve(&carver, batch * (widest / 16), sizeof(int16_t));
     ws->row_blocks_bytes = row_blocks_bytes;
     ws->row_blocks = pq_carve(&carver, threads, row_blocks_bytes);
     ws->partials_bytes = pq_attention_partials(c, context);
@@ -55,20 +56,18 @@ void pq_workspace_place(pq_workspace *ws, void *base, const pq_config *c, uint32
     place(ws, base, c, batch, threads, context, row_blocks_bytes, scratch_bytes);
 }
 
-pq_inputs pq_workspace_inputs(const pq_workspace *ws, const float *x, size_t rows, size_t cols) {
-    const pq_acts plain = {.rows = rows, .cols = cols, .x = x};
-    pq_inputs in = {.plain = plain, .by32 = plain, .by256 = plain};
-    pq_acts *const forms[2] = {&in.by32, &in.by256};
-    for (int i = 0; i < 2; i++) {
-        forms[i]->block = i == 0 ? 32 : 256;
-        forms[i]->q = ws->q8[i];
-        forms[i]->d = ws->d8[i];
-        forms[i]->sums = ws->sums8[i];
-    }
-    return in;
+pq_acts pq_workspace_inputs(const pq_workspace *ws, const float *x, size_t rows, size_t cols) {
+    return (pq_acts){.rows = rows,
+                     .cols = cols,
+                     .x = x,
+                     .q = ws->q8,
+                     .d = ws->d8,
+                     .sums = ws->sums8,
+                     .s = ws->s8};
 }
 
-/* --------------------------------------------------------------------------------------------- the pass */
+/* ---------------------------------------------------------------------------------------------
+ * the pass */
 
 /* What the steps of one evaluation share. */
 typedef struct pass {
@@ -86,11 +85,12 @@ typedef struct pass {
     const pq_layer *layer;
     const float *delta; /* (n, hidden) to add to the residual stream, or NULL */
     const float *norm;  /* (hidden) weights of the norm */
-    pq_inputs inputs;
-    unsigned needs;
+    pq_acts inputs;     /* of the products that follow */
+    int quantize;       /* 1: they want them quantized */
 } pass;
 
-/* Steps that treat every row by itself. A few rows are done at once, so that one token costs one call. */
+/* Steps that treat every row by itself. A few rows are done at once, so that
+ * one token costs one call. */
 enum { ROWS_PER_CHUNK = 4 };
 
 typedef struct row_job {
@@ -118,7 +118,8 @@ static const pq_span *span_of(const pass *p, uint32_t row) {
     return span;
 }
 
-/* Token id -> its row of the embedding matrix; position -> cosines and sines. */
+/* Token id -> its row of the embedding matrix; position -> cosines and sines.
+ */
 static void embed_row(pass *p, uint32_t row, unsigned thread) {
     const pq_model *m = p->model;
     const pq_matrix *e = &m->embedding;
@@ -145,13 +146,14 @@ static void add_norm_row(pass *p, uint32_t row, unsigned thread) {
         p->model->kernels->add(p->delta + row * hidden, hidden, x);
     p->model->kernels->rms_norm(x, p->norm, p->model->config.norm_eps, hidden,
                                 p->ws->h + row * hidden);
-    pq_quantize_row(p->model, p->needs, &p->inputs, row);
+    if (p->quantize)
+        pq_quantize_row(p->model, &p->inputs, row);
 }
 
-static pq_status add_norm(pass *p, const float *delta, const float *norm, unsigned needs) {
+static pq_status add_norm(pass *p, const float *delta, const float *norm, int quantize) {
     p->delta = delta;
     p->norm = norm;
-    p->needs = needs;
+    p->quantize = quantize;
     p->inputs = pq_workspace_inputs(p->ws, p->ws->h, p->n, p->model->config.hidden);
     return each_row(p, add_norm_row);
 }
@@ -182,7 +184,8 @@ static void rope_store_row(pass *p, uint32_t row, unsigned thread) {
 
 static void quantize_row(pass *p, uint32_t row, unsigned thread) {
     (void)thread;
-    pq_quantize_row(p->model, p->needs, &p->inputs, row);
+    if (p->quantize)
+        pq_quantize_row(p->model, &p->inputs, row);
 }
 
 /* gate = silu(gate) * up, quantized for the down projection. */
@@ -191,7 +194,8 @@ static void silu_row(pass *p, uint32_t row, unsigned thread) {
     const size_t ffn = p->model->config.ffn;
     float *gate = p->ws->gate + row * ffn;
     p->model->kernels->silu_mul(gate, p->ws->up + row * ffn, ffn, gate);
-    pq_quantize_row(p->model, p->needs, &p->inputs, row);
+    if (p->quantize)
+        pq_quantize_row(p->model, &p->inputs, row);
 }
 
 static pq_status linear(pass *p, const pq_product *products, size_t n) {
@@ -216,7 +220,7 @@ static pq_status attention_block(pass *p) {
                            ws->att, ws->partials, ws->partials_bytes, p->err)) != PQ_OK)
         return st;
     p->inputs = pq_workspace_inputs(ws, ws->att, p->n, q_width);
-    p->needs = pq_matrix_needs(m, &l->o);
+    p->quantize = pq_matrix_quantizes(m, &l->o);
     return (st = each_row(p, quantize_row)) != PQ_OK ? st : linear(p, &o, 1);
 }
 
@@ -231,11 +235,12 @@ static pq_status ffn_block(pass *p) {
     if (st != PQ_OK)
         return st;
     p->inputs = pq_workspace_inputs(ws, ws->gate, p->n, ffn);
-    p->needs = pq_matrix_needs(p->model, &l->down);
+    p->quantize = pq_matrix_quantizes(p->model, &l->down);
     return (st = each_row(p, silu_row)) != PQ_OK ? st : linear(p, &down, 1);
 }
 
-/* The last contribution added and the final norm taken, for the rows that want logits. */
+/* The last contribution added and the final norm taken, for the rows that want
+ * logits. */
 static void finish_outputs(pass *p) {
     const size_t hidden = p->model->config.hidden;
     float *out = p->ws->outputs;
@@ -268,13 +273,12 @@ pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cac
         const pq_layer *l = &model->layers[i];
         p.layer_index = i;
         p.layer = l;
-        const unsigned qkv_needs = pq_matrix_needs(model, &l->q) | pq_matrix_needs(model, &l->k) |
-                                   pq_matrix_needs(model, &l->v);
-        const unsigned ffn_needs =
-            pq_matrix_needs(model, &l->gate) | pq_matrix_needs(model, &l->up);
-        if ((st = add_norm(&p, delta, l->attn_norm, qkv_needs)) == PQ_OK &&
+        const int qkv = pq_matrix_quantizes(model, &l->q) || pq_matrix_quantizes(model, &l->k) ||
+                        pq_matrix_quantizes(model, &l->v);
+        const int ffn = pq_matrix_quantizes(model, &l->gate) || pq_matrix_quantizes(model, &l->up);
+        if ((st = add_norm(&p, delta, l->attn_norm, qkv)) == PQ_OK &&
             (st = attention_block(&p)) == PQ_OK &&
-            (st = add_norm(&p, ws->h, l->ffn_norm, ffn_needs)) == PQ_OK)
+            (st = add_norm(&p, ws->h, l->ffn_norm, ffn)) == PQ_OK)
             st = ffn_block(&p);
         delta = ws->h;
     }

@@ -3,45 +3,29 @@
 
 #include "../base/pool.h"
 
-/* Multiplications in one chunk: at most what the slowest kernels do in about 5 ms, so that a cancelled
- * evaluation ends soon; and pieces small enough that a thread which loses its core delays nobody. */
+/* Multiplications in one chunk: at most what the slowest kernels do in about 5
+ * ms, so that a cancelled evaluation ends soon; and pieces small enough that a
+ * thread which loses its core delays nobody. */
 enum { CHUNK_MACS_SLOW = 2 << 20, CHUNK_MACS_FAST = 32 << 20, CHUNKS_PER_THREAD = 8 };
-/* Panels of a lanes == 1 matrix are single rows; exact kernels want several at once. */
+/* Panels of a lanes == 1 matrix are single rows; exact kernels want several at
+ * once. */
 enum { ROWS_PER_STEP = 8 };
 
-unsigned pq_matrix_needs(const pq_model *model, const pq_matrix *w) {
-    if (model->exact)
-        return 0;
-    const size_t block = pq_acts_block(w->type);
-    return block == 32 ? PQ_NEEDS_32 : block == 256 ? PQ_NEEDS_256 : 0;
+int pq_matrix_quantizes(const pq_model *model, const pq_matrix *w) {
+    return !model->exact && pq_quantizes(w->type);
 }
 
-static void quantize_into(const pq_model *model, const float *x, const pq_acts *a, size_t row) {
-    model->kernels->quantize(x, a->cols, a->block, (int8_t *)a->q + row * a->cols,
-                             (float *)a->d + row * (a->cols / a->block),
-                             (int16_t *)a->sums + row * (a->cols / 16));
+void pq_quantize_row(const pq_model *model, const pq_acts *a, size_t row) {
+    model->kernels->quantize(a->x + row * a->cols, a->cols, (int8_t *)a->q + row * a->cols,
+                             (float *)a->d + row * (a->cols / 32),
+                             (int16_t *)a->sums + row * (a->cols / 16),
+                             (float *)a->s + row * (a->cols / 32));
 }
 
-void pq_quantize_row(const pq_model *model, unsigned needs, const pq_inputs *inputs, size_t row) {
-    const float *x = inputs->plain.x + row * inputs->plain.cols;
-    if (needs & PQ_NEEDS_32)
-        quantize_into(model, x, &inputs->by32, row);
-    if (needs & PQ_NEEDS_256)
-        quantize_into(model, x, &inputs->by256, row);
-}
-
-static const pq_acts *inputs_for(const pq_model *model, const pq_inputs *inputs,
-                                 const pq_matrix *w) {
-    const unsigned needs = pq_matrix_needs(model, w);
-    return needs == PQ_NEEDS_32    ? &inputs->by32
-           : needs == PQ_NEEDS_256 ? &inputs->by256
-                                   : &inputs->plain;
-}
-
-/* How one product is cut: a grid of chunks, each some panels times some tokens. */
+/* How one product is cut: a grid of chunks, each some panels times some tokens.
+ */
 typedef struct cut {
     const pq_product *product;
-    const pq_acts *x;
     pq_gemm_fn gemm;
     size_t panels, panel_step, token_step;
     size_t token_chunks;
@@ -50,6 +34,7 @@ typedef struct cut {
 
 typedef struct linear_job {
     const pq_workers *workers;
+    const pq_acts *inputs;
     size_t tokens;
     size_t n;
     cut cuts[PQ_MAX_PRODUCTS];
@@ -85,21 +70,20 @@ static void linear_chunk(void *arg, size_t chunk, unsigned thread) {
     const size_t token0 = local % c->token_chunks * c->token_step;
     const size_t token1 = min_size(token0 + c->token_step, job->tokens);
     const pq_product *p = c->product;
-    c->gemm(p->w, panel0, panel1, c->x, token0, token1, p->y, p->y_stride,
+    c->gemm(p->w, panel0, panel1, job->inputs, token0, token1, p->y, p->y_stride,
             job->workers->scratch + thread * job->workers->scratch_bytes);
     if (p->bias)
         add_bias(p, panel0 * p->w->lanes, min_size(panel1 * p->w->lanes, p->w->rows), token0,
                  token1);
 }
 
-static size_t plan_cut(const pq_model *model, const pq_workers *workers, const pq_inputs *inputs,
-                       size_t tokens, const pq_product *product, size_t first_chunk, cut *c) {
+static size_t plan_cut(const pq_model *model, const pq_workers *workers, size_t tokens,
+                       const pq_product *product, size_t first_chunk, cut *c) {
     const pq_matrix *w = product->w;
     const size_t most = w->lanes == 1 ? CHUNK_MACS_SLOW : CHUNK_MACS_FAST;
     const size_t step = w->lanes == 1 ? ROWS_PER_STEP : 1;
     const size_t step_macs = step * w->lanes * w->cols;
     c->product = product;
-    c->x = inputs_for(model, inputs, w);
     c->gemm = model->exact ? model->kernels->gemm_exact : model->kernels->gemm[w->type];
     c->panels = ceil_div(w->rows, w->lanes);
     c->token_step = min_size(tokens, max_size(1, most / step_macs));
@@ -111,11 +95,11 @@ static size_t plan_cut(const pq_model *model, const pq_workers *workers, const p
     return first_chunk + ceil_div(c->panels, c->panel_step) * c->token_chunks;
 }
 
-pq_status pq_linear(const pq_model *model, const pq_workers *workers, const pq_inputs *inputs,
+pq_status pq_linear(const pq_model *model, const pq_workers *workers, const pq_acts *inputs,
                     size_t rows, const pq_product *products, size_t n_products, pq_error *err) {
-    linear_job job = {.workers = workers, .tokens = rows, .n = n_products};
+    linear_job job = {.workers = workers, .inputs = inputs, .tokens = rows, .n = n_products};
     size_t chunks = 0;
     for (size_t i = 0; i < n_products; i++)
-        chunks = plan_cut(model, workers, inputs, rows, &products[i], chunks, &job.cuts[i]);
+        chunks = plan_cut(model, workers, rows, &products[i], chunks, &job.cuts[i]);
     return pq_pool_run(workers->threads, chunks, linear_chunk, &job, workers->cancel, err);
 }

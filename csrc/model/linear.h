@@ -6,7 +6,8 @@
 
 #include "model.h"
 
-/* What a call may use: threads, each with its own scratch memory, and the flag that stops it. */
+/* What a call may use: threads, each with its own scratch memory, and the flag
+ * that stops it. */
 typedef struct pq_workers {
     unsigned threads;
     uint8_t *scratch; /* (threads, scratch_bytes), 64-byte aligned */
@@ -14,20 +15,14 @@ typedef struct pq_workers {
     const atomic_int *cancel;
 } pq_workers;
 
-/* A batch of activations as the matrices want them: float32, and int8 in blocks of 32 and of 256. Which of them
- * exist is decided by pq_quantize_rows from the matrices that will multiply. */
-typedef struct pq_inputs {
-    pq_acts plain, by32, by256;
-} pq_inputs;
+/* 1 if the model multiplies w with quantized activations. */
+int pq_matrix_quantizes(const pq_model *model, const pq_matrix *w);
 
-/* Bit set of activation blocks that a matrix needs: combine with |. */
-enum { PQ_NEEDS_32 = 1, PQ_NEEDS_256 = 2 };
-unsigned pq_matrix_needs(const pq_model *model, const pq_matrix *w);
+/* Quantizes row `row` of inputs->x into the inputs' own arrays. */
+void pq_quantize_row(const pq_model *model, const pq_acts *inputs, size_t row);
 
-/* Quantizes row `row` of inputs->plain into the forms named by `needs`. */
-void pq_quantize_row(const pq_model *model, unsigned needs, const pq_inputs *inputs, size_t row);
-
-/* y (rows of inputs, w->rows) with y_stride floats between rows; bias (w->rows) or NULL. */
+/* y (rows of inputs, w->rows) with y_stride floats between rows; bias (w->rows)
+ * or NULL. */
 typedef struct pq_product {
     const pq_matrix *w;
     const float *bias;
@@ -37,8 +32,9 @@ typedef struct pq_product {
 
 enum { PQ_MAX_PRODUCTS = 3 };
 
-/* Computes up to PQ_MAX_PRODUCTS products of the first `rows` rows of one input, as one job. */
-pq_status pq_linear(const pq_model *model, const pq_workers *workers, const pq_inputs *inputs,
+/* Computes up to PQ_MAX_PRODUCTS products of the first `rows` rows of one
+ * input, as one job. */
+pq_status pq_linear(const pq_model *model, const pq_workers *workers, const pq_acts *inputs,
                     size_t rows, const pq_product *products, size_t n_products, pq_error *err);
 
 #endif

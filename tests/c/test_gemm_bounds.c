@@ -1,5 +1,6 @@
-/* The matrix kernels touch nothing outside their operands: every array ends at a page that may not be
- * touched, and begins behind one, so that a step too far is a crash. */
+/* The matrix kernels touch nothing outside their operands: every array ends at
+ * a page that may not be touched, and begins behind one, so that a step too far
+ * is a crash. */
 #include <stdlib.h>
 #include <string.h>
 #if defined(_WIN32)
@@ -31,7 +32,8 @@ static int forbid(void *p, size_t bytes) {
 #endif
 }
 
-/* `bytes` of memory whose end is the end of what may be touched, but for rounding to `align`. */
+/* `bytes` of memory whose end is the end of what may be touched, but for
+ * rounding to `align`. */
 static void *guarded(size_t bytes, size_t align) {
     const size_t room = (bytes + PAGE - 1) / PAGE * PAGE + 2 * PAGE;
     uint8_t *base = reserve(room);
@@ -86,29 +88,32 @@ static pq_matrix random_matrix(uint32_t type, size_t cols, uint32_t lanes) {
     return w;
 }
 
-static pq_acts random_acts(const pq_kernels *kernels, size_t rows, size_t cols, size_t block) {
-    pq_acts a = {.rows = rows, .cols = cols, .block = block, .x = random_floats(rows * cols)};
-    if (block == 0)
+static pq_acts random_acts(const pq_kernels *kernels, size_t rows, size_t cols, int quantized) {
+    pq_acts a = {.rows = rows, .cols = cols, .x = random_floats(rows * cols)};
+    if (!quantized)
         return a;
     int8_t *q = guarded(rows * cols, 1);
-    float *d = guarded(rows * cols / block * sizeof *d, 4);
+    float *d = guarded(rows * cols / 32 * sizeof *d, 4);
     int16_t *sums = guarded(rows * cols / 16 * sizeof *sums, 2);
+    float *s = guarded(rows * cols / 32 * sizeof *s, 4);
     for (size_t t = 0; t < rows; t++) {
         const float *x = guarded_copy(a.x + t * cols, cols * sizeof *x, 4);
-        kernels->quantize(x, cols, block, q + t * cols, d + t * (cols / block),
-                          sums + t * (cols / 16));
+        kernels->quantize(x, cols, q + t * cols, d + t * (cols / 32), sums + t * (cols / 16),
+                          s + t * (cols / 32));
     }
     a.q = q;
     a.d = d;
     a.sums = sums;
+    a.s = s;
     return a;
 }
 
-static void multiply(const pq_kernels *kernels, const pq_matrix *w, pq_gemm_fn gemm, size_t block) {
+static void multiply(const pq_kernels *kernels, const pq_matrix *w, pq_gemm_fn gemm,
+                     int quantized) {
     static const size_t tokens[] = {1, 2, 3, 5, 6, 7, MAX_TOKENS};
     void *scratch = guarded(pq_gemm_scratch(w), 64);
     for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
-        const pq_acts x = random_acts(kernels, tokens[i], w->cols, block);
+        const pq_acts x = random_acts(kernels, tokens[i], w->cols, quantized);
         float *y = guarded(tokens[i] * ROWS * sizeof *y, 4);
         gemm(w, 0, (ROWS + w->lanes - 1) / w->lanes, &x, 0, tokens[i], y, ROWS, scratch);
     }
@@ -118,14 +123,14 @@ static void test_type(const pq_kernels *kernels, uint32_t type) {
     const size_t cols = pq_type_block(type) == 1 ? 77 : BLOCKS * pq_type_block(type);
     const pq_matrix packed = random_matrix(type, cols, kernels->lanes);
     const pq_matrix plain = random_matrix(type, cols, 1);
-    multiply(kernels, &packed, kernels->gemm[type], pq_acts_block(type));
+    multiply(kernels, &packed, kernels->gemm[type], pq_quantizes(type));
     multiply(kernels, &plain, kernels->gemm_exact, 0);
 }
 
 /* A part of the product leaves everything else alone. */
 static void test_part(const pq_kernels *kernels) {
     const pq_matrix w = random_matrix(PQ_Q4_K, 512, kernels->lanes);
-    const pq_acts x = random_acts(kernels, 9, 512, 256);
+    const pq_acts x = random_acts(kernels, 9, 512, 1);
     const size_t panel = w.rows / w.lanes / 2, row0 = panel * w.lanes;
     const size_t row1 = row0 + w.lanes < ROWS ? row0 + w.lanes : ROWS;
     void *scratch = guarded(pq_gemm_scratch(&w), 64);

@@ -91,15 +91,16 @@ def matmul(
     return y
 
 
-def quantize(isa: str, x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (q, d, sums) of one row of activations."""
+def quantize(isa: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return (q, d, sums, s) of one row of activations."""
     q = np.empty(x.size, dtype=np.int8)
-    d = np.empty(x.size // block, dtype=np.float32)
+    d = np.empty(x.size // 32, dtype=np.float32)
     sums = np.empty(x.size // 16, dtype=np.int16)
+    s = np.empty(x.size // 32, dtype=np.float32)
     error = _native.new_error()
     status = lib.pq_test_quantize(
-        isa.encode(), pointer("float *", x), x.size, block, pointer("int8_t *", q),
-        pointer("float *", d), pointer("int16_t *", sums), error,
+        isa.encode(), pointer("float *", x), x.size, pointer("int8_t *", q),
+        pointer("float *", d), pointer("int16_t *", sums), pointer("float *", s), error,
     )  # fmt: skip
     _native.check(status, error)
-    return q, d, sums
+    return q, d, sums, s

@@ -17,27 +17,32 @@ static float largest_magnitude(const float *x, size_t n) {
     return out;
 }
 
-static void quantize_block(const float *x, size_t n, int8_t *q, float *d) {
-    const float max = largest_magnitude(x, n);
+static void quantize_block(const float *x, int8_t *q, float *d) {
+    const float max = largest_magnitude(x, 32);
     const float inverse = 127.0f / max;
     if (!isfinite(max) || !isfinite(inverse)) { /* damaged, or too small to matter */
         *d = isfinite(max) ? 0.0f : max;
-        memset(q, 0, n);
+        memset(q, 0, 32);
         return;
     }
     *d = max / 127.0f;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < 32; i++)
         q[i] = (int8_t)lrintf(x[i] * inverse);
 }
 
-void pq_quantize_scalar(const float *x, size_t n, size_t block, int8_t *q, float *d,
-                        int16_t *sums) {
-    for (size_t i = 0; i < n; i += block)
-        quantize_block(x + i, block, q + i, d + i / block);
-    for (size_t i = 0; i < n; i += 16) {
-        int sum = 0;
-        for (size_t j = i; j < i + 16; j++)
-            sum += q[j];
-        sums[i / 16] = (int16_t)sum;
+static int sum_16(const int8_t *q) {
+    int sum = 0;
+    for (size_t i = 0; i < 16; i++)
+        sum += q[i];
+    return sum;
+}
+
+void pq_quantize_scalar(const float *x, size_t n, int8_t *q, float *d, int16_t *sums, float *s) {
+    for (size_t b = 0; b < n / 32; b++) {
+        quantize_block(x + 32 * b, q + 32 * b, &d[b]);
+        const int low = sum_16(q + 32 * b), high = sum_16(q + 32 * b + 16);
+        sums[2 * b] = (int16_t)low;
+        sums[2 * b + 1] = (int16_t)high;
+        s[b] = d[b] * (float)(low + high);
     }
 }

@@ -1,7 +1,8 @@
-/* gemm_block.c - matrix products of the types with blocks of 32: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL.
+/* gemm_block.c - matrix products of the types with blocks of 32: Q4_0 Q4_1 Q5_0
+ * Q5_1 Q8_0 IQ4_NL.
  *
- * One template, tile(), whose type, form and number of tokens are constants where it is used; what differs
- * between the types is in quants() and scales().
+ * One template, tile(), whose type, form and number of tokens are constants
+ * where it is used; what differs between the types is in quants() and scales().
  */
 #include "gemm_tile.h"
 
@@ -14,7 +15,8 @@ typedef struct block_scales {
 
 enum { VECTORS = 8, UNPACKED_BLOCK = VECTORS * 32 + sizeof(block_scales) };
 
-/* ------------------------------------------------------------------------- what a type is made of */
+/* ------------------------------------------------------------------------ what
+ * a type is made of */
 
 PQ_INLINE int is_signed(const uint32_t type) {
     return type == PQ_Q8_0 || type == PQ_IQ4_NL;
@@ -29,8 +31,8 @@ PQ_INLINE int offset_of(const uint32_t type) {
     return type == PQ_Q4_0 ? 8 : type == PQ_Q5_0 ? 16 : 0;
 }
 
-/* How many results of vpmaddubsw fit a 16-bit sum: 8 * 2 * 15 * 127 and 4 * 2 * 31 * 127 do. Of signed quants
- * only one: 2 * 128 * 127. */
+/* How many results of vpmaddubsw fit a 16-bit sum: 8 * 2 * 15 * 127 and 4 * 2 *
+ * 31 * 127 do. Of signed quants only one: 2 * 128 * 127. */
 PQ_INLINE int chain_of(const uint32_t type) {
     return is_signed(type) ? 1 : type == PQ_Q5_0 || type == PQ_Q5_1 ? 4 : 8;
 }
@@ -47,7 +49,7 @@ PQ_INLINE __m256i fifth_bits(__m256i high, const int j) {
 }
 
 /* Columns 4 j .. 4 j + 3 of 8 rows, from a packed group of blocks. */
-PQ_INLINE __m256i quants(const uint32_t type, const uint8_t *group, const int j) {
+PQ_INLINE __m256i packed_quants(const uint32_t type, const uint8_t *group, const int j) {
     switch (type) {
     case PQ_Q4_0:
         return nibbles(group + 8 * offsetof(pq_block_q4_0, q), j);
@@ -71,6 +73,20 @@ PQ_INLINE __m256i quants(const uint32_t type, const uint8_t *group, const int j)
     }
 }
 
+/* Where the templates of gemm_products.h look for columns; a block is the first
+ * 32 of 256. */
+PQ_INLINE __m256i quants(const uint32_t type, const int unpacked, const uint8_t *group, size_t h,
+                         const int s, const int j) {
+    (void)h;
+    (void)s;
+    return unpacked ? pq_load_32(group + j * 32) : packed_quants(type, group, j);
+}
+
+PQ_INLINE int sub_vectors(const uint32_t type) {
+    (void)type;
+    return VECTORS;
+}
+
 /* d comes first in every type, m second in those that have it. */
 PQ_INLINE block_scales scales(const uint32_t type, const uint8_t *group) {
     const __m256 d = pq_load_halves(group);
@@ -83,7 +99,8 @@ PQ_INLINE block_scales unpacked_scales(const uint32_t type, const uint8_t *group
     return (block_scales){d, has_min(type) ? _mm256_load_ps(s + PQ_LANES) : d};
 }
 
-/* ------------------------------------------------------------------------------------ the template */
+/* ----------------------------------------------------------------------------------
+ * the template */
 
 PQ_INLINE size_t block_bytes(const uint32_t type) {
     switch (type) {
@@ -100,73 +117,53 @@ PQ_INLINE size_t block_bytes(const uint32_t type) {
     }
 }
 
-/* Adds the products of one block to the integer sums of n tokens. */
-PQ_INLINE void multiply(const uint32_t type, const int unpacked, const int n, const uint8_t *group,
-                        const int8_t *const *q, size_t k, __m256i *sum) {
-    const int chain = chain_of(type);
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256i partial[PQ_MAX_TILE];
-    PQ_UNROLL
-    for (int j = 0; j < VECTORS; j++) {
-        const __m256i w = unpacked ? pq_load_32(group + j * 32) : quants(type, group, j);
-        const __m256i magnitude = is_signed(type) ? _mm256_abs_epi8(w) : w;
-        PQ_EACH(t, n, {
-            __m256i a = pq_broadcast4(q[t] + k + j * 4);
-            if (is_signed(type))
-                a = _mm256_sign_epi8(a, w);
-            const __m256i product = _mm256_maddubs_epi16(magnitude, a);
-            partial[t] =
-                j % chain == 0 ? product : pq_in_order(_mm256_add_epi16(partial[t], product));
-            if (j % chain == chain - 1) {
-                const __m256i wide = _mm256_madd_epi16(partial[t], ones);
-                sum[t] = j == chain - 1 ? wide : pq_in_order(_mm256_add_epi32(sum[t], wide));
-            }
-        });
-    }
-}
+#include "gemm_products.h"
 
 PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const pq_tile *a) {
     const size_t group_bytes = unpacked ? UNPACKED_BLOCK : PQ_LANES * block_bytes(type);
+    const __m256i ones = _mm256_set1_epi16(1),
+                  offset = _mm256_set1_epi16((int16_t)-offset_of(type));
     const uint8_t *group = a->panel;
     const int8_t *q[PQ_MAX_TILE];
     __m256 acc[PQ_MAX_TILE];
     PQ_EACH(t, n, {
-        q[t] = a->q + (size_t)t * a->q_stride;
+        q[t] = a->q + t * a->cols;
         acc[t] = _mm256_setzero_ps();
     });
     for (size_t b = 0; b < a->blocks; b++, group += group_bytes) {
         __m256i sum[PQ_MAX_TILE];
-        multiply(type, unpacked, n, group, q, b * 32, sum);
+        PQ_EACH(t, n, {
+            sum[t] = _mm256_setzero_si256();
+            if (offset_of(type))
+                sum[t] =
+                    _mm256_madd_epi16(pq_broadcast4(a->sums + t * (a->cols / 16) + 2 * b), offset);
+        });
+        multiply_32(type, unpacked, n, group, 0, 0, &ones, q, b * 32, sum);
         const block_scales s = unpacked ? unpacked_scales(type, group) : scales(type, group);
         PQ_EACH(t, n, {
-            const __m256 dx = _mm256_broadcast_ss(a->d + (size_t)t * a->d_stride + b);
-            const __m256i sums = pq_broadcast4(a->sums + (size_t)t * a->sums_stride + 2 * b);
-            if (offset_of(type)) {
-                const __m256i offset = _mm256_set1_epi16((int16_t)-offset_of(type));
-                sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(sums, offset));
-            }
-            acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(s.d, dx), _mm256_cvtepi32_ps(sum[t]), acc[t]);
-            if (has_min(type)) {
-                const __m256i total = _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
-                acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(s.m, dx), _mm256_cvtepi32_ps(total), acc[t]);
-            }
+            const __m256 d = _mm256_mul_ps(s.d, _mm256_broadcast_ss(a->d + t * (a->cols / 32) + b));
+            acc[t] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum[t]), acc[t]);
+            if (has_min(type))
+                acc[t] = _mm256_fmadd_ps(s.m, _mm256_broadcast_ss(a->s + t * (a->cols / 32) + b),
+                                         acc[t]);
         });
     }
-    PQ_EACH(t, n, { pq_store_rows(a->y + (size_t)t * a->y_stride, a->rows, acc[t]); });
+    PQ_EACH(t, n, { pq_store_rows(a->y + t * a->y_stride, a->rows, acc[t]); });
 }
 
 PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {
     for (size_t b = 0; b < blocks; b++) {
         PQ_UNROLL
         for (int j = 0; j < VECTORS; j++)
-            _mm256_store_si256((__m256i *)(void *)(out + j * 32), quants(type, group, j));
+            _mm256_store_si256((__m256i *)(void *)(out + j * 32), packed_quants(type, group, j));
         *(block_scales *)(void *)(out + VECTORS * 32) = scales(type, group);
         group += PQ_LANES * block_bytes(type);
         out += UNPACKED_BLOCK;
     }
 }
 
-/* ------------------------------------------------------------------------------------ its instances */
+/* ---------------------------------------------------------------------------------
+ * its instances */
 
 PQ_TILES(q4_0, PQ_Q4_0, 16)
 PQ_TILES(q4_1, PQ_Q4_1, 16)

@@ -1,29 +1,35 @@
-/* gemm_super.c - matrix products of the types with super-blocks of 256: Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS.
+/* gemm_super.c - matrix products of the types with super-blocks of 256: Q2_K
+ * Q3_K Q4_K Q5_K Q6_K IQ4_XS.
  *
- * As gemm_block.c; a super-block is summed in 32-bit integers, scales of sub-blocks included, and turned to
- * float once. Minima and offsets multiply the sums of 16 activations.
+ * As gemm_block.c; scales of sub-blocks multiply the integer sums, those of 32
+ * activations and of the super-block the float sums.
  */
 #include "gemm_tile.h"
 
 #include "../../quant/blocks.h"
 
-enum { SUPER = 256, VECTORS = SUPER / 4, VECTORS_32 = 8 };
+enum { VECTORS = 64, VECTORS_32 = 8 };
 
-/* The scales of a super-block of 8 rows; what follows its quants when it is unpacked. 16-bit lanes. */
+/* The scales of a super-block of 8 rows; what follows its quants when it is
+ * unpacked. */
 typedef struct super_scales {
-    __m256i scale[16]; /* per sub-block: its scale, twice */
-    __m256i pair[8];   /* minima, or scales times the negated offset, of the 16s 2 i and 2 i + 1 */
+    __m256i factor[16]; /* 16-bit lanes: the scales of the sub-blocks, twice */
+    __m256i pair[8];    /* of each 32. Q3_K Q6_K: 16-bit scales times the negated
+                         offset, Q2_K: 16-bit minima, of both 16s; Q4_K Q5_K: the
+                         minimum, as float */
     __m256 d, dmin;
 } super_scales;
 
 enum { UNPACKED_BLOCK = VECTORS * 32 + sizeof(super_scales) };
 
-/* ------------------------------------------------------------------------- what a type is made of */
+/* ------------------------------------------------------------------------ what
+ * a type is made of */
 
 PQ_INLINE int is_signed(const uint32_t type) {
     return type == PQ_IQ4_XS;
 }
 
+/* Minima of 32, Q2_K those of 16. */
 PQ_INLINE int has_min(const uint32_t type) {
     return type == PQ_Q2_K || type == PQ_Q4_K || type == PQ_Q5_K;
 }
@@ -37,8 +43,9 @@ PQ_INLINE int sub_vectors(const uint32_t type) {
     return type == PQ_Q4_K || type == PQ_Q5_K || type == PQ_IQ4_XS ? 8 : 4;
 }
 
-/* How many results of vpmaddubsw fit a 16-bit sum (quants up to 15, 31, 63 times 127, two each), as far as
- * the sub-block goes. Of signed quants only one. */
+/* How many results of vpmaddubsw fit a 16-bit sum (quants up to 15, 31, 63
+ * times 127, two each), as far as the sub-block goes. Of signed quants only
+ * one. */
 PQ_INLINE int chain_of(const uint32_t type) {
     switch (type) {
     case PQ_Q4_K:
@@ -69,7 +76,8 @@ PQ_INLINE size_t block_bytes(const uint32_t type) {
     }
 }
 
-/* Byte-wise shifts do not exist; these let bits of the neighboring byte in, to be masked. */
+/* Byte-wise shifts do not exist; these let bits of the neighboring byte in, to
+ * be masked. */
 PQ_INLINE __m256i right(__m256i x, const int bits) {
     return _mm256_srli_epi16(x, bits);
 }
@@ -78,7 +86,8 @@ PQ_INLINE __m256i low_bits(__m256i x, const int bits) {
     return _mm256_and_si256(x, _mm256_set1_epi8((char)((1 << bits) - 1)));
 }
 
-/* The places of the quants of element 128 h + 32 s + 4 j, see decode.c; h need not be a constant. */
+/* The places of the quants of element 128 h + 32 s + 4 j, see decode.c; h need
+ * not be a constant. */
 
 PQ_INLINE __m256i two_bits(const uint8_t *q, size_t h, const int s, const int j) {
     return low_bits(right(pq_load_32(q + h * 256 + j * 32), s * 2), 2);
@@ -111,9 +120,10 @@ PQ_INLINE __m256i iq4_values(const uint8_t *q, size_t h, const int s, const int 
     return _mm256_shuffle_epi8(table, low_bits(right(bytes, j / 4 * 4), 4));
 }
 
-/* Columns 128 h + 32 s + 4 j .. + 3 of 8 rows, from a packed group of super-blocks. */
-PQ_INLINE __m256i quants(const uint32_t type, const uint8_t *group, size_t h, const int s,
-                         const int j) {
+/* Columns 128 h + 32 s + 4 j .. + 3 of 8 rows, from a packed group of
+ * super-blocks. */
+PQ_INLINE __m256i packed_quants(const uint32_t type, const uint8_t *group, size_t h, const int s,
+                                const int j) {
     switch (type) {
     case PQ_Q2_K:
         return two_bits(group + 8 * offsetof(pq_block_q2_k, q), h, s, j);
@@ -133,7 +143,14 @@ PQ_INLINE __m256i quants(const uint32_t type, const uint8_t *group, size_t h, co
     }
 }
 
-/* ------------------------------------------------------------------------------------------- scales */
+PQ_INLINE __m256i quants(const uint32_t type, const int unpacked, const uint8_t *group, size_t h,
+                         const int s, const int j) {
+    return unpacked ? pq_load_32(group + h * 1024 + s * 256 + j * 32)
+                    : packed_quants(type, group, h, s, j);
+}
+
+/* ----------------------------------------------------------------------------------------
+ * scales */
 
 /* Bytes a and b of every 32-bit lane as two 16-bit numbers. */
 PQ_INLINE __m256i unsigned_pair(__m256i x, const int a, const int b) {
@@ -152,11 +169,12 @@ PQ_INLINE __m256i times_16(__m256i bits) {
     return _mm256_slli_epi16(bits, 4);
 }
 
-/* The scales that are bytes 0..3 of every lane of x belong to sub-blocks `first`, `first` + step, ... */
+/* The scales that are bytes 0..3 of every lane of x belong to sub-blocks
+ * `first`, `first` + step, ... */
 PQ_INLINE void unsigned_scales(__m256i x, int offset, int first, int step, super_scales *out) {
     PQ_UNROLL
     for (int i = 0; i < 4; i++)
-        out->scale[first + i * step] =
+        out->factor[first + i * step] =
             _mm256_sub_epi16(unsigned_pair(x, i, i), _mm256_set1_epi16((int16_t)offset));
 }
 
@@ -208,8 +226,10 @@ PQ_INLINE void scales_q4_k(const uint8_t *group, super_scales *out) {
     out->dmin = pq_load_halves(group + 8 * offsetof(pq_block_q4_k, dmin));
     PQ_UNROLL
     for (int i = 0; i < 8; i++) {
-        out->scale[i] = unsigned_pair(scale[i / 4], i % 4, i % 4);
-        out->pair[i] = unsigned_pair(min[i / 4], i % 4, i % 4);
+        out->factor[i] = unsigned_pair(scale[i / 4], i % 4, i % 4);
+        const __m256i byte = _mm256_srli_epi32(min[i / 4], i % 4 * 8);
+        const __m256 m = _mm256_cvtepi32_ps(_mm256_and_si256(byte, _mm256_set1_epi32(255)));
+        out->pair[i] = _mm256_castps_si256(m);
     }
 }
 
@@ -226,14 +246,15 @@ PQ_INLINE void scales_q6_k(const uint8_t *group, super_scales *out) {
         const __m256i scales = pq_load_32(group + 8 * offsetof(pq_block_q6_k, scales) + i * 32);
         PQ_UNROLL
         for (int k = 0; k < 4; k++)
-            out->scale[4 * i + k] = signed_pair(scales, k, k);
+            out->factor[4 * i + k] = signed_pair(scales, k, k);
         out->pair[2 * i] = q6_k_offset(scales, 0, 1);
         out->pair[2 * i + 1] = q6_k_offset(scales, 2, 3);
     }
 }
 
-/* The two high bits of the sub-blocks 0 2 4 6 (x >> 2: 1 3 5 7), at the places of bits 4 and 5 of bytes
- * 0..3. `x` has the 16 bits of all sub-blocks as bytes 0 0 1 1. */
+/* The two high bits of the sub-blocks 0 2 4 6 (x >> 2: 1 3 5 7), at the places
+ * of bits 4 and 5 of bytes 0..3. `x` has the 16 bits of all sub-blocks as bytes
+ * 0 0 1 1. */
 PQ_INLINE __m256i iq4_xs_high(__m256i x) {
     const __m256i even = _mm256_and_si256(x, _mm256_set1_epi32(0x00030003));
     const __m256i odd = _mm256_and_si256(x, _mm256_set1_epi32(0x30003000));
@@ -275,42 +296,58 @@ PQ_INLINE void scales(const uint32_t type, const uint8_t *group, super_scales *o
     }
 }
 
-/* ------------------------------------------------------------------------------------ the template */
+/* ----------------------------------------------------------------------------------
+ * the template */
 
-/* Adds columns 128 h + 32 s .. + 31 to the integer sums of n tokens. */
-PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
-                           const uint8_t *group, size_t h, const int s, const super_scales *scale,
-                           const int8_t *const *q, size_t k, __m256i *sum) {
-    const int chain = chain_of(type), per_scale = sub_vectors(type);
-    __m256i partial[PQ_MAX_TILE];
-    PQ_UNROLL
-    for (int j = 0; j < VECTORS_32; j++) {
-        const __m256i w = unpacked ? pq_load_32(group + h * 1024 + s * 256 + j * 32)
-                                   : quants(type, group, h, s, j);
-        const __m256i magnitude = is_signed(type) ? _mm256_abs_epi8(w) : w;
-        const __m256i factor = scale->scale[(4 * h + s) * (VECTORS_32 / per_scale) + j / per_scale];
-        PQ_EACH(t, n, {
-            __m256i a = pq_broadcast4(q[t] + k + j * 4);
-            if (is_signed(type))
-                a = _mm256_sign_epi8(a, w);
-            const __m256i product = _mm256_maddubs_epi16(magnitude, a);
-            partial[t] =
-                j % chain == 0 ? product : pq_in_order(_mm256_add_epi16(partial[t], product));
-            if (j % chain == chain - 1)
-                sum[t] =
-                    pq_in_order(_mm256_add_epi32(sum[t], _mm256_madd_epi16(partial[t], factor)));
+#include "gemm_products.h"
+
+/* total[t] = the sum over the super-block's 32s of the activations' scale times
+ * the integer sum. */
+PQ_INLINE void multiply_super(const uint32_t type, const int unpacked, const int n,
+                              const uint8_t *group, const super_scales *scale, const pq_tile *a,
+                              const int8_t *const *q, size_t b, __m256 *total) {
+    const int per_32 = VECTORS_32 / sub_vectors(type);
+    PQ_EACH(t, n, { total[t] = _mm256_setzero_ps(); });
+    for (size_t h = 0; h < 2; h++) {
+        PQ_EACH(s, 4, {
+            const size_t i = 4 * h + s, block = 8 * b + i;
+            __m256i sum[PQ_MAX_TILE];
+            PQ_EACH(t, n, {
+                sum[t] = _mm256_setzero_si256();
+                if (has_offset(type))
+                    sum[t] = _mm256_madd_epi16(
+                        scale->pair[i], pq_broadcast4(a->sums + t * (a->cols / 16) + 2 * block));
+            });
+            multiply_32(type, unpacked, n, group, h, s, scale->factor + i * per_32, q, block * 32,
+                        sum);
+            PQ_EACH(t, n, {
+                const __m256 dx = _mm256_broadcast_ss(a->d + t * (a->cols / 32) + block);
+                total[t] = _mm256_fmadd_ps(dx, _mm256_cvtepi32_ps(sum[t]), total[t]);
+            });
         });
     }
 }
 
-/* The sum of pair times the sums of 16 activations. */
-PQ_INLINE __m256i multiply_sums(const super_scales *scale, const int16_t *sums) {
-    __m256i total = _mm256_setzero_si256();
-    PQ_UNROLL
-    for (int i = 0; i < 8; i++)
-        total = pq_in_order(_mm256_add_epi32(
-            total, _mm256_madd_epi16(scale->pair[i], pq_broadcast4(sums + 2 * i))));
-    return total;
+/* minima[t] = the sum over the super-block's 32s of minimum times activations.
+ */
+PQ_INLINE void multiply_minima(const uint32_t type, const int n, const super_scales *scale,
+                               const pq_tile *a, size_t b, __m256 *minima) {
+    PQ_EACH(t, n, { minima[t] = _mm256_setzero_ps(); });
+    for (size_t i = 0; i < 8; i++) {
+        const size_t block = 8 * b + i;
+        const __m256i pair = scale->pair[i];
+        PQ_EACH(t, n, {
+            __m256 min = _mm256_castsi256_ps(pair);
+            const float *x = a->s;
+            if (type == PQ_Q2_K) {
+                const __m256i sums = pq_broadcast4(a->sums + t * (a->cols / 16) + 2 * block);
+                min = _mm256_cvtepi32_ps(_mm256_madd_epi16(pair, sums));
+                x = a->d;
+            }
+            minima[t] = _mm256_fmadd_ps(min, _mm256_broadcast_ss(x + t * (a->cols / 32) + block),
+                                        minima[t]);
+        });
+    }
 }
 
 PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const pq_tile *a) {
@@ -319,7 +356,7 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
     const int8_t *q[PQ_MAX_TILE];
     __m256 acc[PQ_MAX_TILE];
     PQ_EACH(t, n, {
-        q[t] = a->q + (size_t)t * a->q_stride;
+        q[t] = a->q + t * a->cols;
         acc[t] = _mm256_setzero_ps();
     });
     for (size_t b = 0; b < a->blocks; b++, group += group_bytes) {
@@ -329,31 +366,15 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
             scale = (const super_scales *)(const void *)(group + VECTORS * 32);
         else
             scales(type, group, &local);
-        __m256i sum[PQ_MAX_TILE];
-        PQ_EACH(t, n, {
-            sum[t] = has_offset(type)
-                         ? multiply_sums(scale, a->sums + (size_t)t * a->sums_stride + 16 * b)
-                         : _mm256_setzero_si256();
-        });
-        for (size_t h = 0; h < 2; h++) {
-            PQ_EACH(s, 4, {
-                multiply_32(type, unpacked, n, group, h, s, scale, q, b * SUPER + h * 128 + s * 32,
-                            sum);
-            });
+        __m256 total[PQ_MAX_TILE];
+        multiply_super(type, unpacked, n, group, scale, a, q, b, total);
+        PQ_EACH(t, n, { acc[t] = _mm256_fmadd_ps(scale->d, total[t], acc[t]); });
+        if (has_min(type)) {
+            multiply_minima(type, n, scale, a, b, total);
+            PQ_EACH(t, n, { acc[t] = _mm256_fnmadd_ps(scale->dmin, total[t], acc[t]); });
         }
-        PQ_EACH(t, n, {
-            const __m256 dx = _mm256_broadcast_ss(a->d + (size_t)t * a->d_stride + b);
-            acc[t] =
-                _mm256_fmadd_ps(_mm256_mul_ps(scale->d, dx), _mm256_cvtepi32_ps(sum[t]), acc[t]);
-            if (has_min(type)) {
-                const __m256i minima =
-                    multiply_sums(scale, a->sums + (size_t)t * a->sums_stride + 16 * b);
-                acc[t] = _mm256_fnmadd_ps(_mm256_mul_ps(scale->dmin, dx),
-                                          _mm256_cvtepi32_ps(minima), acc[t]);
-            }
-        });
     }
-    PQ_EACH(t, n, { pq_store_rows(a->y + (size_t)t * a->y_stride, a->rows, acc[t]); });
+    PQ_EACH(t, n, { pq_store_rows(a->y + t * a->y_stride, a->rows, acc[t]); });
 }
 
 PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {
@@ -363,7 +384,7 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
                 PQ_UNROLL
                 for (int j = 0; j < VECTORS_32; j++)
                     _mm256_store_si256((__m256i *)(void *)(out + h * 1024 + s * 256 + j * 32),
-                                       quants(type, group, h, s, j));
+                                       packed_quants(type, group, h, s, j));
             });
         }
         scales(type, group, (super_scales *)(void *)(out + VECTORS * 32));
@@ -372,7 +393,8 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
     }
 }
 
-/* ------------------------------------------------------------------------------------ its instances */
+/* ---------------------------------------------------------------------------------
+ * its instances */
 
 PQ_TILES(q2_k, PQ_Q2_K, 16)
 PQ_TILES(q3_k, PQ_Q3_K, 6)

@@ -18,13 +18,12 @@ static void run_tile(const job *j, pq_tile_fn fn, const uint8_t *panel_data, siz
     const size_t row = panel * PQ_LANES;
     const pq_tile tile = {
         .panel = panel_data,
-        .blocks = x->cols / x->block,
+        .blocks = x->cols / pq_type_block(j->w->type),
         .q = x->q + token * x->cols,
-        .d = x->d + token * (x->cols / x->block),
+        .d = x->d + token * (x->cols / 32),
+        .s = x->s + token * (x->cols / 32),
         .sums = x->sums + token * (x->cols / 16),
-        .q_stride = x->cols,
-        .d_stride = x->cols / x->block,
-        .sums_stride = x->cols / 16,
+        .cols = x->cols,
         .y = j->y + token * j->y_stride + row,
         .y_stride = j->y_stride,
         .rows = min_size(PQ_LANES, j->w->rows - row),
@@ -32,9 +31,10 @@ static void run_tile(const job *j, pq_tile_fn fn, const uint8_t *panel_data, siz
     fn(&tile);
 }
 
-/* Token ranges are cut into tiles of nearly equal size: 7 tokens are 4 and 3 rather than 6 and 1. */
-static size_t next_tile(size_t tokens) {
-    const size_t tiles = (tokens + PQ_MAX_TILE - 1) / PQ_MAX_TILE;
+/* Token ranges are cut into tiles of nearly equal size: 7 tokens are 4 and 3
+ * rather than 6 and 1. */
+static size_t next_tile(size_t tokens, size_t most) {
+    const size_t tiles = (tokens + most - 1) / most;
     return (tokens + tiles - 1) / tiles;
 }
 
@@ -42,7 +42,7 @@ static void multiply_packed(const pq_tiles *kernels, const job *j, size_t panel0
                             size_t token0, size_t token1) {
     for (size_t p = panel0; p < panel1; p++) {
         for (size_t t = token0; t < token1;) {
-            const size_t n = next_tile(token1 - t);
+            const size_t n = next_tile(token1 - t, PQ_MAX_TILE);
             run_tile(j, kernels->direct[n - 1], j->w->data + p * j->w->panel_bytes, p, t);
             t += n;
         }
@@ -52,11 +52,12 @@ static void multiply_packed(const pq_tiles *kernels, const job *j, size_t panel0
 /* The panels stay in the second-level cache, a tile's tokens in the first. */
 static void multiply_unpacked(const pq_tiles *kernels, const job *j, size_t panel0, size_t panel1,
                               size_t token0, size_t token1, uint8_t *scratch) {
-    const size_t blocks = j->x->cols / j->x->block, bytes = blocks * kernels->unpacked_block;
+    const size_t blocks = j->x->cols / pq_type_block(j->w->type),
+                 bytes = blocks * kernels->unpacked_block;
     for (size_t p = panel0; p < panel1; p++)
         kernels->unpack(j->w->data + p * j->w->panel_bytes, blocks, scratch + (p - panel0) * bytes);
     for (size_t t = token0; t < token1;) {
-        const size_t n = next_tile(token1 - t);
+        const size_t n = next_tile(token1 - t, PQ_MAX_UNPACKED_TILE);
         for (size_t p = panel0; p < panel1; p++)
             run_tile(j, kernels->unpacked[n - 1], scratch + (p - panel0) * bytes, p, t);
         t += n;

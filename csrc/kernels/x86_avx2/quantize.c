@@ -3,62 +3,65 @@
 
 #include <immintrin.h>
 #include <math.h>
-#include <string.h>
 
-/* The largest magnitude, compared as bits: NaN is above infinity is above every number. */
-static float largest_magnitude(const float *x, size_t n) {
-    const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
-    __m256i largest = _mm256_setzero_si256();
-    for (size_t i = 0; i < n; i += 8) {
-        const __m256i bits = _mm256_loadu_si256((const __m256i *)(const void *)(x + i));
-        largest = _mm256_max_epu32(largest, _mm256_and_si256(bits, magnitude));
-    }
-    __m128i m =
-        _mm_max_epu32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
-    m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0x4E));
-    m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0xB1));
-    return _mm_cvtss_f32(_mm_castsi128_ps(m));
+typedef struct block {
+    __m256 x[4];
+} block;
+
+static block load_block(const float *x) {
+    return (block){{_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8), _mm256_loadu_ps(x + 16),
+                    _mm256_loadu_ps(x + 24)}};
 }
 
-static __m256i round_8(const float *x, __m256 inverse) {
-    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
+/* The largest magnitude, compared as bits: NaN is above infinity is above every
+ * number. */
+static float largest_magnitude(block b) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256i m = _mm256_setzero_si256();
+    for (int i = 0; i < 4; i++)
+        m = _mm256_max_epu32(m, _mm256_castps_si256(_mm256_andnot_ps(sign, b.x[i])));
+    __m128i h = _mm_max_epu32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
+    h = _mm_max_epu32(h, _mm_shuffle_epi32(h, 0x4E));
+    h = _mm_max_epu32(h, _mm_shuffle_epi32(h, 0xB1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(h));
 }
 
-/* 32 values; the packs interleave 128-bit halves, which the permutation puts in order. */
-static __m256i round_32(const float *x, __m256 inverse) {
-    const __m256i low = _mm256_packs_epi32(round_8(x, inverse), round_8(x + 8, inverse));
-    const __m256i high = _mm256_packs_epi32(round_8(x + 16, inverse), round_8(x + 24, inverse));
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+/* The packs interleave 128-bit halves, which the permutation puts in order. */
+static __m256i round_block(block b, __m256 inverse) {
+    __m256i r[4];
+    for (int i = 0; i < 4; i++)
+        r[i] = _mm256_cvtps_epi32(_mm256_mul_ps(b.x[i], inverse));
+    const __m256i packed =
+        _mm256_packs_epi16(_mm256_packs_epi32(r[0], r[1]), _mm256_packs_epi32(r[2], r[3]));
+    return _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-static void store_sums(__m256i q, int16_t *sums) {
+/* Of the lower and the upper 16. */
+static void sum_halves(__m256i q, int *low, int *high) {
     __m256i s = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
     s = _mm256_madd_epi16(s, _mm256_set1_epi16(1));
     s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0x4E));
     s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0xB1));
-    sums[0] = (int16_t)_mm_cvtsi128_si32(_mm256_castsi256_si128(s));
-    sums[1] = (int16_t)_mm_cvtsi128_si32(_mm256_extracti128_si256(s, 1));
+    *low = _mm_cvtsi128_si32(_mm256_castsi256_si128(s));
+    *high = _mm_cvtsi128_si32(_mm256_extracti128_si256(s, 1));
 }
 
-static void quantize_block(const float *x, size_t n, int8_t *q, float *d, int16_t *sums) {
-    const float max = largest_magnitude(x, n);
-    const float inverse = 127.0f / max;
-    if (!isfinite(max) || !isfinite(inverse)) { /* damaged, or too small to matter */
-        *d = isfinite(max) ? 0.0f : max;
-        memset(q, 0, n);
-        memset(sums, 0, n / 16 * sizeof *sums);
-        return;
+void pq_quantize_avx2(const float *x, size_t n, int8_t *q, float *d, int16_t *sums, float *s) {
+    for (size_t b = 0; b < n / 32; b++) {
+        const block values = load_block(x + 32 * b);
+        const float max = largest_magnitude(values), inverse = 127.0f / max;
+        __m256i rounded = _mm256_setzero_si256();
+        if (isfinite(max) && isfinite(inverse)) {
+            d[b] = max / 127.0f;
+            rounded = round_block(values, _mm256_set1_ps(inverse));
+        } else { /* damaged, or too small to matter */
+            d[b] = isfinite(max) ? 0.0f : max;
+        }
+        int low, high;
+        sum_halves(rounded, &low, &high);
+        _mm256_storeu_si256((__m256i *)(void *)(q + 32 * b), rounded);
+        sums[2 * b] = (int16_t)low;
+        sums[2 * b + 1] = (int16_t)high;
+        s[b] = d[b] * (float)(low + high);
     }
-    *d = max / 127.0f;
-    for (size_t i = 0; i < n; i += 32) {
-        const __m256i values = round_32(x + i, _mm256_set1_ps(inverse));
-        _mm256_storeu_si256((__m256i *)(void *)(q + i), values);
-        store_sums(values, sums + i / 16);
-    }
-}
-
-void pq_quantize_avx2(const float *x, size_t n, size_t block, int8_t *q, float *d, int16_t *sums) {
-    for (size_t i = 0; i < n; i += block)
-        quantize_block(x + i, block, q + i, d + i / block, sums + i / 16);
 }
