@@ -1,0 +1,72 @@
+"""Defaults come from the file, else from the publisher's configuration for that very size."""
+
+import pytest
+
+from pyqwen import Model, ModelFormatError
+from pyqwen.generation_defaults import read_defaults
+from pyqwen.sampling import NEUTRAL
+
+# (hidden size, layers) and repetition_penalty of generation_config.json in the official repositories
+OFFICIAL = [
+    ("Qwen2.5 0.5B Instruct", 896, 24, 1.1),
+    ("qwen2.5-1.5b-instruct", 1536, 28, 1.1),
+    ("qwen2.5-3b-instruct", 2048, 36, 1.05),
+    ("Qwen2.5 7B Instruct", 3584, 28, 1.05),
+    ("Qwen2.5-Coder-7B-Instruct", 3584, 28, 1.1),
+    ("Qwen2.5 Coder 1.5B Instruct GGUF", 1536, 28, 1.1),
+    ("Qwen2.5 Coder 32B Instruct", 5120, 64, 1.05),
+    ("Qwen2.5-72B-Instruct", 8192, 80, 1.05),
+]
+
+
+def _read(name, hidden=2048, layers=36, **keys):
+    metadata = {"general.architecture": "qwen2", "general.name": name, **keys}
+    return read_defaults(metadata, hidden=hidden, layers=layers, source="model.gguf")
+
+
+@pytest.mark.parametrize(("name", "hidden", "layers", "penalty"), OFFICIAL)
+def test_instruct_models(name, hidden, layers, penalty):
+    defaults = _read(name, hidden, layers)
+    params = defaults.params
+    assert (params.temperature, params.top_p, params.top_k) == (0.7, 0.8, 20)
+    assert params.repetition_penalty == penalty
+    assert "instruct" in defaults.origin
+
+
+def test_base_models_are_greedy():
+    assert _read("Qwen2.5-3B").params == NEUTRAL.replace(temperature=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["DeepSeek R1 Distill Qwen 1.5B", "Qwen2.5-Math-1.5B-Instruct", "tiny", "QwQ 32B"]
+)
+def test_other_models_keep_their_own_distribution(name):
+    assert _read(name).params == NEUTRAL
+
+
+def test_the_name_alone_is_not_enough():
+    metadata = {"general.architecture": "llama", "general.name": "Qwen2.5-3B-Instruct"}
+    assert read_defaults(metadata, hidden=2048, layers=36).params == NEUTRAL
+
+
+def test_the_files_own_keys_come_first():
+    defaults = _read(
+        "Qwen2.5-3B-Instruct",
+        **{"general.sampling.temp": 0.25, "general.sampling.penalty_repeat": 1.0},
+    )
+    assert defaults.params.temperature == 0.25
+    assert defaults.params.repetition_penalty == 1.0
+    assert defaults.params.top_k == 20
+    assert "general.sampling.temp" in defaults.origin
+    assert "instruct" in defaults.origin
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), "warm", [1]])
+def test_wrong_keys_are_errors_of_the_file(value):
+    with pytest.raises(ModelFormatError, match=r"model\.gguf.*temperature"):
+        _read("x", **{"general.sampling.temp": value})
+
+
+def test_a_model_uses_its_defaults(tiny_model_path):
+    with Model(tiny_model_path) as model:
+        assert model.defaults == NEUTRAL

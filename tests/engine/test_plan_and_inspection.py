@@ -1,0 +1,89 @@
+"""What plan and inspect say of a file, and that loading it agrees."""
+
+import json
+
+import gguf
+import pytest
+
+import pyqwen
+from pyqwen import Model
+
+
+def test_plan_adds_up(tiny_model_path):
+    plan = pyqwen.plan(tiny_model_path)
+    parts = (plan.weights, plan.kv, plan.compute, plan.interpreter, plan.tokenizer)
+    assert all(part > 0 for part in parts)
+    assert plan.total == sum(parts)
+    assert plan.fits
+    assert plan.context == plan.longest_context == 512
+    assert json.loads(json.dumps(plan.to_dict()))["total"] == plan.total
+
+
+def test_plan_knows_what_loading_takes(make_tiny_model):
+    path = make_tiny_model(layers=4, hidden=256, ffn=512)
+    plan = pyqwen.plan(path, context=300, parallel=1)
+    with Model(path, context=300, max_sequences=1) as model:
+        assert model.weight_bytes == pytest.approx(plan.weights, rel=1e-3)
+        model.generate([1] * 299, max_tokens=1, ignore_eos=True)
+        assert model.kv_bytes == plan.kv
+
+
+@pytest.mark.parametrize(("kv_type", "factor"), [("f32", 2.0), ("q8_0", 0.53)])
+def test_plan_follows_the_cache(tiny_model_path, kv_type, factor):
+    f16 = pyqwen.plan(tiny_model_path)
+    other = pyqwen.plan(tiny_model_path, kv_type=kv_type)
+    assert other.kv == pytest.approx(factor * f16.kv, rel=0.1)
+    assert pyqwen.plan(tiny_model_path, parallel=3).kv == 3 * f16.kv
+    assert pyqwen.plan(tiny_model_path, context=256).kv == f16.kv // 2
+    assert pyqwen.plan(tiny_model_path, exact=True).kv_type == "f32"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"context": 0}, {"parallel": 0}, {"kv_type": "f8"}, {"context": 10**6}]
+)
+def test_plan_refuses_what_model_refuses(tiny_model_path, arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        pyqwen.plan(tiny_model_path, **arguments)
+
+
+def test_inspect(tiny_model_path):
+    facts = pyqwen.inspect(tiny_model_path)
+    assert facts.name == "tiny"
+    assert facts.gguf_version == 3
+    assert facts.file_bytes == tiny_model_path.stat().st_size
+    reader = gguf.GGUFReader(tiny_model_path)
+    assert facts.parameters == sum(int(tensor.n_elements) for tensor in reader.tensors)
+    assert set(facts.types) == {"Q8_0", "F32"}
+    assert sum(share.tensors for share in facts.types.values()) == len(reader.tensors)
+    assert 8.5 < facts.bits_per_weight < 9.5
+    assert (facts.config.layers, facts.config.tied) == (2, True)
+    assert facts.tokenizer.tokens + facts.tokenizer.padding == facts.config.vocab_rows
+    assert facts.tokenizer.eos_id in facts.tokenizer.end_ids
+    assert "<|im_start|>" in facts.chat_template
+    assert facts.defaults.params.temperature == 1
+    assert facts.problems == []
+    assert facts.metadata["general.architecture"] == "qwen2"
+    assert "values" in facts.metadata["tokenizer.ggml.tokens"]
+    assert json.loads(json.dumps(facts.to_dict()))["name"] == "tiny"
+
+
+def test_inspect_lists_problems_instead_of_failing(tmp_path):
+    path = tmp_path / "odd.gguf"
+    writer = gguf.GGUFWriter(str(path), "mamba")
+    writer.add_name("odd")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    facts = pyqwen.inspect(path)
+    assert facts.name == "odd"
+    assert facts.config is None
+    assert facts.tokenizer is None
+    assert any("mamba" in problem for problem in facts.problems)
+
+
+def test_inspect_of_garbage_is_an_error(tmp_path):
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(b"not a model at all, only text")
+    with pytest.raises(pyqwen.ModelFormatError):
+        pyqwen.inspect(path)
