@@ -1,24 +1,18 @@
 /* pyqwen.h - the public interface of the core, and the only one.
  *
- * The walk of a request: pq_file (bytes -> directory of keys and tensors) ->
- * pq_model (weights in the layout the kernels stream) -> pq_session (KV cache;
- * evaluates rows of tokens) -> logits -> pq_sampler.
+ * The walk of a request: pq_file (bytes -> directory of keys and tensors) -> pq_model (weights in the
+ * layout the kernels stream) -> pq_session (KV cache; evaluates rows of tokens) -> logits -> pq_sampler.
  *
  * Rules that hold for every function:
- *   - The core never prints, aborts or exits. What can fail returns a pq_status
- * and, on failure, fills *err (which may be NULL). Outputs are written on
- * success only.
- *   - Handles are opaque. Each _open has a _close, which accepts NULL. `const`
- * means borrowed.
- *   - Sizes are in elements unless the name says bytes. Token ids are int32_t,
- * never negative.
+ *   - The core never prints, aborts or exits. What can fail returns a pq_status and, on failure, fills
+ *     *err (which may be NULL). Outputs are written on success only.
+ *   - Handles are opaque. Each _open has a _close, which accepts NULL. `const` means borrowed.
+ *   - Sizes are in elements unless the name says bytes. Token ids are int32_t, never negative.
  *   - Text is UTF-8 and NUL-terminated unless a length is passed with it.
- *   - A pq_file and a pq_model are immutable and may be shared by threads. A
- * pq_session or pq_sampler belongs to one thread at a time; only
- * pq_session_cancel may be called from another.
+ *   - A pq_file and a pq_model are immutable and may be shared by threads. A pq_session or pq_sampler
+ *     belongs to one thread at a time; only pq_session_cancel may be called from another.
  *
- * The Python binding is generated from this file (cmake/make_ffi.py): keep to
- * plain declarations.
+ * The Python binding is generated from this file (cmake/make_ffi.py): keep to plain declarations.
  */
 #ifndef PYQWEN_H
 #define PYQWEN_H
@@ -26,8 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* -------------------------------------------------------------------------------------------
- * status */
+/* ------------------------------------------------------------------------------------------- status */
 
 typedef enum pq_status {
     PQ_OK = 0,
@@ -39,12 +32,9 @@ typedef enum pq_status {
     PQ_ERR_MEMORY,      /* an allocation failed; everything is as before the call */
     PQ_ERR_CONTEXT,     /* a sequence would grow beyond the context */
     PQ_ERR_NUMERIC,     /* a value that is not a number came out of the weights */
-    PQ_ERR_CANCELLED,   /* pq_session_cancel was called; the sequences are as before
-                       the call */
-    PQ_ERR_CHANGED,     /* a mapped file is no longer what it was when it was opened
-                     */
-    PQ_ERR_FORKED       /* the process was forked: threads and sessions stayed with the
-                   parent */
+    PQ_ERR_CANCELLED,   /* pq_session_cancel was called; the sequences are as before the call */
+    PQ_ERR_CHANGED,     /* a mapped file is no longer what it was when it was opened */
+    PQ_ERR_FORKED       /* the process was forked: threads and sessions stayed with the parent */
 } pq_status;
 
 typedef struct pq_error {
@@ -53,15 +43,13 @@ typedef struct pq_error {
     int64_t offset;  /* byte position in the file, or -1 */
 } pq_error;
 
-/* ---------------------------------------------------------------------------------------
- * GGUF files */
+/* --------------------------------------------------------------------------------------- GGUF files */
 
 typedef struct pq_file pq_file;
 
 typedef enum pq_load {
     PQ_LOAD_MMAP = 0, /* map the file; pages are given back once packed */
-    PQ_LOAD_COPY = 1  /* read it: nothing stays mapped, nobody can change the
-                       weights under us */
+    PQ_LOAD_COPY = 1  /* read it: nothing stays mapped, nobody can change the weights under us */
 } pq_load;
 
 /* Value types as numbered by the GGUF specification. */
@@ -81,10 +69,9 @@ typedef enum pq_value_type {
     PQ_VALUE_F64 = 12
 } pq_value_type;
 
-/* One metadata entry. `data` points at little-endian bytes owned by the file
- * and valid until it closes: a scalar's or a numeric array's elements back to
- * back (unaligned), or a string's text. Arrays of strings have data = NULL:
- * pq_file_strings gives them. */
+/* One metadata entry. `data` points at little-endian bytes owned by the file and valid until it closes:
+ * a scalar's or a numeric array's elements back to back (unaligned), or a string's text. Arrays of
+ * strings have data = NULL: pq_file_strings gives them. */
 typedef struct pq_key {
     const char *name; /* NUL-terminated UTF-8 */
     uint32_t type;    /* pq_value_type; PQ_VALUE_ARRAY for arrays */
@@ -115,8 +102,7 @@ typedef struct pq_file_info {
     uint64_t tensor_bytes; /* the sum over tensors */
 } pq_file_info;
 
-/* Opens and validates the file at `path`; of a split model any shard, and the
- * others are found beside it. */
+/* Opens and validates the file at `path`; of a split model any shard, and the others are found beside it. */
 pq_status pq_file_open(pq_file **out, const char *path, pq_load load, pq_error *err);
 void pq_file_close(pq_file *file);
 void pq_file_describe(const pq_file *file, pq_file_info *out);
@@ -125,32 +111,28 @@ const pq_key *pq_file_key(const pq_file *file, uint64_t index);
 const pq_key *pq_file_find_key(const pq_file *file, const char *name);
 const pq_tensor *pq_file_tensor(const pq_file *file, uint64_t index);
 const pq_tensor *pq_file_find_tensor(const pq_file *file, const char *name);
-/* An array of strings as one run of bytes: text (key->bytes long; may be NULL
- * to ask only for bounds) receives all strings back to back, bounds (count + 1
- * entries) where each begins and ends. For such a key, key->bytes is the total
- * length of the texts. */
+/* An array of strings as one run of bytes: text (key->bytes long; may be NULL to ask only for bounds)
+ * receives all strings back to back, bounds (count + 1 entries) where each begins and ends. For such a
+ * key, key->bytes is the total length of the texts. */
 pq_status pq_file_strings(const pq_file *file, const pq_key *key, char *text, uint64_t *bounds,
                           pq_error *err);
 /* Copies `bytes` bytes at `offset` inside a tensor's data. */
 pq_status pq_file_read(const pq_file *file, const pq_tensor *tensor, uint64_t offset,
                        uint64_t bytes, void *dst, pq_error *err);
 
-/* ----------------------------------------------------------------------------------
- * tensor types */
+/* ---------------------------------------------------------------------------------- tensor types */
 
 /* NULL for a type this version cannot read; names as in "Q4_K". */
 const char *pq_type_name(uint32_t type);
 /* Also names types that exist but are not supported, else NULL. */
 const char *pq_type_known_name(uint32_t type);
-/* Elements per block and bytes per block; 0 for types this version cannot read.
- */
+/* Elements per block and bytes per block; 0 for types this version cannot read. */
 uint32_t pq_type_block(uint32_t type);
 uint32_t pq_type_bytes(uint32_t type);
 /* n must be a multiple of the block. src need not be aligned. */
 pq_status pq_dequantize(uint32_t type, const void *src, size_t n, float *dst, pq_error *err);
 
-/* -------------------------------------------------------------------------------------------
- * models */
+/* ------------------------------------------------------------------------------------------- models */
 
 typedef struct pq_model pq_model;
 
@@ -158,8 +140,7 @@ typedef struct pq_model_options {
     const char *isa;  /* an instruction set by name, or NULL for the best one here */
     uint32_t threads; /* used while loading; 0: pq_default_threads() */
     int exact;        /* 1: float32 activations, the reference path */
-    /* Called now and then while loading, from the calling thread: nonzero
-   * cancels. May be NULL. */
+    /* Called now and then while loading, from the calling thread: nonzero cancels. May be NULL. */
     int (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_arg;
 } pq_model_options;
@@ -176,8 +157,7 @@ typedef struct pq_config {
     uint32_t context;     /* trained length */
     uint32_t vocab;       /* tokens in the vocabulary */
     uint32_t vocab_rows;  /* rows of the output matrix, padding included */
-    uint32_t real_tokens; /* that may be sampled: vocab without its padding
-                           entries at the end */
+    uint32_t real_tokens; /* that may be sampled: vocab without its padding entries at the end */
     uint32_t tied;        /* 1: one matrix for look-up and output */
     uint32_t rope_neox;   /* 1: halves, 0: interleaved pairs */
     float rope_base;
@@ -187,12 +167,10 @@ typedef struct pq_config {
     float norm_eps;
 } pq_config;
 
-/* Reads the hyperparameters and checks every tensor against them. Cheap: no
- * weights are touched. */
+/* Reads the hyperparameters and checks every tensor against them. Cheap: no weights are touched. */
 pq_status pq_config_read(pq_config *out, const pq_file *file, pq_error *err);
 
-/* Loads the weights. The model keeps using `file`, which must stay open until
- * the model is closed. */
+/* Loads the weights. The model keeps using `file`, which must stay open until the model is closed. */
 pq_status pq_model_open(pq_model **out, const pq_file *file, const pq_model_options *options,
                         pq_error *err);
 void pq_model_close(pq_model *model);
@@ -200,8 +178,7 @@ const pq_config *pq_model_config(const pq_model *model);
 const char *pq_model_isa(const pq_model *model);
 uint64_t pq_model_weight_bytes(const pq_model *model);
 
-/* -----------------------------------------------------------------------------------------
- * sessions */
+/* ----------------------------------------------------------------------------------------- sessions */
 
 typedef struct pq_session pq_session;
 
@@ -226,9 +203,8 @@ typedef struct pq_memory_plan {
 pq_status pq_plan(pq_memory_plan *out, const pq_file *file, const pq_model_options *model,
                   const pq_session_options *session, pq_error *err);
 
-/* One row of a batch: one token of one sequence. Its position is the sequence's
- * length at that moment; rows of one sequence follow each other in the order of
- * their positions. */
+/* One row of a batch: one token of one sequence. Its position is the sequence's length at that moment;
+ * rows of one sequence follow each other in the order of their positions. */
 typedef struct pq_row {
     int32_t token;
     uint32_t sequence;
@@ -248,32 +224,28 @@ uint64_t pq_session_kv_bytes(const pq_session *session); /* allocated now */
 uint32_t pq_session_length(const pq_session *session, uint32_t sequence);
 /* Forgets the positions from `length` on. */
 pq_status pq_session_rewind(pq_session *session, uint32_t sequence, uint32_t length, pq_error *err);
-/* Makes `to` (emptied first) begin with the first `length` positions of `from`;
- * whole blocks are shared. */
+/* Makes `to` (emptied first) begin with the first `length` positions of `from`; whole blocks are shared. */
 pq_status pq_session_fork(pq_session *session, uint32_t from, uint32_t to, uint32_t length,
                           pq_error *err);
 
-/* Runs n <= batch rows through the transformer and appends them to their
- * sequences. On failure, also by cancelling, every sequence is as it was. The
- * rows with `output` can then be asked for logits, numbered 0.. in their order,
- * until the next evaluation. */
+/* Runs n <= batch rows through the transformer and appends them to their sequences. On failure, also by
+ * cancelling, every sequence is as it was. The rows with `output` can then be asked for logits, numbered
+ * 0.. in their order, until the next evaluation. */
 pq_status pq_session_eval(pq_session *session, const pq_row *rows, uint32_t n, pq_error *err);
 uint32_t pq_session_outputs(const pq_session *session);
 /* Raw logits of outputs first .. first + n - 1: dst is (n, vocab_rows). */
 pq_status pq_session_logits(pq_session *session, uint32_t first, uint32_t n, float *dst,
                             pq_error *err);
-/* Natural-log probability of targets[i] after output first + i, over the real
- * tokens; the logits are made and dropped a few rows at a time. */
+/* Natural-log probability of targets[i] after output first + i, over the real tokens; the logits are
+ * made and dropped a few rows at a time. */
 pq_status pq_session_logprobs(pq_session *session, uint32_t first, uint32_t n,
                               const int32_t *targets, float *dst, pq_error *err);
 
-/* Sets (1) or clears (0) the flag that makes a running or later evaluation stop
- * within milliseconds with PQ_ERR_CANCELLED. Any thread, any time until the
- * session is closed. */
+/* Sets (1) or clears (0) the flag that makes a running or later evaluation stop within milliseconds with
+ * PQ_ERR_CANCELLED. Any thread, any time until the session is closed. */
 void pq_session_cancel(pq_session *session, int cancel);
 
-/* -----------------------------------------------------------------------------------------
- * sampling */
+/* ----------------------------------------------------------------------------------------- sampling */
 
 typedef struct pq_sampler pq_sampler;
 
@@ -283,8 +255,7 @@ typedef struct pq_sampler_options {
     float top_p;              /* 1: off */
     float min_p;              /* 0: off */
     float typical_p;          /* 1: off */
-    float repetition_penalty; /* 1: off; as Hugging Face: prompt and output, once
-                               per token */
+    float repetition_penalty; /* 1: off; as Hugging Face: prompt and output, once per token */
     float presence_penalty;   /* 0: off; output tokens only, as OpenAI's */
     float frequency_penalty;  /* 0: off */
     uint64_t seed;
@@ -297,8 +268,7 @@ enum { PQ_MAX_TOP_LOGPROBS = 20 };
 
 typedef struct pq_sample {
     int32_t token;
-    float logprob; /* natural log, of the model's own distribution: no penalties
-                    or temperature */
+    float logprob; /* natural log, of the model's own distribution: no penalties or temperature */
     uint32_t n_top;
     int32_t top_tokens[20];
     float top_logprobs[20]; /* descending */
@@ -308,33 +278,28 @@ typedef struct pq_sample {
 pq_status pq_sampler_open(pq_sampler **out, uint32_t real_tokens, const pq_sampler_options *options,
                           pq_error *err);
 void pq_sampler_close(pq_sampler *sampler);
-/* Tells the sampler what stands in the text already; `generated` is 0 for the
- * prompt. */
+/* Tells the sampler what stands in the text already; `generated` is 0 for the prompt. */
 pq_status pq_sampler_accept(pq_sampler *sampler, const int32_t *tokens, size_t n, int generated,
                             pq_error *err);
-/* Draws from (n_logits) raw logits, n_logits >= real_tokens, which it
- * overwrites. The drawn token is accepted. n_top: how many of the likeliest
- * tokens to report, <= PQ_MAX_TOP_LOGPROBS; with want_logprob 0 neither logprob
- * nor top are computed. */
+/* Draws from (n_logits) raw logits, n_logits >= real_tokens, which it overwrites. The drawn token is
+ * accepted. n_top: how many of the likeliest tokens to report, <= PQ_MAX_TOP_LOGPROBS; with want_logprob
+ * 0 neither logprob nor top are computed. */
 pq_status pq_sampler_sample(pq_sampler *sampler, float *logits, size_t n_logits, int want_logprob,
                             uint32_t n_top, pq_sample *out, pq_error *err);
-/* Samples n outputs of the last evaluation, the weights of the output matrix
- * being read once: samplers[i] draws from output outputs[i]. want_logprob and
- * n_top as above. All arrays hold n; a sampler that fails says so in
- * statuses[i] and errors[i] and does not disturb the others. */
+/* Samples n outputs of the last evaluation, the weights of the output matrix being read once: samplers[i]
+ * draws from output outputs[i]. want_logprob and n_top as above. All arrays hold n; a sampler that fails
+ * says so in statuses[i] and errors[i] and does not disturb the others. */
 pq_status pq_session_sample(pq_session *session, const uint32_t *outputs,
                             pq_sampler *const *samplers, const uint8_t *want_logprob,
                             const uint8_t *n_top, uint32_t n, pq_sample *out, pq_status *statuses,
                             pq_error *errors, pq_error *err);
 
-/* ------------------------------------------------------------------------------------------
- * machine */
+/* ------------------------------------------------------------------------------------------ machine */
 
 typedef struct pq_machine {
     char cpu[64];               /* brand, or "" */
     uint32_t logical_cores;     /* that this process may run on */
-    uint32_t performance_cores; /* physical, the fast kind, within affinity and
-                                 quota */
+    uint32_t performance_cores; /* physical, the fast kind, within affinity and quota */
     float cpu_quota;            /* cores by cgroup quota; 0: none */
     uint64_t memory_bytes;      /* installed, or the cgroup's limit */
     uint64_t available_bytes;
@@ -344,45 +309,38 @@ void pq_machine_describe(pq_machine *out);
 uint32_t pq_default_threads(void);
 /* The instruction sets compiled in, best first; NULL past the end. */
 const char *pq_isa_name(uint32_t index);
-/* 1 if the processor and the operating system allow it and it is selected by
- * default when best. */
+/* 1 if the processor and the operating system allow it and it is selected by default when best. */
 int pq_isa_available(const char *name);
-/* Reads `bytes` of memory with `threads` threads, several times: the best rate
- * in bytes per second. */
+/* Reads `bytes` of memory with `threads` threads, several times: the best rate in bytes per second. */
 pq_status pq_measure_bandwidth(uint32_t threads, uint64_t bytes, double *out, pq_error *err);
 
-/* ------------------------------------------------------- single kernels, for
- * tests and benchmarks */
+/* ------------------------------------------------------- single kernels, for tests and benchmarks */
 
-/* y (n, rows) = x (n, cols) times the transpose of w (rows, cols), w in
- * `type`'s file format: packed, activations quantized and multiplied exactly as
- * a model does with that isa (NULL: best). */
+/* y (n, rows) = x (n, cols) times the transpose of w (rows, cols), w in `type`'s file format: packed,
+ * activations quantized and multiplied exactly as a model does with that isa (NULL: best). */
 pq_status pq_test_matmul(const char *isa, int exact, uint32_t type, const void *w, size_t rows,
                          size_t cols, const float *x, size_t n, float *y, uint32_t threads,
                          pq_error *err);
-/* The same product `rounds` times, each over `copies` copies of w one after the
- * other (enough of them exceed the caches, as in decoding): seconds[i] (rounds)
- * is what round i took, without packing and quantizing. */
+/* The same product `rounds` times, each over `copies` copies of w one after the other (enough of them
+ * exceed the caches, as in decoding): seconds[i] (rounds) is what round i took, without packing and
+ * quantizing. */
 pq_status pq_time_matmul(const char *isa, int exact, uint32_t type, const void *w, size_t rows,
                          size_t cols, size_t copies, const float *x, size_t n, uint32_t threads,
                          uint32_t rounds, double *seconds, pq_error *err);
-/* Packs w for that isa and takes it apart again into `out`, which must come out
- * equal to w. */
+/* Packs w for that isa and takes it apart again into `out`, which must come out equal to w. */
 pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t rows, size_t cols,
                          void *out, pq_error *err);
-/* The quantization of one row of activations in blocks of 32: q (n), d (n /
- * 32), sums (n / 16) and s (n / 32), d times the sum of the block. */
+/* The quantization of one row of activations in blocks of 32: q (n), d (n / 32), sums (n / 16) and
+ * s (n / 32), d times the sum of the block. */
 pq_status pq_test_quantize(const char *isa, const float *x, size_t n, int8_t *q, float *d,
                            int16_t *sums, float *s, pq_error *err);
-/* Attention of `queries` rows (queries, heads, head_dim), the last of which
- * stands at position `keys` - 1, over k and v (keys, kv_heads, head_dim)
- * through a cache of kv_type; out like q. */
+/* Attention of `queries` rows (queries, heads, head_dim), the last of which stands at position
+ * `keys` - 1, over k and v (keys, kv_heads, head_dim) through a cache of kv_type; out like q. */
 pq_status pq_test_attention(const char *isa, pq_kv_type kv_type, uint32_t heads, uint32_t kv_heads,
                             uint32_t head_dim, const float *q, uint32_t queries, const float *k,
                             const float *v, uint32_t keys, float *out, pq_error *err);
-/* One vector kernel by name on a (n), b (n) -> out: "rms_norm" (b: weights),
- * "silu_mul", "add", "exp", "rope_neox", "rope_pairs" (b: n/2 cosines, n/2
- * sines), "f16" (round trip), "logsumexp" (out: 1). */
+/* One vector kernel by name on a (n), b (n) -> out: "rms_norm" (b: weights), "silu_mul", "add", "exp",
+ * "rope_neox", "rope_pairs" (b: n/2 cosines, n/2 sines), "f16" (round trip), "logsumexp" (out: 1). */
 pq_status pq_test_vector(const char *isa, const char *kernel, const float *a, const float *b,
                          size_t n, float *out, pq_error *err);
 

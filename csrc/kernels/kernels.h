@@ -1,16 +1,12 @@
-/* kernels.h - the contract of the kernels: one table of function pointers per
- * instruction set.
+/* kernels.h - the contract of the kernels: one table of function pointers per instruction set.
  *
- * scalar/ is the specification. Every other folder computes the same bits, also
- * in float: the order of every accumulation is written down here, fused
- * multiply-adds are explicit everywhere (fmaf in C, the intrinsic in SIMD) and
- * the compiler may not form others (-ffp-contract=off). So results do not
- * depend on the instruction set, the number of threads, or how rows of tokens
- * were grouped into calls; tests compare with memcmp. Kernels know nothing of
- * models, files or threads; they cannot fail.
+ * scalar/ is the specification. Every other folder computes the same bits, also in float: the order of
+ * every accumulation is written down here, fused multiply-adds are explicit everywhere (fmaf in C, the
+ * intrinsic in SIMD) and the compiler may not form others (-ffp-contract=off). So results do not depend on
+ * the instruction set, the number of threads, or how rows of tokens were grouped into calls; tests
+ * compare with memcmp. Kernels know nothing of models, files or threads; they cannot fail.
  *
- * Pointers need no alignment unless said. No argument may be NULL; counts are
- * >= 1 unless said.
+ * Pointers need no alignment unless said. No argument may be NULL; counts are >= 1 unless said.
  */
 #ifndef PQ_KERNELS_H
 #define PQ_KERNELS_H
@@ -21,194 +17,168 @@
 #include "../pyqwen.h"
 #include "../quant/types.h"
 
-/* -------------------------------------------------------------------------------------
- * activations */
+/* ------------------------------------------------------------------------------------- activations */
 
-/* Rows of activations, quantized once and used by every matrix that multiplies
- * them, in blocks of 32 (as in Q8_0; blocks of 256 would cost the K types less,
- * but an outlier would blur 255 neighbors): x[i] ~ d[i / 32] * q[i],   d =
- * max|x| / 127 over the block,   q = round-half-even(x * (127 / max|x|)) (max
- * and both divisions in float32; |q| <= 127). A block of zeros, or of numbers
- * so small that 127 / max|x| is not finite, has d = 0 and q = 0. cols is a
- * multiple of 32, except for float types, which use `x` only. */
+/* Rows of activations, quantized once and used by every matrix that multiplies them, in blocks of 32
+ * (blocks of 256 would cost the K types less, but an outlier would blur 255 neighbors):
+ *   x[i] ~ d[i / 32] * q[i],   d = max|x| / 127 over the block,   q = round-half-even(x * (127 / max|x|))
+ * (max and both divisions in float32; |q| <= 127). A block of zeros, or of numbers so small that
+ * 127 / max|x| is not finite, has d = 0 and q = 0. cols is a multiple of 32, except for float types,
+ * which use x only. */
 typedef struct pq_acts {
     size_t rows, cols;
     const float *x;      /* (rows, cols) unquantized: for float types and exact mode only */
     const int8_t *q;     /* (rows, cols) */
     const float *d;      /* (rows, cols / 32) */
-    const int16_t *sums; /* (rows, cols / 16) of 16 neighboring q: for types with
-                          an offset, and Q2_K */
-    const float *s;      /* (rows, cols / 32) d * (float)(the sum of the block's q):
-                     for minima */
+    const int16_t *sums; /* (rows, cols / 16) of 16 neighboring q: for offsets and Q2_K's minima */
+    const float *s;      /* (rows, cols / 32) d * (float)(the sum of the block's q): for minima */
 } pq_acts;
 
-/* 1 if a weight type multiplies quantized activations, 0 for F32, F16 and BF16.
- */
+/* 1 if a weight type multiplies quantized activations, 0 for F32, F16 and BF16. */
 int pq_quantizes(uint32_t type);
 
-/* Quantizes one row: n is a multiple of 32. A block with NaN or infinity in x
- * has q = 0 and a d that is NaN or infinite, so that it is not lost. */
+/* Quantizes one row: n is a multiple of 32. A block with NaN or infinity in x has q = 0 and a d that is
+ * NaN or infinite, so that it is not lost. */
 typedef void (*pq_quantize_fn)(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
                                float *s);
 
-/* -----------------------------------------------------------------------------------------
- * matrices */
+/* ----------------------------------------------------------------------------------------- matrices */
 
-/* A weight matrix as the kernels of one instruction set want it. `lanes` rows
- * are interleaved into a panel; panels follow each other; the last one is
- * padded with zero blocks. lanes == 1: rows as in the file. */
+/* A weight matrix as the kernels of one instruction set want it. `lanes` rows are interleaved into a panel;
+ * panels follow each other; the last one is padded with zero blocks. lanes == 1: rows as in the file. */
 typedef struct pq_matrix {
     uint32_t type;
     uint32_t lanes;      /* rows per panel: 1, 8 or 16 */
     size_t rows, cols;   /* logical */
     size_t panel_bytes;  /* of one panel of `lanes` rows */
-    const uint8_t *data; /* (ceil(rows / lanes), panel_bytes); 64-byte aligned
-                          when lanes > 1 */
+    const uint8_t *data; /* (ceil(rows / lanes), panel_bytes); 64-byte aligned when lanes > 1 */
 } pq_matrix;
 
-/* y[t * y_stride + r] = sum over k of w[r][k] * x[t][k], for the rows r of the
- * panels [panel0, panel1) and the tokens t in [token0, token1). Rows beyond
- * w->rows are not written. `scratch`: pq_gemm_scratch(w) bytes, 64-byte
- * aligned, of the calling thread.
+/* y[t * y_stride + r] = sum over k of w[r][k] * x[t][k], for the rows r of the panels [panel0, panel1) and
+ * the tokens t in [token0, token1). Rows beyond w->rows are not written.
+ * `scratch`: pq_gemm_scratch(w) bytes, 64-byte aligned, of the calling thread.
  *
- * The order of one element y, for every kernel and any grouping of tokens (acc
- * starts at +0): blocks of 32 (Q4_0 Q5_0 Q8_0 IQ4_NL), ascending: i = the exact
- * integer sum of value * q over the block (value with its offset taken off, or
- * from the table):      acc = fmaf(dw * dx, (float)i, acc) blocks of 32 with a
- * minimum (Q4_1 Q5_1), w = dw * u + mw:        acc = fmaf(dw * dx, (float)i,
- * acc) and then                                                     acc =
- * fmaf(mw, s, acc) super-blocks of 256 (Q2_K..Q6_K, IQ4_XS), ascending: t = +0;
- * for its 8 blocks of 32, ascending, i = the exact integer sum of scale * value
- * * q over the block:   t = fmaf(dx, (float)i, t) and then acc = fmaf(dw, t,
- * acc) Q4_K Q5_K: u = +0; for the 8 blocks, ascending:                  u =
- * fmaf((float)min, s, u) and then acc = fmaf(-dmin, u, acc) Q2_K: m = the exact
- * integer sum of min * (sum of 16 q) over the block's two sub-blocks: u =
- * fmaf(dx, (float)m, u);  and then acc = fmaf(-dmin, u, acc) F32 F16 BF16 (and
- * every type in exact mode, after dequantization to float32): two accumulators,
- * one for even k and one for odd k, ascending, acc[k & 1] = fmaf(w, x, acc[k &
- * 1]); y = acc[0] + acc[1]. dw, mw, dmin are the block's f16 numbers widened to
- * float32; int to float rounds to nearest even. */
+ * The order of one element y, for every kernel and any grouping of tokens (acc starts at +0):
+ *   blocks of 32 (Q4_0 Q5_0 Q8_0 IQ4_NL), ascending: i = the exact integer sum of value * q over the
+ *       block (value with its offset taken off, or from the table):  acc = fmaf(dw * dx, (float)i, acc)
+ *   blocks of 32 with a minimum (Q4_1 Q5_1), w = dw * u + mw:         acc = fmaf(dw * dx, (float)i, acc)
+ *       and then                                                      acc = fmaf(mw, s, acc)
+ *   super-blocks of 256 (Q2_K..Q6_K, IQ4_XS), ascending: t = +0; for its 8 blocks of 32, ascending,
+ *       i = the exact integer sum of scale * value * q over the block:    t = fmaf(dx, (float)i, t)
+ *       and then                                                      acc = fmaf(dw, t, acc)
+ *     Q4_K Q5_K: u = +0; for the 8 blocks, ascending:                     u = fmaf((float)min, s, u)
+ *       and then                                                      acc = fmaf(-dmin, u, acc)
+ *     Q2_K: u = +0; for the 8 blocks, m = the exact integer sum of
+ *       min * (sum of 16 q) over the block's two halves:                  u = fmaf(dx, (float)m, u)
+ *       and then                                                      acc = fmaf(-dmin, u, acc)
+ *   F32 F16 BF16 (and every type in exact mode, after dequantization to float32): two accumulators, one for
+ *       even k and one for odd k, ascending, acc[k & 1] = fmaf(w, x, acc[k & 1]); y = acc[0] + acc[1].
+ * dw, mw, dmin are the block's f16 numbers widened to float32; int to float rounds to nearest even. */
 typedef void (*pq_gemm_fn)(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
                            size_t token0, size_t token1, float *y, size_t y_stride, void *scratch);
 
 /* Scratch bytes that a gemm of w needs (a panel unpacked; 0 for most). */
 size_t pq_gemm_scratch(const pq_matrix *w);
 
-/* ----------------------------------------------------------------------------------------
- * attention */
+/* ---------------------------------------------------------------------------------------- attention */
 
-/* Attention walks one grid of key blocks anchored at position 0. Inside the KV
- * cache, for one layer and KV head, a block holds PQ_KV_BLOCK positions: keys
- * [PQ_KV_BLOCK / 16][head_dim][16]   16 neighbouring positions interleaved:
- * lanes are keys values  [PQ_KV_BLOCK][head_dim] in float16, float32, or int8
- * with float32 scales in front, one per 32 dimensions of a position: keys
- * [PQ_KV_BLOCK / 16]{ scales [head_dim / 32][16], int8 [head_dim][16] } values
- * [PQ_KV_BLOCK]{ scales [head_dim / 32], int8 [head_dim] } Positions not yet
- * written hold zeros. head_dim is a multiple of 32, at most PQ_MAX_HEAD_DIM. */
+/* Attention walks one grid of key blocks anchored at position 0. Inside the KV cache, for one layer and
+ * KV head, a block holds PQ_KV_BLOCK positions:
+ *   keys    [PQ_KV_BLOCK / 16][head_dim][16]   16 neighbouring positions interleaved: lanes are keys
+ *   values  [PQ_KV_BLOCK][head_dim]
+ * in float16, float32, or int8 with float32 scales in front, one per 32 dimensions of a position:
+ *   keys    [PQ_KV_BLOCK / 16]{ scales [head_dim / 32][16], int8 [head_dim][16] }
+ *   values  [PQ_KV_BLOCK]{ scales [head_dim / 32], int8 [head_dim] }
+ * Positions not yet written hold zeros. head_dim is a multiple of 32, at most PQ_MAX_HEAD_DIM. */
 enum { PQ_KV_BLOCK = 128, PQ_KV_LANES = 16, PQ_MAX_HEAD_DIM = 256 };
 
 size_t pq_kv_key_bytes(pq_kv_type type, size_t head_dim);   /* of one block */
 size_t pq_kv_value_bytes(pq_kv_type type, size_t head_dim); /* of one block */
 
-/* Stores one position's key and value (head_dim floats each) at `slot` <
- * PQ_KV_BLOCK of a block. float16 rounds to nearest even (beyond its range:
- * infinity); int8 is as pq_quantize_fn does with blocks of 32. */
+/* Stores one position's key and value (head_dim floats each) at `slot` < PQ_KV_BLOCK of a block.
+ * float16 rounds to nearest even (beyond its range: infinity); int8 is as pq_quantize_fn does with blocks
+ * of 32. */
 typedef void (*pq_kv_store_fn)(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
                                const float *value, void *keys, void *values);
 
-/* What one query row gathered so far: max, sum of exponentials, and the
- * weighted sum of values. */
+/* What one query row gathered so far: max, sum of exponentials, and the weighted sum of values. */
 typedef struct pq_softmax {
     float max; /* -INFINITY: nothing yet */
     float sum;
 } pq_softmax;
 
-/* One block of keys against n query rows that share its KV head. q (n,
- * q_stride), already scaled by 1 / sqrt(head_dim); row i sees the keys 0 ..
- * visible[i] - 1 of the block, 1 <= visible[i] <= PQ_KV_BLOCK. Writes state[i]
- * and out (n, out_stride) for this block alone, in this order: score[j] = over
- * d ascending: s = fmaf(q[d], key[j][d], s) from +0, keys widened to float32;
- *       int8: p per 32 dimensions from +0 with (float)int8, then s =
- * fmaf(scale, p, s) max   = the largest of the visible scores (no order needed)
+/* One block of keys against n query rows that share its KV head. q (n, q_stride), already scaled by
+ * 1 / sqrt(head_dim); row i sees the keys 0 .. visible[i] - 1 of the block, 1 <= visible[i] <=
+ * PQ_KV_BLOCK. Writes state[i] and out (n, out_stride) for this block alone, in this order:
+ *   score[j] = over d ascending: s = fmaf(q[d], key[j][d], s) from +0, keys widened to float32;
+ *       int8: p per 32 dimensions from +0 with (float)int8, then s = fmaf(scale, p, s)
+ *   max   = the largest of the visible scores (no order needed)
  *   w[j]  = pq_exp(score[j] - max) for visible keys, +0 for the others
- *   sum   = 16 lanes, lane l adds w[j] for j % 16 == l, ascending; then
- * pq_sum16 of the lanes out[d] = over visible j ascending: o = fmaf(w[j],
- * value[j][d], o) from +0; int8: value = scale * (float)int8 rounded A score
- * that is NaN or +infinity makes sum NaN, and then max is NaN too, so that no
- * later block hides it. keys and values are aligned to 4 bytes. `scratch`:
- * pq_attend_scratch(n) bytes, 64-byte aligned. */
+ *   sum   = 16 lanes, lane l adds w[j] for j % 16 == l, ascending; then pq_sum16 of the lanes
+ *   out[d] = over visible j ascending: o = fmaf(w[j], value[j][d], o) from +0; int8: value = scale * (float)int8 rounded
+ * A score that is NaN or +infinity makes sum NaN, and then max is NaN too, so that no later block hides it.
+ * keys and values are aligned to 4 bytes. `scratch`: pq_attend_scratch(n) bytes, 64-byte aligned. */
 typedef void (*pq_attend_fn)(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride,
                              size_t n, const uint32_t *visible, const void *keys,
                              const void *values, pq_softmax *state, float *out, size_t out_stride,
                              void *scratch);
 size_t pq_attend_scratch(size_t n);
 
-/* Adds a later block's result to what its row gathered from earlier blocks
- * (blocks in ascending order): max = larger of both; a = pq_exp(into.max -
- * max), b = pq_exp(block.max - max); sum = fmaf(into.sum, a, block.sum * b);
- * out[d] = fmaf(into_out[d], a, block_out[d] * b) With into->max == -INFINITY
- * the block is copied. */
+/* Adds a later block's result to what its row gathered from earlier blocks (blocks in ascending order):
+ *   max = larger of both; a = pq_exp(into.max - max), b = pq_exp(block.max - max);
+ *   sum = fmaf(into.sum, a, block.sum * b);  out[d] = fmaf(into_out[d], a, block_out[d] * b)
+ * With into->max == -INFINITY the block is copied. */
 typedef void (*pq_attend_merge_fn)(size_t head_dim, pq_softmax *into, float *into_out,
                                    const pq_softmax *block, const float *block_out);
 
-/* ------------------------------------------------------------------------------------------
- * vectors */
+/* ------------------------------------------------------------------------------------------ vectors */
 
-/* pq_sum16: the fixed reduction of 16 lanes: l[i] += l[i + 8] (i < 8), then +
- * 4, + 2, + 1. pq_exp: see scalar/exp.h, the one definition of the exponential;
- * within 1 ulp, 0 below -87.3, infinity where float32 ends. */
+/* pq_sum16: the fixed reduction of 16 lanes: l[i] += l[i + 8] (i < 8), then + 4, + 2, + 1.
+ * pq_exp: see scalar/exp.h, the one definition of the exponential; within 1 ulp, 0 below -87.3, infinity where
+ * float32 ends. */
 typedef struct pq_kernels {
     const char *isa;
     const char *summary; /* one line for `doctor` */
     uint32_t lanes;      /* of the panels this table's gemm wants: 1, 8 or 16 */
 
     pq_quantize_fn quantize;
-    /* gemm[type] (PQ_TYPE_COUNT of them) for lanes == this table's; NULL for
-   * types that are no weights */
+    /* gemm[type] (PQ_TYPE_COUNT of them) for lanes == this table's; NULL for types that are no weights */
     const pq_gemm_fn *gemm;
-    /* float32 activations, any type, matrix with lanes == 1: dequantizes as it
-   * goes */
+    /* float32 activations, any type, matrix with lanes == 1: dequantizes as it goes */
     pq_gemm_fn gemm_exact;
 
     pq_kv_store_fn kv_store;
     pq_attend_fn attend;
     pq_attend_merge_fn attend_merge;
 
-    /* y[i] = x[i] * r * w[i], (x[i] * r) rounded first; r = 1 / sqrtf(ss / n +
-   * eps), ss: 16 lanes, lane i % 16 takes fmaf(x[i], x[i], lane) ascending,
-   * then pq_sum16. n a multiple of 16. y may be x. */
+    /* y[i] = x[i] * r * w[i], (x[i] * r) rounded first; r = 1 / sqrtf(ss / n + eps), ss: 16 lanes, lane
+     * i % 16 takes fmaf(x[i], x[i], lane) ascending, then pq_sum16. n a multiple of 16. y may be x. */
     void (*rms_norm)(const float *x, const float *w, float eps, size_t n, float *y);
     /* y[i] += x[i] */
     void (*add)(const float *x, size_t n, float *y);
-    /* y[i] = gate[i] / (1 + pq_exp(-gate[i])) * up[i], division first. y may be
-   * gate or up. */
+    /* y[i] = gate[i] / (1 + pq_exp(-gate[i])) * up[i], division first. y may be gate or up. */
     void (*silu_mul)(const float *gate, const float *up, size_t n, float *y);
-    /* Rotates x (dim) in place, dim even; c, s: (dim / 2). neox: pairs (i, i +
-   * dim / 2), else (2i, 2i + 1): a' = fmaf(a, c, -(b * s)), b' = fmaf(a, s, b *
-   * c); then both are multiplied by `scale`. */
+    /* Rotates x (dim) in place, dim even; c, s: (dim / 2). neox: pairs (i, i + dim / 2), else (2i, 2i + 1):
+     * a' = fmaf(a, c, -(b * s)), b' = fmaf(a, s, b * c); then both are multiplied by `scale`. */
     void (*rope)(float *x, const float *c, const float *s, size_t dim, int neox, float scale);
     /* y[i] = pq_exp(x[i]). y may be x. */
     void (*exp)(const float *x, size_t n, float *y);
-    /* max(x) + logf(sum of pq_exp(x - max)), 16 lanes as above. n any. NaN if
-   * there is a NaN or +infinity in x, or nothing but -infinity. */
+    /* max(x) + logf(sum of pq_exp(x - max)), 16 lanes as above. n any. NaN if there is a NaN or +infinity
+     * in x, or nothing but -infinity. */
     float (*logsumexp)(const float *x, size_t n);
     /* float32 <-> float16, round to nearest even. */
     void (*to_f16)(const float *x, size_t n, uint16_t *y);
     void (*from_f16)(const uint16_t *x, size_t n, float *y);
 } pq_kernels;
 
-/* By name, or the best that is available here for NULL. PQ_ERR_ARGUMENT names
- * those there are. */
+/* By name, or the best that is available here for NULL. PQ_ERR_ARGUMENT names those there are. */
 pq_status pq_kernels_select(const pq_kernels **out, const char *isa, pq_error *err);
 
-/* -------------------------------------------------------------------------------------------
- * packing */
+/* ------------------------------------------------------------------------------------------- packing */
 
-/* pack.c, shared by all instruction sets. The layout of a panel is described
- * there. */
+/* pack.c, shared by all instruction sets. The layout of a panel is described there. */
 size_t pq_panel_bytes(uint32_t type, size_t cols, uint32_t lanes);
-/* Interleaves `n_rows` <= lanes rows in file format, `row_bytes` apart, into
- * one panel (zero padded). */
+/* Interleaves `n_rows` <= lanes rows in file format, `row_bytes` apart, into one panel (zero padded). */
 void pq_pack_panel(uint32_t type, size_t cols, uint32_t lanes, const uint8_t *rows, size_t n_rows,
                    uint8_t *panel);
 /* The inverse for one row: its blocks in file format, for look-ups. */

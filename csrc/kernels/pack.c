@@ -49,8 +49,7 @@ static const member MEMBERS[PQ_TYPE_COUNT][MAX_MEMBERS] = {
     [PQ_IQ4_XS] = {{0, 2, 2}, {2, 2, 2}, {4, 4, 4}, {8, 128, 4}},
 };
 
-/* Where a block has fifth bits to transpose; 0: nowhere. Single rows stay as in
- * the file. */
+/* Where a block has fifth bits to transpose; 0: nowhere. Single rows stay as in the file. */
 static size_t fifth_bits(uint32_t type, uint32_t lanes) {
     return lanes == 1 ? 0 : type == PQ_Q5_0 ? 2 : type == PQ_Q5_1 ? 4 : 0;
 }
@@ -131,8 +130,7 @@ int pq_quantizes(uint32_t type) {
     return pq_type_family(type) != PQ_FAMILY_FLOAT;
 }
 
-/* The float panel of the exact kernels: they interleave up to 8 rows as they
- * dequantize. */
+/* The float panel of the exact kernels: they interleave up to 8 rows as they dequantize. */
 enum { EXACT_ROWS = 8 };
 
 size_t pq_gemm_scratch(const pq_matrix *w) {

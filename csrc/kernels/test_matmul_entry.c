@@ -1,6 +1,5 @@
-/* test_matmul_entry.c - the pq_test_* functions of pyqwen.h that run one matrix
- * kernel: packed, quantized and multiplied exactly as a model does it, on a
- * matrix of the caller's.
+/* test_matmul_entry.c - the pq_test_* functions of pyqwen.h that run one matrix kernel: packed,
+ * quantized and multiplied exactly as a model does it, on a matrix of the caller's.
  */
 #include "kernels.h"
 
@@ -21,8 +20,7 @@ static pq_status check_matrix(uint32_t type, size_t rows, size_t cols, pq_error 
     return PQ_OK;
 }
 
-/* Packs `copies` copies of w, one behind the other, into memory that the caller
- * frees. */
+/* Packs `copies` copies of w, one behind the other, into memory that the caller frees. */
 static pq_status pack(pq_matrix *out, uint8_t **memory, uint32_t type, uint32_t lanes,
                       const void *w, size_t rows, size_t cols, size_t copies, pq_error *err) {
     const size_t row_bytes = cols / pq_type_block(type) * pq_type_bytes(type);
@@ -47,8 +45,7 @@ static pq_status pack(pq_matrix *out, uint8_t **memory, uint32_t type, uint32_t 
     return PQ_OK;
 }
 
-/* ----------------------------------------------------------------------------------------
- * matmul */
+/* --------------------------------------------------------------------------------------- matmul */
 
 typedef struct product {
     pq_matrix w;
@@ -181,8 +178,7 @@ pq_status pq_time_matmul(const char *isa, int exact, uint32_t type, const void *
     return st;
 }
 
-/* ---------------------------------------------------------------------------
- * packing, quantizing */
+/* -------------------------------------------------------------------------- packing, quantizing */
 
 pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t rows, size_t cols,
                          void *out, pq_error *err) {

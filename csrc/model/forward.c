@@ -1,5 +1,4 @@
-/* forward.c - see forward.h. Reads in the order in which a batch passes through
- * the model. */
+/* forward.c - see forward.h. Reads in the order in which a batch passes through the model. */
 #include "forward.h"
 
 #include <math.h>
@@ -8,8 +7,7 @@
 #include "../base/memory.h"
 #include "../base/pool.h"
 
-/* -------------------------------------------------------------------------------------------
- * workspace */
+/* ------------------------------------------------------------------------------------------- workspace */
 
 static size_t place(pq_workspace *ws, void *base, const pq_config *c, uint32_t batch,
                     uint32_t threads, uint32_t context, size_t row_blocks_bytes,
@@ -66,8 +64,7 @@ pq_acts pq_workspace_inputs(const pq_workspace *ws, const float *x, size_t rows,
                      .s = ws->s8};
 }
 
-/* ---------------------------------------------------------------------------------------------
- * the pass */
+/* --------------------------------------------------------------------------------------------- the pass */
 
 /* What the steps of one evaluation share. */
 typedef struct pass {
@@ -89,8 +86,7 @@ typedef struct pass {
     int quantize;       /* 1: they want them quantized */
 } pass;
 
-/* Steps that treat every row by itself. A few rows are done at once, so that
- * one token costs one call. */
+/* Steps that treat every row by itself. A few rows are done at once, so that one token costs one call. */
 enum { ROWS_PER_CHUNK = 4 };
 
 typedef struct row_job {
@@ -118,8 +114,7 @@ static const pq_span *span_of(const pass *p, uint32_t row) {
     return span;
 }
 
-/* Token id -> its row of the embedding matrix; position -> cosines and sines.
- */
+/* Token id -> its row of the embedding matrix; position -> cosines and sines. */
 static void embed_row(pass *p, uint32_t row, unsigned thread) {
     const pq_model *m = p->model;
     const pq_matrix *e = &m->embedding;
@@ -239,8 +234,7 @@ static pq_status ffn_block(pass *p) {
     return (st = each_row(p, silu_row)) != PQ_OK ? st : linear(p, &down, 1);
 }
 
-/* The last contribution added and the final norm taken, for the rows that want
- * logits. */
+/* The last contribution added and the final norm taken, for the rows that want logits. */
 static void finish_outputs(pass *p) {
     const size_t hidden = p->model->config.hidden;
     float *out = p->ws->outputs;

@@ -3,12 +3,10 @@
 
 #include "../base/pool.h"
 
-/* Multiplications in one chunk: at most what the slowest kernels do in about 5
- * ms, so that a cancelled evaluation ends soon; and pieces small enough that a
- * thread which loses its core delays nobody. */
+/* Multiplications in one chunk: at most what the slowest kernels do in about 5 ms, so that a cancelled
+ * evaluation ends soon; and pieces small enough that a thread which loses its core delays nobody. */
 enum { CHUNK_MACS_SLOW = 2 << 20, CHUNK_MACS_FAST = 32 << 20, CHUNKS_PER_THREAD = 8 };
-/* Panels of a lanes == 1 matrix are single rows; exact kernels want several at
- * once. */
+/* Panels of a lanes == 1 matrix are single rows; exact kernels want several at once. */
 enum { ROWS_PER_STEP = 8 };
 
 int pq_matrix_quantizes(const pq_model *model, const pq_matrix *w) {
@@ -22,8 +20,7 @@ void pq_quantize_row(const pq_model *model, const pq_acts *a, size_t row) {
                              (float *)a->s + row * (a->cols / 32));
 }
 
-/* How one product is cut: a grid of chunks, each some panels times some tokens.
- */
+/* How one product is cut: a grid of chunks, each some panels times some tokens. */
 typedef struct cut {
     const pq_product *product;
     pq_gemm_fn gemm;

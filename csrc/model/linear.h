@@ -6,8 +6,7 @@
 
 #include "model.h"
 
-/* What a call may use: threads, each with its own scratch memory, and the flag
- * that stops it. */
+/* What a call may use: threads, each with its own scratch memory, and the flag that stops it. */
 typedef struct pq_workers {
     unsigned threads;
     uint8_t *scratch; /* (threads, scratch_bytes), 64-byte aligned */
@@ -21,8 +20,7 @@ int pq_matrix_quantizes(const pq_model *model, const pq_matrix *w);
 /* Quantizes row `row` of inputs->x into the inputs' own arrays. */
 void pq_quantize_row(const pq_model *model, const pq_acts *inputs, size_t row);
 
-/* y (rows of inputs, w->rows) with y_stride floats between rows; bias (w->rows)
- * or NULL. */
+/* y (rows of inputs, w->rows) with y_stride floats between rows; bias (w->rows) or NULL. */
 typedef struct pq_product {
     const pq_matrix *w;
     const float *bias;
@@ -32,8 +30,7 @@ typedef struct pq_product {
 
 enum { PQ_MAX_PRODUCTS = 3 };
 
-/* Computes up to PQ_MAX_PRODUCTS products of the first `rows` rows of one
- * input, as one job. */
+/* Computes up to PQ_MAX_PRODUCTS products of the first `rows` rows of one input, as one job. */
 pq_status pq_linear(const pq_model *model, const pq_workers *workers, const pq_acts *inputs,
                     size_t rows, const pq_product *products, size_t n_products, pq_error *err);
 

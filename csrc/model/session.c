@@ -1,6 +1,5 @@
-/* session.c - pq_session: sequences in a KV cache, evaluation of batches, and
- * what is done with the final hidden states (logits, log-probabilities,
- * samples). Also the memory plan, which must agree with it.
+/* session.c - pq_session: sequences in a KV cache, evaluation of batches, and what is done with the final
+ * hidden states (logits, log-probabilities, samples). Also the memory plan, which must agree with it.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -30,8 +29,7 @@ struct pq_session {
     atomic_int cancel;
 };
 
-/* ---------------------------------------------------------------------------------
- * options and memory */
+/* --------------------------------------------------------------------------------- options and memory */
 
 static pq_status complete_options(pq_session_options *o, const pq_config *c, pq_error *err) {
     if (o->context == 0)
@@ -95,8 +93,7 @@ static size_t embedding_row_bytes(const pq_file *file) {
     return (size_t)(t->bytes / t->dims[1]);
 }
 
-/* What loading allocates: matrices packed or as they are, vectors in float32.
- */
+/* What loading allocates: matrices packed or as they are, vectors in float32. */
 static uint64_t loaded_bytes(const pq_file *file, const pq_config *c, uint32_t lanes) {
     uint64_t sum = 0;
     const pq_tensor *t;
@@ -183,8 +180,7 @@ void pq_session_close(pq_session *s) {
     free(s);
 }
 
-/* --------------------------------------------------------------------------------------------
- * sequences */
+/* -------------------------------------------------------------------------------------------- sequences */
 
 uint32_t pq_session_context(const pq_session *s) {
     return s->cache.context;
@@ -234,11 +230,9 @@ void pq_session_cancel(pq_session *s, int cancel) {
     atomic_store_explicit(&s->cancel, cancel != 0, memory_order_relaxed);
 }
 
-/* -------------------------------------------------------------------------------------------
- * evaluation */
+/* ------------------------------------------------------------------------------------------- evaluation */
 
-/* Groups the rows by sequence; refuses ids and sequences out of range before
- * anything is touched. */
+/* Groups the rows by sequence; refuses ids and sequences out of range before anything is touched. */
 static pq_status find_spans(pq_session *s, const pq_row *rows, uint32_t n, size_t *n_spans,
                             pq_error *err) {
     size_t count = 0;
@@ -300,8 +294,7 @@ pq_status pq_session_eval(pq_session *s, const pq_row *rows, uint32_t n, pq_erro
     return st;
 }
 
-/* ----------------------------------------------------------------------------
- * from hidden states to logits */
+/* ---------------------------------------------------------------------------- from hidden states to logits */
 
 uint32_t pq_session_outputs(const pq_session *s) {
     return s->outputs;
@@ -373,13 +366,11 @@ pq_status pq_session_logprobs(pq_session *s, uint32_t first, uint32_t n, const i
     for (uint32_t i = 0; st == PQ_OK && i < n; i++)
         if (isnan(dst[i]))
             st = pq_fail(err, PQ_ERR_NUMERIC,
-                         "the model gave values that are not numbers; its weights "
-                         "are damaged");
+                         "the model gave values that are not numbers; its weights are damaged");
     return st;
 }
 
-/* ---------------------------------------------------------------------------------------------
- * sampling */
+/* --------------------------------------------------------------------------------------------- sampling */
 
 typedef struct sample_job {
     const pq_session *s;
@@ -399,8 +390,7 @@ static void sample_chunk(void *arg, size_t i, unsigned thread) {
                           job->n_top[i], &job->out[i], &job->errors[i]);
 }
 
-/* The hidden states of the chosen outputs, gathered at the head of ws.x, which
- * is free between passes. */
+/* The hidden states of the chosen outputs, gathered at the head of ws.x, which is free between passes. */
 static const float *gather_outputs(pq_session *s, const uint32_t *outputs, uint32_t n) {
     const size_t hidden = s->model->config.hidden;
     for (uint32_t i = 0; i < n; i++)

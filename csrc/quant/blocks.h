@@ -1,11 +1,9 @@
-/* blocks.h - the block formats of GGUF tensors, byte for byte as ggml lays them
- * out.
+/* blocks.h - the block formats of GGUF tensors, byte for byte as ggml lays them out.
  *
- * Every member is made of bytes, so that a block may lie at any address;
- * numbers are little-endian (f16: two bytes, pq_load_f16). "q" of a block of
- * 32: byte i holds element i in its low and element i + 16 in its high half. In
- * super-blocks of 256 the quants of 64 or 128 neighbours share a run of bytes;
- * decode.c reads them.
+ * Every member is made of bytes, so that a block may lie at any address; numbers are little-endian
+ * (f16: two bytes, pq_load_f16). "q" of a block of 32: byte i holds element i in its low and
+ * element i + 16 in its high half. In super-blocks of 256 the quants of 64 or 128 neighbours share
+ * a run of bytes; decode.c reads them.
  */
 #ifndef PQ_BLOCKS_H
 #define PQ_BLOCKS_H
@@ -22,8 +20,8 @@ static inline float pq_load_f16(const uint8_t *p) {
     return pq_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
 }
 
-/* -------------------------------------------------------------------------
- * blocks of 32 elements */
+/* ----------------------------------------------------------------------------- blocks of 32
+ * elements */
 
 typedef struct pq_block_q4_0 { /* w = d * (q - 8) */
     pq_f16_bytes d;
@@ -35,8 +33,7 @@ typedef struct pq_block_q4_1 { /* w = d * q + m */
     uint8_t q[16];
 } pq_block_q4_1;
 
-typedef struct pq_block_q5_0 { /* w = d * (q - 16); bit i of high is bit 4 of
-                                  element i */
+typedef struct pq_block_q5_0 { /* w = d * (q - 16); bit i of high is bit 4 of element i */
     pq_f16_bytes d;
     uint8_t high[4];
     uint8_t q[16];
@@ -58,8 +55,8 @@ typedef struct pq_block_iq4_nl { /* w = d * table[q] */
     uint8_t q[16];
 } pq_block_iq4_nl;
 
-/* ------------------------------------------------------------------
- * super-blocks of 256 elements */
+/* ---------------------------------------------------------------------- super-blocks of 256
+ * elements */
 
 typedef struct pq_block_q2_k { /* w = d * scale * q - dmin * min, per 16 */
     uint8_t scales[16];        /* low half: scale, high half: min */

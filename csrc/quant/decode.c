@@ -31,8 +31,8 @@ pq_family pq_type_family(uint32_t type) {
     }
 }
 
-/* ----------------------------------------------------------------------------------
- * blocks of 32 */
+/* ----------------------------------------------------------------------------------- blocks of 32
+ */
 
 static void nibbles(const uint8_t *q, int offset, int8_t *value) {
     for (int i = 0; i < 16; i++) {
@@ -82,11 +82,10 @@ static void decode_iq4_nl(const pq_block_iq4_nl *b, pq_decoded *out) {
     }
 }
 
-/* ---------------------------------------------------------------------------
- * super-blocks of 256 */
+/* ----------------------------------------------------------------------------- super-blocks of 256
+ */
 
-/* 2-bit quants: element 128 n + 32 c + i is in bits 2 c, 2 c + 1 of byte 32 n +
- * i. */
+/* 2-bit quants: element 128 n + 32 c + i is in bits 2 c, 2 c + 1 of byte 32 n + i. */
 static int two_bits(const uint8_t *q, int k) {
     return q[k / 128 * 32 + k % 32] >> k / 32 % 4 * 2 & 3;
 }
@@ -107,8 +106,7 @@ static void decode_q2_k(const pq_block_q2_k *b, pq_decoded *out) {
     }
 }
 
-/* Six-bit scales: the low four bits in halves of bytes 0..7, the high two in
- * bytes 8..11. */
+/* Six-bit scales: the low four bits in halves of bytes 0..7, the high two in bytes 8..11. */
 static void decode_q3_k(const pq_block_q3_k *b, pq_decoded *out) {
     out->d = pq_load_f16(b->d);
     for (int k = 0; k < PQ_SUPER; k++)
@@ -120,9 +118,8 @@ static void decode_q3_k(const pq_block_q3_k *b, pq_decoded *out) {
     }
 }
 
-/* Six-bit scales and minima: those of sub-blocks 0..3 in the low bits of bytes
- * 0..3 and 4..7; those of 4..7 have their low four bits in bytes 8..11 and
- * their high two on top of bytes 0..3 and 4..7.
+/* Six-bit scales and minima: those of sub-blocks 0..3 in the low bits of bytes 0..3 and 4..7; those
+ * of 4..7 have their low four bits in bytes 8..11 and their high two on top of bytes 0..3 and 4..7.
  */
 static void scales_and_mins(const uint8_t *packed, pq_decoded *out) {
     for (int s = 0; s < 16; s++) {
@@ -151,8 +148,8 @@ static void decode_q5_k(const pq_block_q5_k *b, pq_decoded *out) {
         out->value[k] = (int8_t)(four_bits(b->q, k) | (b->high[k % 32] >> k / 32 & 1) << 4);
 }
 
-/* Element 128 n + 64 h + 32 c + i: low bits in half h of low[64 n + 32 c + i],
- * the two high bits in bits 2 (2 h + c).. of high[32 n + i]. */
+/* Element 128 n + 64 h + 32 c + i: low bits in half h of low[64 n + 32 c + i], the two high bits in
+ * bits 2 (2 h + c).. of high[32 n + i]. */
 static void decode_q6_k(const pq_block_q6_k *b, pq_decoded *out) {
     out->d = pq_load_f16(b->d);
     memcpy(out->scale, b->scales, sizeof b->scales);

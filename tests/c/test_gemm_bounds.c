@@ -1,6 +1,5 @@
-/* The matrix kernels touch nothing outside their operands: every array ends at
- * a page that may not be touched, and begins behind one, so that a step too far
- * is a crash. */
+/* The matrix kernels touch nothing outside their operands: every array ends at a page that may
+ * not be touched, and begins behind one, so that a step too far is a crash. */
 #include <stdlib.h>
 #include <string.h>
 #if defined(_WIN32)
@@ -32,8 +31,7 @@ static int forbid(void *p, size_t bytes) {
 #endif
 }
 
-/* `bytes` of memory whose end is the end of what may be touched, but for
- * rounding to `align`. */
+/* `bytes` of memory whose end is the end of what may be touched, but for rounding to `align`. */
 static void *guarded(size_t bytes, size_t align) {
     const size_t room = (bytes + PAGE - 1) / PAGE * PAGE + 2 * PAGE;
     uint8_t *base = reserve(room);

@@ -1,5 +1,4 @@
-/* attention.c - one block of the KV cache: storing into it and attending to it.
- * The specification.
+/* attention.c - one block of the KV cache: storing into it and attending to it. The specification.
  */
 #include "scalar.h"
 

@@ -1,6 +1,6 @@
-/* gemm.c - matrix products in plain C: the specification of every other gemm,
- * in the order that kernels.h gives. Rows are as in the file (lanes == 1). A
- * block is decoded once and multiplied with a tile of tokens.
+/* gemm.c - matrix products in plain C: the specification of every other gemm, in the order that
+ * kernels.h gives. Rows are as in the file (lanes == 1). A block is decoded once and multiplied
+ * with a tile of tokens.
  */
 #include "scalar.h"
 
@@ -18,8 +18,7 @@ static int32_t dot(const int8_t *w, const int8_t *q, int n) {
     return sum;
 }
 
-/* ------------------------------------------------------------------------- one
- * block times one token */
+/* -------------------------------------------------------------------- one block times one token */
 
 /* The activations that a block or super-block of weights meets. */
 typedef struct operand {
@@ -66,8 +65,7 @@ static float super_block_min_16(const pq_decoded *w, operand x, float acc) {
     return fmaf(-w->m, minima, super_block(w, x, acc));
 }
 
-/* ----------------------------------------------------------------------------
- * quantized matrices */
+/* --------------------------------------------------------------------------- quantized matrices */
 
 typedef float (*block_fn)(const pq_decoded *w, operand x, float acc);
 
@@ -132,8 +130,7 @@ static void gemm_super_min_16(const pq_matrix *w, size_t panel0, size_t panel1, 
     gemm(super_block_min_16, w, panel0, panel1, x, token0, token1, y, y_stride);
 }
 
-/* --------------------------------------------------------------------------------
- * float matrices */
+/* ------------------------------------------------------------------------------- float matrices */
 
 enum { SPAN = 256 }; /* elements dequantized at a time: even, and a multiple of every block */
 

@@ -1,12 +1,10 @@
-/* scalar.h - the kernels in plain C: the specification, and the table that runs
- * everywhere. */
+/* scalar.h - the kernels in plain C: the specification, and the table that runs everywhere. */
 #ifndef PQ_SCALAR_H
 #define PQ_SCALAR_H
 
 #include "../kernels.h"
 
-/* -----------------------------------------------------------------------
- * attention.c, vector.c */
+/* ----------------------------------------------------------------------- attention.c, vector.c */
 
 void pq_kv_store_scalar(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
                         const float *value, void *keys, void *values);
@@ -25,8 +23,7 @@ float pq_logsumexp_scalar(const float *x, size_t n);
 void pq_to_f16_scalar(const float *x, size_t n, uint16_t *y);
 void pq_from_f16_scalar(const uint16_t *x, size_t n, float *y);
 
-/* --------------------------------------------------------------------------
- * quantize.c, gemm.c */
+/* -------------------------------------------------------------------------- quantize.c, gemm.c */
 
 void pq_quantize_scalar(const float *x, size_t n, int8_t *q, float *d, int16_t *sums, float *s);
 extern const pq_gemm_fn pq_gemm_table_scalar[PQ_TYPE_COUNT];

@@ -4,8 +4,7 @@
 
 #include "../kernels.h"
 
-/* -----------------------------------------------------------------------
- * attention.c, vector.c */
+/* ----------------------------------------------------------------------- attention.c, vector.c */
 
 void pq_kv_store_avx2(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
                       const float *value, void *keys, void *values);
@@ -24,8 +23,7 @@ float pq_logsumexp_avx2(const float *x, size_t n);
 void pq_to_f16_avx2(const float *x, size_t n, uint16_t *y);
 void pq_from_f16_avx2(const uint16_t *x, size_t n, float *y);
 
-/* --------------------------------------------------------------------------
- * quantize.c, gemm.c */
+/* -------------------------------------------------------------------------- quantize.c, gemm.c */
 
 void pq_quantize_avx2(const float *x, size_t n, int8_t *q, float *d, int16_t *sums, float *s);
 extern const pq_gemm_fn pq_gemm_table_avx2[PQ_TYPE_COUNT];

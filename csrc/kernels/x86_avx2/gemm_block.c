@@ -1,8 +1,7 @@
-/* gemm_block.c - matrix products of the types with blocks of 32: Q4_0 Q4_1 Q5_0
- * Q5_1 Q8_0 IQ4_NL.
+/* gemm_block.c - matrix products of the types with blocks of 32: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL.
  *
- * One template, tile(), whose type, form and number of tokens are constants
- * where it is used; what differs between the types is in quants() and scales().
+ * One template, tile(), whose type, form and number of tokens are constants where it is used; what
+ * differs between the types is in quants() and scales().
  */
 #include "gemm_tile.h"
 
@@ -15,8 +14,7 @@ typedef struct block_scales {
 
 enum { VECTORS = 8, UNPACKED_BLOCK = VECTORS * 32 + sizeof(block_scales) };
 
-/* ------------------------------------------------------------------------ what
- * a type is made of */
+/* ----------------------------------------------------------------------- what a type is made of */
 
 PQ_INLINE int is_signed(const uint32_t type) {
     return type == PQ_Q8_0 || type == PQ_IQ4_NL;
@@ -31,8 +29,8 @@ PQ_INLINE int offset_of(const uint32_t type) {
     return type == PQ_Q4_0 ? 8 : type == PQ_Q5_0 ? 16 : 0;
 }
 
-/* How many results of vpmaddubsw fit a 16-bit sum: 8 * 2 * 15 * 127 and 4 * 2 *
- * 31 * 127 do. Of signed quants only one: 2 * 128 * 127. */
+/* How many results of vpmaddubsw fit a 16-bit sum: 8 * 2 * 15 * 127 and 4 * 2 * 31 * 127 do. Of
+ * signed quants only one: 2 * 128 * 127. */
 PQ_INLINE int chain_of(const uint32_t type) {
     return is_signed(type) ? 1 : type == PQ_Q5_0 || type == PQ_Q5_1 ? 4 : 8;
 }
@@ -73,8 +71,7 @@ PQ_INLINE __m256i packed_quants(const uint32_t type, const uint8_t *group, const
     }
 }
 
-/* Where the templates of gemm_products.h look for columns; a block is the first
- * 32 of 256. */
+/* Where the templates of gemm_products.h look for columns; a block is the first 32 of 256. */
 PQ_INLINE __m256i quants(const uint32_t type, const int unpacked, const uint8_t *group, size_t h,
                          const int s, const int j) {
     (void)h;
@@ -99,8 +96,7 @@ PQ_INLINE block_scales unpacked_scales(const uint32_t type, const uint8_t *group
     return (block_scales){d, has_min(type) ? _mm256_load_ps(s + PQ_LANES) : d};
 }
 
-/* ----------------------------------------------------------------------------------
- * the template */
+/* --------------------------------------------------------------------------------- the template */
 
 PQ_INLINE size_t block_bytes(const uint32_t type) {
     switch (type) {
@@ -162,8 +158,7 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
     }
 }
 
-/* ---------------------------------------------------------------------------------
- * its instances */
+/* -------------------------------------------------------------------------------- its instances */
 
 PQ_TILES(q4_0, PQ_Q4_0, 16)
 PQ_TILES(q4_1, PQ_Q4_1, 16)

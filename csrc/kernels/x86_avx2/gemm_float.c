@@ -1,10 +1,9 @@
-/* gemm_float.c - matrix products in float32: the types F32, F16 and BF16, and
- * any type in exact mode.
+/* gemm_float.c - matrix products in float32: the types F32, F16 and BF16, and any type in exact
+ * mode.
  *
- * Lanes are rows. Every element has two accumulators, for even and for odd
- * columns, so that a single token is not held up by the latency of the
- * additions; two panels at a time, for the same reason and because a broadcast
- * activation then serves two multiplications.
+ * Lanes are rows. Every element has two accumulators, for even and for odd columns, so that a
+ * single token is not held up by the latency of the additions; two panels at a time, for the same
+ * reason and because a broadcast activation then serves two multiplications.
  */
 #include "gemm_tile.h"
 
@@ -64,8 +63,7 @@ PQ_INLINE void tile(const uint32_t type, const int panels, const int n, const fl
     });
 }
 
-/* ---------------------------------------------------------------------------------
- * its instances */
+/* -------------------------------------------------------------------------------- its instances */
 
 typedef void (*float_tile_fn)(const float_tile *tile);
 
@@ -92,8 +90,8 @@ TILES(f32, PQ_F32)
 TILES(f16, PQ_F16)
 TILES(bf16, PQ_BF16)
 
-/* All tokens times one panel, or two. `fns` has an entry for every number of
- * tokens up to `most`. */
+/* All tokens times one panel, or two. `fns` has an entry for every number of tokens up to
+ * `most`. */
 static void run_tokens(const float_tile_fn *fns, size_t most, float_tile tile, size_t tokens) {
     while (tokens > 0) {
         const size_t tiles = (tokens + most - 1) / most, n = (tokens + tiles - 1) / tiles;
@@ -137,13 +135,12 @@ PQ_GEMM(bf16) {
     gemm(bf16_single, bf16_double, w, panel0, panel1, x, token0, token1, y, y_stride);
 }
 
-/* ------------------------------------------------------------------------------------
- * exact mode */
+/* ----------------------------------------------------------------------------------- exact mode */
 
 enum { SPAN = 256 }; /* a multiple of every block */
 
-/* Dequantizes up to 8 rows in file format into one panel of float32; lanes
- * without a row are zero. */
+/* Dequantizes up to 8 rows in file format into one panel of float32; lanes without a row are
+ * zero. */
 static void dequantize_panel(const pq_matrix *w, size_t row, size_t rows, float *panel) {
     const size_t block = pq_type_block(w->type), bytes = pq_type_bytes(w->type);
     float values[SPAN];

@@ -32,8 +32,7 @@ PQ_INLINE void multiply_unsigned(const uint32_t type, const int unpacked, const 
     }
 }
 
-/* The same with a chain of 2: two vectors at a time, so that partial sums are
- * not kept. */
+/* The same with a chain of 2: two vectors at a time, so that partial sums are not kept. */
 PQ_INLINE void multiply_pairs(const uint32_t type, const int unpacked, const int n,
                               const uint8_t *group, size_t h, const int s, const __m256i *factors,
                               const int8_t *const *q, size_t k, __m256i *sum) {
@@ -52,8 +51,7 @@ PQ_INLINE void multiply_pairs(const uint32_t type, const int unpacked, const int
     }
 }
 
-/* Products of the magnitudes of the weights with activations that took over the
- * signs. */
+/* Products of the magnitudes of the weights with activations that took over the signs. */
 PQ_INLINE void multiply_signed(const uint32_t type, const int unpacked, const int n,
                                const uint8_t *group, size_t h, const int s, const __m256i *factors,
                                const int8_t *const *q, size_t k, __m256i *sum) {
@@ -70,9 +68,8 @@ PQ_INLINE void multiply_signed(const uint32_t type, const int unpacked, const in
     }
 }
 
-/* Adds the products of columns 128 h + 32 s .. + 31 to the integer sums of n
- * tokens, times the factors (16-bit lanes) of their sub-blocks. q[t] + k: the
- * activations of the first column. */
+/* Adds the products of columns 128 h + 32 s .. + 31 to the integer sums of n tokens, times the
+ * factors (16-bit lanes) of their sub-blocks. q[t] + k: the activations of the first column. */
 PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
                            const uint8_t *group, size_t h, const int s, const __m256i *factors,
                            const int8_t *const *q, size_t k, __m256i *sum) {

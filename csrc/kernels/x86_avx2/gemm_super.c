@@ -1,8 +1,8 @@
-/* gemm_super.c - matrix products of the types with super-blocks of 256: Q2_K
- * Q3_K Q4_K Q5_K Q6_K IQ4_XS.
+/* gemm_super.c - matrix products of the types with super-blocks of 256: Q2_K Q3_K Q4_K Q5_K Q6_K
+ * IQ4_XS.
  *
- * As gemm_block.c; scales of sub-blocks multiply the integer sums, those of 32
- * activations and of the super-block the float sums.
+ * As gemm_block.c; scales of sub-blocks multiply the integer sums, those of 32 activations and of
+ * the super-block the float sums.
  */
 #include "gemm_tile.h"
 
@@ -10,8 +10,7 @@
 
 enum { VECTORS = 64, VECTORS_32 = 8 };
 
-/* The scales of a super-block of 8 rows; what follows its quants when it is
- * unpacked. */
+/* The scales of a super-block of 8 rows; what follows its quants when it is unpacked. */
 typedef struct super_scales {
     __m256i factor[16]; /* 16-bit lanes: the scales of the sub-blocks, twice */
     __m256i pair[8];    /* of each 32. Q3_K Q6_K: 16-bit scales times the negated
@@ -22,8 +21,7 @@ typedef struct super_scales {
 
 enum { UNPACKED_BLOCK = VECTORS * 32 + sizeof(super_scales) };
 
-/* ------------------------------------------------------------------------ what
- * a type is made of */
+/* ----------------------------------------------------------------------- what a type is made of */
 
 PQ_INLINE int is_signed(const uint32_t type) {
     return type == PQ_IQ4_XS;
@@ -43,9 +41,8 @@ PQ_INLINE int sub_vectors(const uint32_t type) {
     return type == PQ_Q4_K || type == PQ_Q5_K || type == PQ_IQ4_XS ? 8 : 4;
 }
 
-/* How many results of vpmaddubsw fit a 16-bit sum (quants up to 15, 31, 63
- * times 127, two each), as far as the sub-block goes. Of signed quants only
- * one. */
+/* How many results of vpmaddubsw fit a 16-bit sum (quants up to 15, 31, 63 times 127, two each),
+ * as far as the sub-block goes. Of signed quants only one. */
 PQ_INLINE int chain_of(const uint32_t type) {
     switch (type) {
     case PQ_Q4_K:
@@ -76,8 +73,7 @@ PQ_INLINE size_t block_bytes(const uint32_t type) {
     }
 }
 
-/* Byte-wise shifts do not exist; these let bits of the neighboring byte in, to
- * be masked. */
+/* Byte-wise shifts do not exist; these let bits of the neighboring byte in, to be masked. */
 PQ_INLINE __m256i right(__m256i x, const int bits) {
     return _mm256_srli_epi16(x, bits);
 }
@@ -86,8 +82,8 @@ PQ_INLINE __m256i low_bits(__m256i x, const int bits) {
     return _mm256_and_si256(x, _mm256_set1_epi8((char)((1 << bits) - 1)));
 }
 
-/* The places of the quants of element 128 h + 32 s + 4 j, see decode.c; h need
- * not be a constant. */
+/* The places of the quants of element 128 h + 32 s + 4 j, see decode.c; h need not be a
+ * constant. */
 
 PQ_INLINE __m256i two_bits(const uint8_t *q, size_t h, const int s, const int j) {
     return low_bits(right(pq_load_32(q + h * 256 + j * 32), s * 2), 2);
@@ -120,8 +116,7 @@ PQ_INLINE __m256i iq4_values(const uint8_t *q, size_t h, const int s, const int 
     return _mm256_shuffle_epi8(table, low_bits(right(bytes, j / 4 * 4), 4));
 }
 
-/* Columns 128 h + 32 s + 4 j .. + 3 of 8 rows, from a packed group of
- * super-blocks. */
+/* Columns 128 h + 32 s + 4 j .. + 3 of 8 rows, from a packed group of super-blocks. */
 PQ_INLINE __m256i packed_quants(const uint32_t type, const uint8_t *group, size_t h, const int s,
                                 const int j) {
     switch (type) {
@@ -149,8 +144,7 @@ PQ_INLINE __m256i quants(const uint32_t type, const int unpacked, const uint8_t 
                     : packed_quants(type, group, h, s, j);
 }
 
-/* ----------------------------------------------------------------------------------------
- * scales */
+/* --------------------------------------------------------------------------------------- scales */
 
 /* Bytes a and b of every 32-bit lane as two 16-bit numbers. */
 PQ_INLINE __m256i unsigned_pair(__m256i x, const int a, const int b) {
@@ -169,8 +163,8 @@ PQ_INLINE __m256i times_16(__m256i bits) {
     return _mm256_slli_epi16(bits, 4);
 }
 
-/* The scales that are bytes 0..3 of every lane of x belong to sub-blocks
- * `first`, `first` + step, ... */
+/* The scales that are bytes 0..3 of every lane of x belong to sub-blocks `first`, `first` +
+ * step, ... */
 PQ_INLINE void unsigned_scales(__m256i x, int offset, int first, int step, super_scales *out) {
     PQ_UNROLL
     for (int i = 0; i < 4; i++)
@@ -252,9 +246,8 @@ PQ_INLINE void scales_q6_k(const uint8_t *group, super_scales *out) {
     }
 }
 
-/* The two high bits of the sub-blocks 0 2 4 6 (x >> 2: 1 3 5 7), at the places
- * of bits 4 and 5 of bytes 0..3. `x` has the 16 bits of all sub-blocks as bytes
- * 0 0 1 1. */
+/* The two high bits of the sub-blocks 0 2 4 6 (x >> 2: 1 3 5 7), at the places of bits 4 and 5
+ * of bytes 0..3. `x` has the 16 bits of all sub-blocks as bytes 0 0 1 1. */
 PQ_INLINE __m256i iq4_xs_high(__m256i x) {
     const __m256i even = _mm256_and_si256(x, _mm256_set1_epi32(0x00030003));
     const __m256i odd = _mm256_and_si256(x, _mm256_set1_epi32(0x30003000));
@@ -296,13 +289,11 @@ PQ_INLINE void scales(const uint32_t type, const uint8_t *group, super_scales *o
     }
 }
 
-/* ----------------------------------------------------------------------------------
- * the template */
+/* --------------------------------------------------------------------------------- the template */
 
 #include "gemm_products.h"
 
-/* total[t] = the sum over the super-block's 32s of the activations' scale times
- * the integer sum. */
+/* total[t] = the sum over the super-block's 32s of the activations' scale times the integer sum. */
 PQ_INLINE void multiply_super(const uint32_t type, const int unpacked, const int n,
                               const uint8_t *group, const super_scales *scale, const pq_tile *a,
                               const int8_t *const *q, size_t b, __m256 *total) {
@@ -393,8 +384,7 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
     }
 }
 
-/* ---------------------------------------------------------------------------------
- * its instances */
+/* -------------------------------------------------------------------------------- its instances */
 
 PQ_TILES(q2_k, PQ_Q2_K, 16)
 PQ_TILES(q3_k, PQ_Q3_K, 6)

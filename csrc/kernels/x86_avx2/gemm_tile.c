@@ -31,8 +31,8 @@ static void run_tile(const job *j, pq_tile_fn fn, const uint8_t *panel_data, siz
     fn(&tile);
 }
 
-/* Token ranges are cut into tiles of nearly equal size: 7 tokens are 4 and 3
- * rather than 6 and 1. */
+/* Token ranges are cut into tiles of nearly equal size: 7 tokens are 4 and 3 rather than 6 and
+ * 1. */
 static size_t next_tile(size_t tokens, size_t most) {
     const size_t tiles = (tokens + most - 1) / most;
     return (tokens + tiles - 1) / tiles;

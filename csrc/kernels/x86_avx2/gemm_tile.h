@@ -1,17 +1,15 @@
-/* gemm_tile.h - what the matrix kernels of this folder have in common: tiles,
- * and how a matrix is cut into them.
+/* gemm_tile.h - what the matrix kernels of this folder have in common: tiles, and how a matrix is
+ * cut into them.
  *
- * A tile is one panel of 8 rows times 1 to PQ_MAX_TILE tokens over all columns.
- * Rows are the 8 lanes of a vector: 32 bytes of weights are 4 columns of 8 rows
- * (pack.c), the same 4 columns of a token are 4 bytes broadcast from memory,
- * and vpmaddubsw multiplies them; nothing is ever added across lanes. Its
- * 16-bit sums are added up while they cannot overflow (the chain length of a
- * type), then widened to 32 bits by vpmaddwd, which multiplies by the
- * sub-block's scale on the way.
+ * A tile is one panel of 8 rows times 1 to PQ_MAX_TILE tokens over all columns. Rows are the 8
+ * lanes of a vector: 32 bytes of weights are 4 columns of 8 rows (pack.c), the same 4 columns of a
+ * token are 4 bytes broadcast from memory, and vpmaddubsw multiplies them; nothing is ever added
+ * across lanes. Its 16-bit sums are added up while they cannot overflow (the chain length of a
+ * type), then widened to 32 bits by vpmaddwd, which multiplies by the sub-block's scale on the way.
  *
- * Few tokens multiply the packed panel as it streams in. For many, panels are
- * first unpacked to 8-bit quants and ready scales in scratch memory, as many as
- * stay in the second-level cache, and then meet all tokens.
+ * Few tokens multiply the packed panel as it streams in. For many, panels are first unpacked to
+ * 8-bit quants and ready scales in scratch memory, as many as stay in the second-level cache, and
+ * then meet all tokens.
  */
 #ifndef PQ_AVX2_GEMM_TILE_H
 #define PQ_AVX2_GEMM_TILE_H
@@ -34,13 +32,12 @@
 #define PQ_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* Tokens of a tile, at most: six share the unpacking of packed quants; of
- * unpacked ones, four are as fast. */
+/* Tokens of a tile, at most: six share the unpacking of packed quants; of unpacked ones, four
+ * are as fast. */
 enum { PQ_LANES = 8, PQ_MAX_TILE = 6, PQ_MAX_UNPACKED_TILE = 4 };
 
-/* Repeats statements for t = 0 .. n - 1, n <= 6, with `t` a constant each time.
- * (Indexed by the variable of a loop that is unrolled later, an array of
- * vectors stays in memory with gcc.) */
+/* Repeats statements for t = 0 .. n - 1, n <= 6, with `t` a constant each time. (Indexed by the
+ * variable of a loop that is unrolled later, an array of vectors stays in memory with gcc.) */
 #define PQ_EACH(t, n, ...)                                                                         \
     do {                                                                                           \
         PQ_ONCE(t, n, 0, __VA_ARGS__)                                                              \
@@ -56,16 +53,14 @@ enum { PQ_LANES = 8, PQ_MAX_TILE = 6, PQ_MAX_UNPACKED_TILE = 4 };
         __VA_ARGS__                                                                                \
     }
 
-/* The operands of one tile. The arrays of activations begin at the tile's first
- * token. */
+/* The operands of one tile. The arrays of activations begin at the tile's first token. */
 typedef struct pq_tile {
     const uint8_t *panel; /* packed or unpacked */
     size_t blocks;
     const int8_t *q;
     const float *d, *s;
     const int16_t *sums;
-    size_t cols; /* from token to token: of q; a 32nd of it: of d and s; a 16th:
-                  of sums */
+    size_t cols; /* from token to token in q; in d and s a 32nd of it, in sums a 16th */
     float *y;    /* of the panel's first row */
     size_t y_stride;
     size_t rows; /* of the panel that are real, 1 .. 8 */
@@ -103,8 +98,8 @@ PQ_INLINE __m256 pq_load_halves(const uint8_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
 
-/* x, opaque to the optimizer: gcc otherwise turns a chain of integer additions
- * into a tree, whose leaves do not fit the registers. */
+/* x, opaque to the optimizer: gcc otherwise turns a chain of integer additions into a tree,
+ * whose leaves do not fit the registers. */
 PQ_INLINE __m256i pq_in_order(__m256i x) {
 #if defined(__GNUC__)
     __asm__("" : "+x"(x));
@@ -143,8 +138,8 @@ PQ_GEMM(q5_k);
 PQ_GEMM(q6_k);
 PQ_GEMM(iq4_xs);
 
-/* Defines pq_gemm_<name>_avx2 from a file's templates tile() and unpack() and
- * its UNPACKED_BLOCK. */
+/* Defines pq_gemm_<name>_avx2 from a file's templates tile() and unpack() and its
+ * UNPACKED_BLOCK. */
 #define PQ_TILE(name, type, unpacked, n)                                                           \
     static void name##_##unpacked##_##n(const pq_tile *a) {                                        \
         tile(type, unpacked, n, a);                                                                \

@@ -13,8 +13,7 @@ static block load_block(const float *x) {
                     _mm256_loadu_ps(x + 24)}};
 }
 
-/* The largest magnitude, compared as bits: NaN is above infinity is above every
- * number. */
+/* The largest magnitude, compared as bits: NaN is above infinity is above every number. */
 static float largest_magnitude(block b) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     __m256i m = _mm256_setzero_si256();
