@@ -78,7 +78,8 @@ class ProgressBar:
 
     def update(self, done: int, total: int, what: str | None = None) -> None:
         """Show how much is done; any thread may call this."""
-        if not sys.stderr.isatty():
+        is_over = self._bar is None and done >= total  # too quick to be worth a bar
+        if is_over or not sys.stderr.isatty():
             return
         if self._bar is None:
             self._bar = _make_bar(self._unit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pyqwen.cli.console import format_bytes, print_json, print_table
+from pyqwen.cli.console import print_json, print_table
 from pyqwen.cli.options import Verbs, add_json_option, add_verb
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pyqwen import catalog
+    from pyqwen.catalog.download import format_size
 
     models = catalog.list_models()
     entries = catalog.entries()
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if models:
         print_table(
-            [(m.name, format_bytes(m.size), _terms(m.license), str(m.path)) for m in models],
+            [(m.name, format_size(m.size), _terms(m.license), str(m.path)) for m in models],
             ("ON THIS MACHINE", "SIZE", "LICENSE", "FILE"),
         )
         print()

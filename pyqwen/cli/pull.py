@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pyqwen.cli.console import ProgressBar, format_bytes, print_json, say
+from pyqwen.cli.console import ProgressBar, print_json, say
 from pyqwen.cli.list_models import model_as_json
 from pyqwen.cli.options import Verbs, add_json_option, add_verb
 
@@ -28,13 +28,14 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pyqwen import catalog
+    from pyqwen.catalog.download import format_size
 
     with ProgressBar("downloading", "bytes") as bar:
         model = catalog.pull(args.name, progress=bar.update, say=say, notice=say)
     if args.json:
         print_json(model_as_json(model))
         return 0
-    terms = f"{model.license.name}, {model.license.url}" if model.license else "license not known"
-    say(f"{model.name}: {format_bytes(model.size)}, from the {model.source} ({terms})")
+    terms = f"{model.license.name}, {model.license.url}" if model.license else "not known"
+    say(f"{model.name} ({format_size(model.size)}, from the {model.source}), license: {terms}")
     print(model.path)
     return 0
