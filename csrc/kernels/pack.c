@@ -90,6 +90,14 @@ static void pack_block(uint32_t type, uint32_t lanes, uint32_t lane, const uint8
         transpose_fifth_bits(group + fifth * lanes + (size_t)lane * 4);
 }
 
+/* The same for a whole panel of a type whose blocks are single numbers. */
+static void pack_numbers(uint32_t lanes, const uint8_t *rows, size_t n_rows, size_t cols,
+                         size_t bytes, uint8_t *panel) {
+    for (size_t lane = 0; lane < n_rows; lane++)
+        for (size_t k = 0; k < cols; k++)
+            copy_unit(panel + (k * lanes + lane) * bytes, rows + (lane * cols + k) * bytes, bytes);
+}
+
 static void unpack_block(uint32_t type, uint32_t lanes, uint32_t lane, const uint8_t *group,
                          uint8_t *block) {
     for (const member *m = MEMBERS[type]; m < MEMBERS[type] + MAX_MEMBERS && m->bytes > 0; m++) {
@@ -112,6 +120,10 @@ void pq_pack_panel(uint32_t type, size_t cols, uint32_t lanes, const uint8_t *ro
     const size_t row_bytes = blocks * bytes;
     if (n_rows < lanes)
         memset(panel, 0, row_bytes * lanes);
+    if (pq_type_block(type) == 1) {
+        pack_numbers(lanes, rows, n_rows, cols, bytes, panel);
+        return;
+    }
     for (size_t b = 0; b < blocks; b++)
         for (uint32_t lane = 0; lane < n_rows; lane++)
             pack_block(type, lanes, lane, rows + lane * row_bytes + b * bytes,

@@ -24,22 +24,25 @@ static void floats(uint32_t type, const uint8_t *src, size_t n, float *dst) {
     }
 }
 
-static void block(pq_family family, const pq_decoded *b, size_t n, float *dst) {
-    for (size_t k = 0; k < n; k++) {
-        const float value = b->value[k];
-        switch (family) {
-        case PQ_FAMILY_BLOCK:
-            dst[k] = b->d * value;
-            break;
-        case PQ_FAMILY_BLOCK_MIN:
-            dst[k] = b->d * value + b->m;
-            break;
-        case PQ_FAMILY_SUPER:
-            dst[k] = b->d * b->scale[k / PQ_SUB] * value;
-            break;
-        default:
-            dst[k] = b->d * b->scale[k / PQ_SUB] * value - b->m * b->min[k / PQ_SUB];
-        }
+static void block(pq_family family, const pq_decoded *b, float *dst) {
+    for (size_t k = 0; k < 32; k++)
+        dst[k] = b->d * (float)b->value[k];
+    if (family == PQ_FAMILY_BLOCK_MIN) {
+        for (size_t k = 0; k < 32; k++)
+            dst[k] += b->m;
+    }
+}
+
+static void super_block(pq_family family, const pq_decoded *b, float *dst) {
+    for (size_t s = 0; s < PQ_SUPER / PQ_SUB; s++, dst += PQ_SUB) {
+        const float scale = b->d * (float)b->scale[s];
+        for (size_t k = 0; k < PQ_SUB; k++)
+            dst[k] = scale * (float)b->value[s * PQ_SUB + k];
+        if (family != PQ_FAMILY_SUPER_MIN)
+            continue;
+        const float minimum = b->m * (float)b->min[s];
+        for (size_t k = 0; k < PQ_SUB; k++)
+            dst[k] -= minimum;
     }
 }
 
@@ -53,7 +56,10 @@ void pq_dequantize_row(uint32_t type, const uint8_t *src, size_t n, float *dst) 
     pq_decoded decoded;
     for (size_t i = 0; i < n / elements; i++) {
         pq_decode_block(type, src + i * bytes, &decoded);
-        block(family, &decoded, elements, dst + i * elements);
+        if (elements == PQ_SUPER)
+            super_block(family, &decoded, dst + i * elements);
+        else
+            block(family, &decoded, dst + i * elements);
     }
 }
 
