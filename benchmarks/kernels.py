@@ -20,7 +20,7 @@ import matrices as mx
 
 from pyqwen import _native
 
-STREAMED_BYTES = 256_000_000  # more than a last-level cache
+STREAMED_BYTES = 128_000_000  # more than a last-level cache
 SECONDS = 0.4
 
 
