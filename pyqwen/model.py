@@ -218,7 +218,6 @@ class Model:
         """
         waiter = Waiter(self._engine)
         request = self._continuation(prompt, params, overrides, special, waiter.deliver, True)
-        self._engine.submit(request)
         return Stream(self, self._engine, waiter, request, on_prompt)
 
     def chat(
@@ -245,7 +244,6 @@ class Model:
         """As ``chat``, in chunks as they are written. ``on_prompt`` as in ``stream``."""
         waiter = Waiter(self._engine)
         request = self._answer(messages, params, overrides, waiter.deliver, True)
-        self._engine.submit(request)
         return Stream(self, self._engine, waiter, request, on_prompt)
 
     # The same for asyncio
@@ -275,7 +273,6 @@ class Model:
         """As ``stream``, for ``async for``; called in a running event loop."""
         waiter = AsyncWaiter(self._engine)
         request = self._continuation(prompt, params, overrides, special, waiter.deliver, True)
-        self._engine.submit(request)
         return AsyncStream(self, self._engine, waiter, request, on_prompt)
 
     async def achat(
@@ -297,7 +294,6 @@ class Model:
         """As ``stream_chat``, for ``async for``; called in a running event loop."""
         waiter = AsyncWaiter(self._engine)
         request = self._answer(messages, params, overrides, waiter.deliver, True)
-        self._engine.submit(request)
         return AsyncStream(self, self._engine, waiter, request, on_prompt)
 
     # Numbers

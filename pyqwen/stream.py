@@ -43,8 +43,8 @@ class Waiter:
 
     def last_event(self, request: Request) -> Any:
         """Submit and wait for the result; what interrupts the wait cancels the request."""
-        self._engine.submit(request)
         try:
+            self._engine.submit(request)
             while isinstance(event := self.next_event(), Chunk | PromptProgress):
                 pass
         finally:
@@ -71,8 +71,8 @@ class AsyncWaiter:
 
     async def last_event(self, request: Request) -> Any:
         """As ``Waiter.last_event``."""
-        self._engine.submit(request)
         try:
+            self._engine.submit(request)
             while isinstance(event := await self.next_event(), Chunk | PromptProgress):
                 pass
         finally:
@@ -160,6 +160,7 @@ class Stream(_Progress):
     ) -> None:
         super().__init__(owner, engine, request, on_prompt)
         self._waiter = waiter
+        engine.submit(request)
 
     def __iter__(self) -> Iterator[Chunk]:
         try:
@@ -219,6 +220,7 @@ class AsyncStream(_Progress):
     ) -> None:
         super().__init__(owner, engine, request, on_prompt)
         self._waiter = waiter
+        engine.submit(request)
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         try:
