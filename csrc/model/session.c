@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/float_env.h"
 #include "../base/memory.h"
 #include "../base/pool.h"
 #include "forward.h"
@@ -267,7 +268,11 @@ static pq_status evaluate(pq_session *s, const pq_row *rows, uint32_t n, size_t 
         if (st != PQ_OK)
             return st;
     }
-    return pq_forward(s->model, &s->workers, &s->cache, &s->ws, rows, n, s->spans, n_spans, err);
+    const pq_float_env env = pq_float_env_enter();
+    const pq_status st =
+        pq_forward(s->model, &s->workers, &s->cache, &s->ws, rows, n, s->spans, n_spans, err);
+    pq_float_env_write(env);
+    return st;
 }
 
 pq_status pq_session_eval(pq_session *s, const pq_row *rows, uint32_t n, pq_error *err) {
@@ -313,8 +318,10 @@ static pq_status project(pq_session *s, const float *hidden, uint32_t n, float *
     const pq_model *m = s->model;
     const pq_acts inputs = pq_workspace_inputs(&s->ws, hidden, n, m->config.hidden);
     const pq_product product = {&m->output, NULL, dst, m->config.vocab_rows};
+    const pq_float_env env = pq_float_env_enter();
     for (uint32_t i = 0; pq_matrix_quantizes(m, &m->output) && i < n; i++)
         pq_quantize_row(m, &inputs, i);
+    pq_float_env_write(env);
     return n == 0 ? PQ_OK : pq_linear(m, &s->workers, &inputs, n, &product, 1, err);
 }
 

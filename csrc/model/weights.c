@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/float_env.h"
 #include "../base/memory.h"
 #include "../base/pool.h"
 
@@ -228,7 +229,9 @@ static pq_status load_rope(loader *l, const pq_tensor *factors) {
     m->rope_freqs = own(l, "rotary frequencies", m->config.head_dim / 2 * sizeof *m->rope_freqs);
     if (!m->rope_freqs)
         return PQ_ERR_MEMORY;
+    const pq_float_env env = pq_float_env_enter();
     pq_rope_frequencies(&m->config, values, m->rope_freqs, &m->rope_scale);
+    pq_float_env_write(env);
     return PQ_OK;
 }
 
