@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 141 the reader of 
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -57,11 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return WRONG_USAGE
     debug = getattr(args, "debug", False)
+    _write_utf8()
     try:
         _set_up_logging("debug" if debug else os.environ.get("PYQWEN_LOG", "").lower())
         code: int = args.run(args)
         sys.stdout.flush()  # here, where a broken pipe is handled
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            say("")  # the terminal has shown ^C
         return INTERRUPTED
     except BrokenPipeError:
         return _abandon_stdout()
@@ -111,6 +115,16 @@ def _set_up_logging(level: str) -> None:
         force=True,
     )
     logging.getLogger("pyqwen").setLevel((level or "warning").upper())
+
+
+def _write_utf8() -> None:
+    """Texts of models are in all scripts: files and pipes get UTF-8, a terminal what it can show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            if stream.isatty():
+                stream.reconfigure(errors="replace")
+            else:
+                stream.reconfigure(encoding="utf-8")
 
 
 def _abandon_stdout() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,8 @@ def _converse(model: Model, conversation: Conversation, text: str) -> None:
         say(f"error: {error}")
         return
     output.close()
+    if sys.stdout.isatty():
+        print()
     if stream is None or stream.completion is None:
         conversation.take_back()
     else:

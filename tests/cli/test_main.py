@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -120,6 +121,21 @@ def test_a_wrong_environment_variable_is_named(
     result = call("run", "-m", tiny_model_path, "Hello")
     assert result.code == 1
     assert "PYQWEN_THREADS must be a number of threads" in result.err
+
+
+def test_pipes_get_utf8_whatever_the_locale(start, tiny_model_path: Path) -> None:
+    process = start(
+        "tokenize",
+        "-m",
+        tiny_model_path,
+        "<tool_call>海",
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    pieces = [line.split()[1] for line in out.decode("utf-8").splitlines()]
+    assert pieces == ["<tool_call>", "æ", "µ", "·"]  # bytes as byte-level BPE spells them
 
 
 # The limits are 100 ms and 200 ms on a quiet machine; a busy one gets twice that.
