@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from pyqwen.cli.chat_input import keys_unseen, read_messages
 from pyqwen.cli.console import say
 from pyqwen.cli.conversation import CommandError, Conversation
 from pyqwen.cli.inputs import open_model
@@ -14,7 +15,7 @@ from pyqwen.cli.options import Verbs, add_generation_options, add_verb, generati
 from pyqwen.cli.status_line import StatusLine
 
 if TYPE_CHECKING:
-    from pyqwen import Model
+    from pyqwen import Completion, Model
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -35,7 +36,6 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pyqwen.catalog import cache_root
-    from pyqwen.cli.chat_input import read_messages
 
     with open_model(args) as model:
         conversation = Conversation(model, args.system, generation_overrides(args))
@@ -58,34 +58,43 @@ def _obey(conversation: Conversation, line: str) -> None:
 
 def _converse(model: Model, conversation: Conversation, text: str) -> None:
     """Ask, stream the answer, remember both; an error leaves the conversation as it was."""
-    from pyqwen.errors import ClosedError, PyQwenError
+    from pyqwen.errors import ClosedError, ContextOverflowError, PyQwenError
 
     conversation.ask(text)
-    output = _Answer()
-    stream = None
     try:
-        with model.stream_chat(
-            conversation.messages, on_prompt=output.reading, **conversation.settings
-        ) as stream:
-            for chunk in stream:
-                output.writing(chunk.text, len(chunk.token_ids))
-    except KeyboardInterrupt:
-        output.close()
-        say("(stopped)")
+        conversation.answer(_stream_answer(model, conversation))
     except ClosedError:
         raise
     except PyQwenError as error:
-        output.close()
         conversation.take_back()
-        say(f"error: {error}")
-        return
-    output.close()
+        too_long = isinstance(error, ContextOverflowError)
+        say(f"error: {error}{'; /clear forgets the conversation' if too_long else ''}")
+
+
+def _stream_answer(model: Model, conversation: Conversation) -> Completion | None:
+    """Print the answer as it comes; Ctrl-C at a terminal cuts it off. None if nothing was begun."""
+    output = _Answer()
+    stream = None
+    settings = conversation.settings
+    try:
+        with (
+            keys_unseen(),
+            model.stream_chat(
+                conversation.messages, on_prompt=output.reading, **settings
+            ) as stream,
+        ):
+            for chunk in stream:
+                output.writing(chunk.text, len(chunk.token_ids))
+    except KeyboardInterrupt:
+        if not sys.stdin.isatty():
+            raise
+        output.close()
+        say("(stopped)")
+    finally:
+        output.close()
     if sys.stdout.isatty():
         print()
-    if stream is None or stream.completion is None:
-        conversation.take_back()
-    else:
-        conversation.answer(stream.completion)
+    return stream.completion if stream is not None else None
 
 
 class _Answer:

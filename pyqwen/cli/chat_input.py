@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,24 @@ def _make_session(history: Path) -> PromptSession[str]:
         key_bindings=_bindings(),
         placeholder=HTML("<ansibrightblack>a message, or /help</ansibrightblack>"),
     )
+
+
+@contextmanager
+def keys_unseen() -> Iterator[None]:
+    """Keep what is typed now for the next message, instead of showing it in the middle of an answer."""
+    if sys.platform == "win32" or not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    without_echo = [*before]
+    without_echo[3] &= ~termios.ECHO
+    try:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, without_echo)
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def _bindings() -> KeyBindings:

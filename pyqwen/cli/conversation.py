@@ -51,8 +51,11 @@ class Conversation:
         """Add a question, which ``answer`` or ``take_back`` must follow."""
         self.turns.append({"role": "user", "content": text})
 
-    def answer(self, completion: Completion) -> None:
+    def answer(self, completion: Completion | None) -> None:
         """Add the answer, or take the question back if there is none."""
+        if completion is None:
+            self.take_back()
+            return
         self.last = completion
         self._read += completion.usage.prompt_tokens
         self._cached += completion.usage.cached_tokens

@@ -115,6 +115,7 @@ def test_a_question_that_does_not_fit_is_taken_back(call, tiny_model_path: Path)
     commands = "word " * 400 + "\nHello\n"
     result = call("chat", "-m", tiny_model_path, "-c", 128, *SETTINGS, stdin=commands)
     assert "context of 128" in result.err
+    assert "/clear forgets the conversation" in result.err
     assert result.out == answers(tiny_model_path, "Hello")[0] + "\n"
 
 
