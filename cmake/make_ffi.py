@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cffi import FFI
 
-# C calls this while a model loads; its Python body is in pyqwen/_native.py.
+# C calls this while a model loads; its Python body is in pyqwen/_native/models.py.
 CALLBACKS = """
 extern "Python" int pq_on_progress(void *, uint64_t, uint64_t);
 """

@@ -1,0 +1,137 @@
+"""An open GGUF file: its keys and tensors."""
+
+from __future__ import annotations
+
+import os
+import struct
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from pyqwen._ffi import ffi, lib
+from pyqwen._native.status import check, new_error
+from pyqwen.errors import ClosedError
+
+_STRUCT_CODES = {
+    lib.PQ_VALUE_U8: "B",
+    lib.PQ_VALUE_I8: "b",
+    lib.PQ_VALUE_U16: "H",
+    lib.PQ_VALUE_I16: "h",
+    lib.PQ_VALUE_U32: "I",
+    lib.PQ_VALUE_I32: "i",
+    lib.PQ_VALUE_F32: "f",
+    lib.PQ_VALUE_BOOL: "?",
+    lib.PQ_VALUE_U64: "Q",
+    lib.PQ_VALUE_I64: "q",
+    lib.PQ_VALUE_F64: "d",
+}
+
+
+def _text(pointer: Any) -> str:
+    return str(ffi.string(pointer).decode("utf-8", "replace"))
+
+
+def _raw(key: Any) -> bytes:
+    return bytes(ffi.buffer(key.data, key.bytes))
+
+
+class FileInfo(NamedTuple):
+    """``pq_file_info``: sizes in bytes, the rest counts."""
+
+    version: int
+    shards: int
+    alignment: int
+    keys: int
+    tensors: int
+    file_bytes: int
+    tensor_bytes: int
+
+
+class FileHandle:
+    """An open GGUF file.
+
+    It is closed when the last reference to its pointer is gone: `close` gives up this object's
+    own, so that neither a model loaded from the file nor a call in another thread loses it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, copy: bool) -> None:
+        raw_path = os.fsencode(path)
+        if b"\0" in raw_path:
+            raise ValueError("the path of a model file contains a NUL character")
+        out = ffi.new("pq_file **")
+        error = new_error()
+        check(
+            lib.pq_file_open(out, raw_path, lib.PQ_LOAD_COPY if copy else lib.PQ_LOAD_MMAP, error),
+            error,
+        )
+        self._pointer = ffi.gc(out[0], lib.pq_file_close)
+
+    @property
+    def pointer(self) -> Any:
+        """The ``pq_file *``; whoever keeps it keeps the file open."""
+        if self._pointer is None:
+            raise ClosedError("the model file was closed")
+        return self._pointer
+
+    @property
+    def closed(self) -> bool:
+        return self._pointer is None
+
+    def close(self) -> None:
+        self._pointer = None
+
+    def describe(self) -> FileInfo:
+        info = ffi.new("pq_file_info *")
+        lib.pq_file_describe(self.pointer, info)
+        return FileInfo(*(int(getattr(info, name)) for name in FileInfo._fields))
+
+    def key_names(self) -> list[str]:
+        file = self.pointer
+        return [_text(lib.pq_file_key(file, i).name) for i in range(self.describe().keys)]
+
+    def value(self, index: int) -> Any:
+        """The value of key `index`: str, int, float, bool, or a list of one of these."""
+        file = self.pointer
+        key = lib.pq_file_key(file, index)
+        if key == ffi.NULL:
+            raise IndexError(f"the file has no key {index}")
+        if key.element == lib.PQ_VALUE_STRING:
+            if key.type == lib.PQ_VALUE_ARRAY:
+                return self._strings(file, key)
+            return _raw(key).decode("utf-8", "replace")
+        values = struct.unpack(f"<{key.count}{_STRUCT_CODES[key.element]}", _raw(key))
+        return list(values) if key.type == lib.PQ_VALUE_ARRAY else values[0]
+
+    def _strings(self, file: Any, key: Any) -> list[str]:
+        text = bytearray(key.bytes)
+        bounds = ffi.new("uint64_t[]", key.count + 1)
+        error = new_error()
+        check(lib.pq_file_strings(file, key, ffi.from_buffer(text), bounds, error), error)
+        ends = ffi.unpack(bounds, key.count + 1)
+        return [text[a:b].decode("utf-8", "replace") for a, b in pairwise(ends)]
+
+    def tensors(self) -> list[tuple[str, str, tuple[int, ...], int, int, int]]:
+        """Name, type, dimensions (fastest first), bytes, offset and shard of each tensor."""
+        file = self.pointer
+        table = (lib.pq_file_tensor(file, i) for i in range(self.describe().tensors))
+        return [
+            (
+                _text(t.name),
+                _text(lib.pq_type_known_name(t.type)),
+                tuple(t.dims[0 : t.n_dims]),
+                t.bytes,
+                t.offset,
+                t.shard,
+            )
+            for t in table
+        ]
+
+    def read(self, index: int, offset: int, n_bytes: int) -> bytearray:
+        """Copy `n_bytes` bytes at `offset` inside the data of tensor `index`."""
+        file = self.pointer
+        tensor = lib.pq_file_tensor(file, index)
+        if tensor == ffi.NULL or offset < 0 or not 0 <= n_bytes <= tensor.bytes - offset:
+            raise IndexError(f"no {n_bytes} bytes at {offset} in tensor {index}")
+        data = bytearray(n_bytes)
+        error = new_error()
+        check(lib.pq_file_read(file, tensor, offset, n_bytes, ffi.from_buffer(data), error), error)
+        return data

@@ -1,0 +1,124 @@
+"""A loaded model, its hyperparameters, and the memory plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from pyqwen._ffi import ffi, lib
+from pyqwen._native.files import FileHandle
+from pyqwen._native.status import check, new_error, to_dict
+
+KV_TYPES = {"f16": lib.PQ_KV_F16, "q8_0": lib.PQ_KV_Q8_0, "f32": lib.PQ_KV_F32}
+
+Progress = Callable[[int, int], bool | None]
+"""Called with bytes done and bytes in all; returning ``False`` cancels."""
+
+
+def _keep_error(kind: Any, error: BaseException, traceback: TracebackType) -> None:
+    """Keep what was raised in ``_on_progress``, be it Ctrl-C on its first line."""
+    ffi.from_handle(traceback.tb_frame.f_locals["arg"]).error = error
+
+
+@ffi.def_extern(  # type: ignore[untyped-decorator]
+    name="pq_on_progress", error=1, onerror=_keep_error
+)
+def _on_progress(arg: Any, done: int, total: int) -> int:
+    """Stop loading when the caller's function says so or raises; that must not unwind through C."""
+    return 1 if ffi.from_handle(arg).call(done, total) is False else 0
+
+
+@dataclass
+class _ProgressState:
+    call: Progress
+    error: BaseException | None = None
+
+
+class ModelHandle:
+    """A loaded ``pq_model``. Keeps its file alive; close sessions first."""
+
+    def __init__(
+        self,
+        file: FileHandle,
+        *,
+        isa: str | None = None,
+        threads: int = 0,
+        exact: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self._file = file.pointer  # the model reads from it: open until both are gone
+        options, _keep, state = _model_options(isa, threads, exact, progress)
+        out, error = ffi.new("pq_model **"), new_error()
+        status = lib.pq_model_open(out, file.pointer, options, error)
+        if state is not None and state.error is not None:
+            raise state.error
+        check(status, error)
+        self.pointer = ffi.gc(out[0], lib.pq_model_close)
+        self.config: dict[str, Any] = to_dict(lib.pq_model_config(self.pointer))
+        self.isa: str = ffi.string(lib.pq_model_isa(self.pointer)).decode()
+        self.weight_bytes = int(lib.pq_model_weight_bytes(self.pointer))
+
+    def close(self) -> None:
+        """Free the weights; idempotent."""
+        if self.pointer is not None:
+            ffi.release(self.pointer)
+            self.pointer = None
+
+
+def _model_options(
+    isa: str | None, threads: int, exact: bool, progress: Progress | None
+) -> tuple[Any, list[Any], _ProgressState | None]:
+    """Return the options struct and what must stay alive beside it."""
+    options = ffi.new("pq_model_options *")
+    keep: list[Any] = []
+    options.threads = threads
+    options.exact = 1 if exact else 0
+    options.isa = ffi.NULL
+    if isa is not None:
+        keep.append(ffi.new("char[]", isa.encode()))
+        options.isa = keep[-1]
+    state = None
+    if progress is not None:
+        state = _ProgressState(progress)
+        keep.append(ffi.new_handle(state))
+        options.progress = lib.pq_on_progress
+        options.progress_arg = keep[-1]
+    return options, keep, state
+
+
+def read_config(file: FileHandle) -> dict[str, Any]:
+    """Return the hyperparameters of a file, every tensor checked against them."""
+    config, error = ffi.new("pq_config *"), new_error()
+    check(lib.pq_config_read(config, file.pointer, error), error)
+    return to_dict(config)
+
+
+def session_options(context: int, sequences: int, threads: int, batch: int, kv_type: str) -> Any:
+    if kv_type not in KV_TYPES:
+        raise ValueError(f"kv_type {kv_type!r}: choose one of {', '.join(KV_TYPES)}")
+    options = ffi.new("pqsession_options *")
+    options.context, options.sequences = context, sequences
+    options.threads, options.batch = threads, batch
+    options.kv_type = KV_TYPES[kv_type]
+    return options
+
+
+def plan(
+    file: FileHandle,
+    *,
+    context: int = 0,
+    sequences: int = 1,
+    threads: int = 0,
+    batch: int = 0,
+    kv_type: str = "f16",
+    isa: str | None = None,
+    exact: bool = False,
+) -> dict[str, int]:
+    """Return the bytes a model and session would take: weights, kv_per_token, kv, compute."""
+    model_options, _keep, _ = _model_options(isa, threads, exact, None)
+    options = session_options(context, sequences, threads, batch, kv_type)
+    out, error = ffi.new("pq_memory_plan *"), new_error()
+    check(lib.pq_plan(out, file.pointer, model_options, options, error), error)
+    return to_dict(out)
