@@ -98,7 +98,7 @@ def read_config(file: FileHandle) -> dict[str, Any]:
 def session_options(context: int, sequences: int, threads: int, batch: int, kv_type: str) -> Any:
     if kv_type not in KV_TYPES:
         raise ValueError(f"kv_type {kv_type!r}: choose one of {', '.join(KV_TYPES)}")
-    options = ffi.new("pqsession_options *")
+    options = ffi.new("pq_session_options *")
     options.context, options.sequences = context, sequences
     options.threads, options.batch = threads, batch
     options.kv_type = KV_TYPES[kv_type]
