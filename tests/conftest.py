@@ -59,6 +59,7 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         damaged: bool = False,
         rope_scaling: str = "none",
         rope_factors: bool = False,
+        split_max_tensors: int = 0,
     ) -> Path:
         key = (
             architecture,
@@ -74,11 +75,13 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
             damaged,
             rope_scaling,
             rope_factors,
+            split_max_tensors,
         )
         if key not in made:
             path = folder / f"tiny-{len(made)}.gguf"
             _write_tiny_model(path, *key)  # type: ignore[arg-type]
-            made[key] = path
+            # A split model is known by its first part, which the writer names.
+            made[key] = min(folder.glob(f"{path.stem}-00001-of-*.gguf"), default=path)
         return made[key]
 
     return make
@@ -168,11 +171,12 @@ def _write_tiny_model(
     damaged: bool,
     rope_scaling: str,
     rope_factors: bool,
+    split_max_tensors: int,
 ) -> None:
     import gguf
 
     tokens, merges, types = _vocabulary()
-    writer = gguf.GGUFWriter(str(path), architecture)
+    writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=split_max_tensors)
     writer.add_name("tiny")
     writer.add_context_length(context)
     writer.add_embedding_length(hidden)

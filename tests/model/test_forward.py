@@ -64,3 +64,15 @@ def test_quantized_activations_stay_near_the_reference(
     expected = Reference(path).logits(IDS)
     error = np.sqrt(np.mean((logits - expected) ** 2) / np.mean(expected**2))
     assert error < 0.05
+
+
+def test_split_model_is_the_whole_one(make_tiny_model: Callable[..., Path]) -> None:
+    whole, first_part = make_tiny_model(), make_tiny_model(split_max_tensors=6)
+    parts = sorted(first_part.parent.glob(first_part.name.replace("-00001-", "-*-")))
+    assert len(parts) > 2
+    with Model(whole) as model:
+        expected = model.logits(IDS)
+    for part in (first_part, parts[-1]):  # any part stands for the model
+        for load in ("mmap", "copy"):
+            with Model(part, load=load) as model:
+                assert model.logits(IDS).tobytes() == expected.tobytes()
