@@ -116,8 +116,8 @@ class Engine:
         if os.getpid() != self._pid:
             raise PyQwenError(
                 "this process was forked after the model was opened, and the threads that run it "
-                "stayed with the parent; open the model in this process, or use the 'spawn' start "
-                "method of multiprocessing"
+                "stayed with the parent; fork before the first model is opened, or use the 'spawn' "
+                "start method of multiprocessing"
             )
 
     def _interrupt(self) -> None:
