@@ -28,7 +28,8 @@ typedef struct attention_job {
     uint32_t tile_tokens; /* tokens per tile */
     float *partial_out;   /* (partial, head_dim): see split_chunk */
     pq_softmax *partial_state;
-    size_t items; /* tiles times KV heads */
+    size_t items;        /* tiles times KV heads */
+    atomic_int *stopped; /* 1: a tile was left unfinished; by now cancel may be 0 again */
 } attention_job;
 
 typedef struct tile {
@@ -170,8 +171,11 @@ static void clear_states(pq_softmax *state, uint32_t rows) {
         state[row] = (pq_softmax){-INFINITY, 0.0f};
 }
 
-static int cancelled(const attention_job *job) {
-    return job->workers->cancel && atomic_load_explicit(job->workers->cancel, memory_order_relaxed);
+static int stop_if_cancelled(const attention_job *job) {
+    if (!job->workers->cancel || !atomic_load_explicit(job->workers->cancel, memory_order_relaxed))
+        return 0;
+    atomic_store_explicit(job->stopped, 1, memory_order_relaxed);
+    return 1;
 }
 
 /* ------------------------------------------------------------------------- one thread walks the blocks */
@@ -184,7 +188,9 @@ static void walk_chunk(void *arg, size_t chunk, unsigned thread) {
     const uint32_t rows = tile_rows(job, &t);
     gather_queries(job, &t, a.q);
     clear_states(a.state, rows);
-    for (uint32_t block = 0; block < t.blocks && !cancelled(job); block++) {
+    for (uint32_t block = 0; block < t.blocks; block++) {
+        if (stop_if_cancelled(job))
+            return;
         attend_block(job, &t, block, &a);
         for (uint32_t row = first_row(job, &t, block); row < rows; row++)
             job->model->kernels->attend_merge(hd, &a.state[row], a.acc + row * hd,
@@ -265,6 +271,7 @@ pq_status pq_attention(const pq_model *model, const pq_workers *workers, const p
                        uint32_t layer, const pq_span *spans, size_t n_spans, const float *q,
                        float *out, void *partials, size_t partials_bytes, pq_error *err) {
     const uint32_t group = model->config.heads / model->config.kv_heads;
+    atomic_int stopped = 0;
     attention_job job = {.model = model,
                          .workers = workers,
                          .cache = cache,
@@ -274,6 +281,7 @@ pq_status pq_attention(const pq_model *model, const pq_workers *workers, const p
                          .q = q,
                          .out = out,
                          .group = group,
+                         .stopped = &stopped,
                          .tile_tokens = group < TILE_ROWS ? TILE_ROWS / group : 1};
     for (size_t i = 0; i < n_spans; i++)
         job.items += (size_t)span_tiles(&job, &spans[i]) * cache->kv_heads;
@@ -286,7 +294,7 @@ pq_status pq_attention(const pq_model *model, const pq_workers *workers, const p
     } else {
         st = pq_pool_run(workers->threads, job.items, walk_chunk, &job, workers->cancel, err);
     }
-    if (st == PQ_OK && cancelled(&job))
+    if (st == PQ_OK && atomic_load_explicit(&stopped, memory_order_relaxed))
         st = pq_fail(err, PQ_ERR_CANCELLED, "the evaluation was cancelled");
     return st;
 }
