@@ -34,13 +34,13 @@ void pq_aligned_free(void *p) {
 #endif
 }
 
-void *pq_carve(pq_carver *c, size_t count, size_t element_bytes) {
+void *pq_carve(pq_carver *c, uint64_t count, size_t element_bytes) {
     const size_t room = SIZE_MAX - PQ_ALIGN - c->bytes;
     if (c->bytes > SIZE_MAX - PQ_ALIGN || (element_bytes && count > room / element_bytes)) {
         c->bytes = SIZE_MAX;
         return NULL;
     }
     void *place = c->base ? c->base + c->bytes : NULL;
-    c->bytes += (count * element_bytes + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
+    c->bytes += ((size_t)count * element_bytes + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
     return place;
 }

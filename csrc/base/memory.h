@@ -19,6 +19,6 @@ typedef struct pq_carver {
     size_t bytes;
 } pq_carver;
 
-void *pq_carve(pq_carver *carver, size_t count, size_t element_bytes);
+void *pq_carve(pq_carver *carver, uint64_t count, size_t element_bytes);
 
 #endif

@@ -28,7 +28,7 @@ typedef struct attention_job {
     uint32_t tile_tokens; /* tokens per tile */
     float *partial_out;   /* (partial, head_dim): see split_chunk */
     pq_softmax *partial_state;
-    size_t items;        /* tiles times KV heads */
+    size_t items; /* tiles times KV heads */
     atomic_int *stopped; /* 1: a tile was left unfinished; by now cancel may be 0 again */
 } attention_job;
 
@@ -72,10 +72,15 @@ static arrays arrays_of(const attention_job *job, unsigned thread) {
     return a;
 }
 
+static size_t partial_bytes(size_t head_dim) {
+    return head_dim * sizeof(float) + sizeof(pq_softmax);
+}
+
 /* Room for one token at full context with every head: what decoding alone needs when it is split. */
 size_t pq_attention_partials(const pq_config *config, uint32_t context) {
-    const size_t blocks = context / PQ_KV_BLOCK + 1;
-    return blocks * config->heads * (config->head_dim * sizeof(float) + sizeof(pq_softmax));
+    const uint64_t blocks = context / PQ_KV_BLOCK + 1;
+    const uint64_t bytes = blocks * config->heads * partial_bytes(config->head_dim);
+    return bytes < SIZE_MAX ? (size_t)bytes : SIZE_MAX;
 }
 
 /* ----------------------------------------------------------------------------------------------- tiles */
@@ -202,13 +207,13 @@ static void walk_chunk(void *arg, size_t chunk, unsigned thread) {
 /* ---------------------------------------------------------- several threads take a block each, then merge */
 
 /* Partial results stand in the order of tiles; within one, [block][row]. */
-static size_t partial_count(const attention_job *job) {
-    size_t count = 0;
+static uint64_t partial_count(const attention_job *job) {
+    uint64_t count = 0;
     for (size_t s = 0; s < job->n_spans; s++)
         for (uint32_t i = 0; i < span_tiles(job, &job->spans[s]); i++) {
             tile t;
             set_tile(job, &job->spans[s], i, &t);
-            count += (size_t)t.blocks * (t.token1 - t.token0) * job->model->config.heads;
+            count += (uint64_t)t.blocks * (t.token1 - t.token0) * job->model->config.heads;
         }
     return count;
 }
@@ -259,11 +264,12 @@ static void merge_chunk(void *arg, size_t item, unsigned thread) {
 static int try_split(attention_job *job, void *partials, size_t partials_bytes) {
     if (job->workers->threads == 1 || job->items >= 4 * (size_t)job->workers->threads)
         return 0;
-    const size_t count = partial_count(job), hd = job->cache->head_dim;
-    if (count * (hd * sizeof(float) + sizeof(pq_softmax)) > partials_bytes)
+    const uint64_t count = partial_count(job);
+    const size_t hd = job->cache->head_dim;
+    if (count > partials_bytes / partial_bytes(hd))
         return 0;
     job->partial_out = partials;
-    job->partial_state = (pq_softmax *)(job->partial_out + count * hd);
+    job->partial_state = (pq_softmax *)(job->partial_out + (size_t)count * hd);
     return 1;
 }
 

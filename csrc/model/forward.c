@@ -12,27 +12,27 @@
 static size_t place(pq_workspace *ws, void *base, const pq_config *c, uint32_t batch,
                     uint32_t threads, uint32_t context, size_t row_blocks_bytes,
                     size_t scratch_bytes) {
-    const size_t q_width = (size_t)c->heads * c->head_dim,
-                 kv_width = (size_t)c->kv_heads * c->head_dim;
-    size_t widest = c->hidden > c->ffn ? c->hidden : c->ffn;
+    const uint64_t rows = batch, q_width = (uint64_t)c->heads * c->head_dim,
+                   kv_width = (uint64_t)c->kv_heads * c->head_dim;
+    uint64_t widest = c->hidden > c->ffn ? c->hidden : c->ffn;
     widest = widest > q_width ? widest : q_width;
     pq_carver carver = {.base = base};
     ws->batch = batch;
-    ws->x = pq_carve(&carver, (size_t)batch * c->hidden, sizeof(float));
-    ws->h = pq_carve(&carver, (size_t)batch * c->hidden, sizeof(float));
-    ws->q = pq_carve(&carver, batch * q_width, sizeof(float));
-    ws->att = pq_carve(&carver, batch * q_width, sizeof(float));
-    ws->k = pq_carve(&carver, batch * kv_width, sizeof(float));
-    ws->v = pq_carve(&carver, batch * kv_width, sizeof(float));
-    ws->gate = pq_carve(&carver, (size_t)batch * c->ffn, sizeof(float));
-    ws->up = pq_carve(&carver, (size_t)batch * c->ffn, sizeof(float));
-    ws->cosines = pq_carve(&carver, (size_t)batch * c->head_dim / 2, sizeof(float));
-    ws->sines = pq_carve(&carver, (size_t)batch * c->head_dim / 2, sizeof(float));
-    ws->outputs = pq_carve(&carver, (size_t)batch * c->hidden, sizeof(float));
-    ws->q8 = pq_carve(&carver, batch * widest, 1);
-    ws->d8 = pq_carve(&carver, batch * (widest / 32), sizeof(float));
-    ws->s8 = pq_carve(&carver, batch * (widest / 32), sizeof(float));
-    ws->sums8 = pq_carve(&carver, batch * (widest / 16), sizeof(int16_t));
+    ws->x = pq_carve(&carver, rows * c->hidden, sizeof(float));
+    ws->h = pq_carve(&carver, rows * c->hidden, sizeof(float));
+    ws->q = pq_carve(&carver, rows * q_width, sizeof(float));
+    ws->att = pq_carve(&carver, rows * q_width, sizeof(float));
+    ws->k = pq_carve(&carver, rows * kv_width, sizeof(float));
+    ws->v = pq_carve(&carver, rows * kv_width, sizeof(float));
+    ws->gate = pq_carve(&carver, rows * c->ffn, sizeof(float));
+    ws->up = pq_carve(&carver, rows * c->ffn, sizeof(float));
+    ws->cosines = pq_carve(&carver, rows * c->head_dim / 2, sizeof(float));
+    ws->sines = pq_carve(&carver, rows * c->head_dim / 2, sizeof(float));
+    ws->outputs = pq_carve(&carver, rows * c->hidden, sizeof(float));
+    ws->q8 = pq_carve(&carver, rows * widest, 1);
+    ws->d8 = pq_carve(&carver, rows * (widest / 32), sizeof(float));
+    ws->s8 = pq_carve(&carver, rows * (widest / 32), sizeof(float));
+    ws->sums8 = pq_carve(&carver, rows * (widest / 16), sizeof(int16_t));
     ws->row_blocks_bytes = row_blocks_bytes;
     ws->row_blocks = pq_carve(&carver, threads, row_blocks_bytes);
     ws->partials_bytes = pq_attention_partials(c, context);

@@ -18,6 +18,8 @@ static uint32_t blocks_for(uint32_t positions) {
 pq_status pq_kv_open(pq_kv_cache *cache, const pq_config *c, pq_kv_type type, uint32_t context,
                      uint32_t sequences, pq_error *err) {
     const uint64_t block_bytes = pq_kv_block_bytes(c, type);
+    if (block_bytes > PTRDIFF_MAX)
+        return pq_fail_memory(err, "a block of the KV cache", block_bytes);
     *cache = (pq_kv_cache){.type = type,
                            .layers = c->layers,
                            .kv_heads = c->kv_heads,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/checked.h"
 #include "../base/float_env.h"
 #include "../base/memory.h"
 #include "../base/pool.h"
@@ -158,13 +159,15 @@ static pq_status load_matrix(loader *l, const pq_tensor *t, pq_matrix *out) {
                     .map = pq_file_tensor_map(l->model->file, t),
                     .errors = calloc(l->threads, sizeof *job.errors),
                     .statuses = calloc(l->threads, sizeof *job.statuses)};
-    if (!job.map)
-        job.buffers = malloc(l->threads * lanes * job.row_bytes);
+    const uint64_t buffers = (uint64_t)l->threads * lanes;
+    size_t buffer_bytes;
+    if (!job.map && pq_checked_size(buffers, job.row_bytes, &buffer_bytes))
+        job.buffers = malloc(buffer_bytes);
     if (job.errors && job.statuses && (job.map || job.buffers)) {
         st = run_pack(l, &job);
         pq_file_release(job.file, t, 0, t->bytes); /* also the pages that two chunks shared */
     } else {
-        st = pq_fail_memory(l->err, "packing", l->threads * lanes * job.row_bytes);
+        st = pq_fail_memory(l->err, "packing", buffers * job.row_bytes);
     }
     free(job.buffers);
     free(job.errors);
