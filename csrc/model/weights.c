@@ -49,6 +49,14 @@ static void *own(loader *l, const char *what, uint64_t bytes) {
     return keep(l, bytes <= SIZE_MAX ? pq_aligned_alloc((size_t)bytes) : NULL, what, (size_t)bytes);
 }
 
+static pq_status report_progress(loader *l, uint64_t bytes) {
+    l->done += bytes;
+    if (l->options->progress &&
+        l->options->progress(l->options->progress_arg, l->done, l->total) != 0)
+        return pq_fail(l->err, PQ_ERR_CANCELLED, "loading was cancelled");
+    return PQ_OK;
+}
+
 /* ------------------------------------------------------------------------------------------- matrices */
 
 uint64_t pq_matrix_bytes(const pq_tensor *t, uint32_t lanes) {
@@ -72,13 +80,14 @@ static pq_status load_as_is(loader *l, const pq_tensor *t, pq_matrix *out) {
     if (out->data) {
         l->model->mapped = 1;
         l->model->weight_bytes += t->bytes;
-        return PQ_OK;
+        return report_progress(l, t->bytes);
     }
     uint8_t *copy = own(l, t->name, t->bytes);
     if (!copy)
         return PQ_ERR_MEMORY;
     out->data = copy;
-    return pq_file_read(l->model->file, t, 0, t->bytes, copy, l->err);
+    const pq_status st = pq_file_read(l->model->file, t, 0, t->bytes, copy, l->err);
+    return st == PQ_OK ? report_progress(l, t->bytes) : st;
 }
 
 enum { PANELS_PER_CHUNK = 16 };
@@ -120,14 +129,6 @@ static void pack_chunk(void *arg, size_t chunk, unsigned thread) {
                         (stop - first) * job->row_bytes);
 }
 
-static pq_status report_progress(loader *l, uint64_t bytes) {
-    l->done += bytes;
-    if (l->options->progress &&
-        l->options->progress(l->options->progress_arg, l->done, l->total) != 0)
-        return pq_fail(l->err, PQ_ERR_CANCELLED, "loading was cancelled");
-    return PQ_OK;
-}
-
 static pq_status run_pack(loader *l, pack_job *job) {
     const size_t per_chunk = (size_t)PANELS_PER_CHUNK * job->matrix->lanes;
     pq_status st = pq_pool_run(l->threads, (job->matrix->rows + per_chunk - 1) / per_chunk,
@@ -142,10 +143,8 @@ static pq_status run_pack(loader *l, pack_job *job) {
 static pq_status load_matrix(loader *l, const pq_tensor *t, pq_matrix *out) {
     const uint32_t lanes = l->model->exact ? 1 : l->model->kernels->lanes;
     pq_status st;
-    if (lanes == 1) {
-        st = load_as_is(l, t, out);
-        return st == PQ_OK ? report_progress(l, t->bytes) : st;
-    }
+    if (lanes == 1)
+        return load_as_is(l, t, out);
     pq_matrix m = describe(t, lanes);
     uint8_t *packed = own(l, t->name, pq_matrix_bytes(t, lanes));
     if (!packed)
@@ -195,7 +194,7 @@ static pq_status load_vector(loader *l, const pq_tensor *t, float **out) {
         st = pq_dequantize(t->type, raw, n, values, l->err);
     free(raw);
     *out = values;
-    return st;
+    return st == PQ_OK ? report_progress(l, t->bytes) : st;
 }
 
 static pq_status load_layer(loader *l, uint32_t index) {
