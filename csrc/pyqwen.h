@@ -154,7 +154,7 @@ typedef struct pq_config {
     uint32_t kv_heads;
     uint32_t head_dim;
     uint32_t rope_dim;
-    uint32_t context;     /* trained length */
+    uint32_t context;     /* longest sequence: as trained, or as YaRN stretches it */
     uint32_t vocab;       /* tokens in the vocabulary */
     uint32_t vocab_rows;  /* rows of the output matrix, padding included */
     uint32_t real_tokens; /* that may be sampled: vocab without its padding entries at the end */

@@ -92,6 +92,14 @@ static pq_status read_heads(reader *r, pq_config *c) {
     return PQ_OK;
 }
 
+/* Qwen2.5's checkpoints that ask for YaRN give the length from before as context_length. */
+static uint32_t yarn_context(const pq_config *c) {
+    const double stretched = (double)c->yarn_original_context * c->rope_scale_factor;
+    if (stretched <= c->context)
+        return c->context;
+    return stretched < MAX_CONTEXT ? (uint32_t)stretched : MAX_CONTEXT;
+}
+
 static pq_status read_rope(reader *r, pq_config *c) {
     pq_status st;
     c->rope_base = 10000.0f;
@@ -121,8 +129,12 @@ static pq_status read_rope(reader *r, pq_config *c) {
     c->yarn = strcmp(kind, "yarn") == 0;
     if ((st = read_f32(r, "rope.scaling.factor", 1e-3, 1e6, &c->rope_scale_factor, 1)) != PQ_OK)
         return st;
-    return read_u32(r, "rope.scaling.original_context_length", 1, MAX_CONTEXT,
-                    &c->yarn_original_context, 0);
+    if ((st = read_u32(r, "rope.scaling.original_context_length", 1, MAX_CONTEXT,
+                       &c->yarn_original_context, 0)) != PQ_OK)
+        return st;
+    if (c->yarn)
+        c->context = yarn_context(c);
+    return PQ_OK;
 }
 
 /* Token types of GGUF; padding entries at the end of the vocabulary carry the last one. */
@@ -250,7 +262,11 @@ static int tensor_is_known(const char *name, uint32_t layers) {
             return 1;
     unsigned layer;
     int used = 0;
-    if (sscanf(name, "blk.%u.%n", &layer, &used) != 1 || used == 0 || layer >= layers)
+    char prefix[16];
+    if (sscanf(name, "blk.%4u.%n", &layer, &used) != 1 || used == 0 || layer >= layers)
+        return 0;
+    snprintf(prefix, sizeof prefix, "blk.%u.", layer);
+    if (strncmp(name, prefix, (size_t)used) != 0) /* "blk.01." is none that would be loaded */
         return 0;
     for (size_t i = 0; i < sizeof in_layer / sizeof *in_layer; i++)
         if (strcmp(name + used, in_layer[i]) == 0)
