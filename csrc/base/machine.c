@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "pool.h"
+
 #if defined(_MSC_VER) && !defined(__clang__)
 #include <intrin.h>
 #elif defined(__x86_64__)
@@ -61,5 +63,5 @@ void pq_machine_describe(pq_machine *out) {
 uint32_t pq_default_threads(void) {
     pq_machine machine;
     pq_machine_describe(&machine);
-    return machine.performance_cores;
+    return machine.performance_cores < PQ_MAX_THREADS ? machine.performance_cores : PQ_MAX_THREADS;
 }
