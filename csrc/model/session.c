@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/checked.h"
 #include "../base/float_env.h"
 #include "../base/memory.h"
 #include "../base/pool.h"
@@ -94,16 +95,28 @@ static size_t embedding_row_bytes(const pq_file *file) {
     return (size_t)(t->bytes / t->dims[1]);
 }
 
-/* What loading allocates: matrices packed or as they are, vectors in float32. */
+/* Told by the name: a file may give a vector two dimensions, and a matrix may have one row. */
+static int is_vector(const char *name) {
+    return strstr(name, "norm.weight") || strstr(name, ".bias") || strstr(name, "rope_freqs");
+}
+
+/* What loading allocates: matrices packed or as they are, vectors in float32, and two tables. */
 static uint64_t loaded_bytes(const pq_file *file, const pq_config *c, uint32_t lanes) {
-    uint64_t sum = 0;
+    uint64_t sum = c->layers * sizeof(pq_layer) + c->head_dim / 2 * sizeof(double);
     const pq_tensor *t;
     for (uint64_t i = 0; (t = pq_file_tensor(file, i)) != NULL; i++) {
         const int look_up_only = !c->tied && strcmp(t->name, "token_embd.weight") == 0;
-        sum += t->n_dims == 1 ? t->dims[0] * sizeof(float)
-                              : pq_matrix_bytes(t, look_up_only ? 1 : lanes);
+        sum += is_vector(t->name) ? t->dims[0] * sizeof(float)
+                                  : pq_matrix_bytes(t, look_up_only ? 1 : lanes);
     }
     return sum;
+}
+
+/* The cache of all sequences at full context; UINT64_MAX if 64 bits cannot count it. */
+static uint64_t full_cache_bytes(const pq_session_options *o, uint64_t block_bytes) {
+    const uint64_t blocks = (uint64_t)o->sequences * ((o->context + PQ_KV_BLOCK - 1) / PQ_KV_BLOCK);
+    uint64_t bytes;
+    return pq_checked_mul(blocks, block_bytes, &bytes) ? bytes : UINT64_MAX;
 }
 
 static uint64_t logits_bytes(const pq_config *c) {
@@ -112,6 +125,8 @@ static uint64_t logits_bytes(const pq_config *c) {
 
 pq_status pq_plan(pq_memory_plan *out, const pq_file *file, const pq_model_options *model,
                   const pq_session_options *session, pq_error *err) {
+    if (!out || !file || !model || !session)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "pq_plan: a NULL argument");
     pq_config c;
     const pq_kernels *kernels;
     pq_session_options o = *session;
@@ -126,7 +141,7 @@ pq_status pq_plan(pq_memory_plan *out, const pq_file *file, const pq_model_optio
     const uint64_t block = pq_kv_block_bytes(&c, o.kv_type);
     out->weights = loaded_bytes(file, &c, lanes);
     out->kv_per_token = block / PQ_KV_BLOCK;
-    out->kv = (uint64_t)o.sequences * ((o.context + PQ_KV_BLOCK - 1) / PQ_KV_BLOCK) * block;
+    out->kv = full_cache_bytes(&o, block);
     out->compute =
         pq_workspace_bytes(&c, o.batch, o.threads, o.context, embedding_row_bytes(file), scratch) +
         logits_bytes(&c);
@@ -278,7 +293,7 @@ static pq_status evaluate(pq_session *s, const pq_row *rows, uint32_t n, size_t 
 pq_status pq_session_eval(pq_session *s, const pq_row *rows, uint32_t n, pq_error *err) {
     size_t n_spans = 0;
     s->outputs = 0;
-    if (n < 1 || n > s->ws.batch)
+    if (!rows || n < 1 || n > s->ws.batch)
         return pq_fail(err, PQ_ERR_ARGUMENT, "a batch of %u rows; 1 to %u are possible", n,
                        s->ws.batch);
     pq_status st = find_spans(s, rows, n, &n_spans, err);
@@ -326,7 +341,9 @@ static pq_status project(pq_session *s, const float *hidden, uint32_t n, float *
 }
 
 pq_status pq_session_logits(pq_session *s, uint32_t first, uint32_t n, float *dst, pq_error *err) {
-    const pq_status st = check_outputs(s, first, n, err);
+    pq_status st = check_outputs(s, first, n, err);
+    if (st == PQ_OK && n > 0 && !dst)
+        st = pq_fail(err, PQ_ERR_ARGUMENT, "no room for the logits was given");
     return st == PQ_OK
                ? project(s, s->ws.outputs + (size_t)first * s->model->config.hidden, n, dst, err)
                : st;
@@ -357,6 +374,8 @@ pq_status pq_session_logprobs(pq_session *s, uint32_t first, uint32_t n, const i
                               float *dst, pq_error *err) {
     const pq_config *c = &s->model->config;
     pq_status st = check_outputs(s, first, n, err);
+    if (st == PQ_OK && n > 0 && (!targets || !dst))
+        st = pq_fail(err, PQ_ERR_ARGUMENT, "no targets, or no room for log-probabilities");
     for (uint32_t i = 0; st == PQ_OK && i < n; i++)
         if (targets[i] < 0 || (uint32_t)targets[i] >= c->real_tokens)
             st = pq_fail(err, PQ_ERR_ARGUMENT, "target token %d is outside 0..%u", targets[i],
