@@ -28,7 +28,7 @@ typedef struct attention_job {
     uint32_t tile_tokens; /* tokens per tile */
     float *partial_out;   /* (partial, head_dim): see split_chunk */
     pq_softmax *partial_state;
-    size_t items; /* tiles times KV heads */
+    size_t items;        /* tiles times KV heads */
     atomic_int *stopped; /* 1: a tile was left unfinished; by now cancel may be 0 again */
 } attention_job;
 

@@ -1,0 +1,386 @@
+/* test_model.c - a whole model in C: evaluations that fail leave everything as before, allocations fail one by
+ * one without a leak, split attention has the bits of the walk, the plan is what is allocated. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/pool.h"
+#include "check.h"
+#include "tiny_model.h"
+
+static const char *const PATH = "test_model.tmp";
+
+enum { ROWS = 9, TOKENS = 8, CONTEXT = 700 };
+
+static tiny_spec small_spec(void) {
+    return (tiny_spec){
+        .architecture = "qwen2",
+        .layers = 2,
+        .hidden = 64,
+        .ffn = 96,
+        .heads = 4,
+        .kv_heads = 2,
+        .head_dim = 32,
+        .context = CONTEXT,
+        .tokens = TOKENS,
+        .rows = ROWS,
+        .types = {PQ_Q8_0, PQ_F16, PQ_Q4_0, PQ_Q8_0, PQ_Q5_1, PQ_Q8_0, PQ_F32, PQ_Q8_0, PQ_Q8_0},
+        .vector_type = PQ_F32,
+        .untied = 1,
+        .rope_scaling = "none",
+        .rope_factor = 4,
+        .rope_original = 350,
+        .seed = 1};
+}
+
+static void write_model(const tiny_spec *spec) {
+    FILE *out = fopen(PATH, "wb");
+    CHECK(out != NULL);
+    tiny_write(out, spec);
+    fclose(out);
+}
+
+typedef struct opened {
+    pq_file *file;
+    pq_model *model;
+    pq_session *session;
+} opened;
+
+static void close_all(opened *o) {
+    pq_session_close(o->session);
+    pq_model_close(o->model);
+    pq_file_close(o->file);
+    *o = (opened){NULL, NULL, NULL};
+}
+
+static pq_status open_all(opened *o, pq_load load, const pq_model_options *options,
+                          const pq_session_options *session, pq_error *err) {
+    *o = (opened){NULL, NULL, NULL};
+    pq_status st = pq_file_open(&o->file, PATH, load, err);
+    if (st == PQ_OK)
+        st = pq_model_open(&o->model, o->file, options, err);
+    if (st == PQ_OK)
+        st = pq_session_open(&o->session, o->model, session, err);
+    return st;
+}
+
+static opened open_or_report(const pq_session_options *session) {
+    const pq_model_options options = {.threads = 2};
+    pq_error err = {.text = ""};
+    opened o;
+    const pq_status st = open_all(&o, PQ_LOAD_MMAP, &options, session, &err);
+    CHECK(st == PQ_OK);
+    if (st != PQ_OK) {
+        fprintf(stderr, "%s\n", err.text);
+        exit(check_result());
+    }
+    return o;
+}
+
+/* Appends n tokens, the last with output. */
+static pq_status feed(pq_session *s, uint32_t sequence, uint32_t n, pq_error *err) {
+    static pq_row rows[CONTEXT];
+    const uint32_t at = pq_session_length(s, sequence);
+    for (uint32_t i = 0; i < n; i++)
+        rows[i] = (pq_row){(int32_t)((at + i) * 5 % TOKENS), sequence, i + 1 == n};
+    return pq_session_eval(s, rows, n, err);
+}
+
+/* ------------------------------------------------------------------------- arguments, the plan */
+
+static void test_arguments(void) {
+    const pq_session_options session = {.sequences = 2, .threads = 2};
+    opened o = open_or_report(&session);
+    pq_session *s = o.session;
+    pq_error err;
+    float logits[ROWS];
+    pq_row row = {.token = 1, .sequence = 0, .output = 1};
+    CHECK(pq_session_eval(s, &row, 0, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_eval(s, NULL, 1, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_eval(s, &row, pq_session_batch(s) + 1, &err) == PQ_ERR_ARGUMENT);
+    const pq_row bad[] = {{-1, 0, 0}, {ROWS, 0, 0}, {1, 2, 0}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(pq_session_eval(s, &bad[i], 1, NULL) == PQ_ERR_ARGUMENT);
+    const pq_row scattered[] = {{1, 0, 1}, {1, 1, 1}, {1, 0, 1}};
+    CHECK(pq_session_eval(s, scattered, 3, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_length(s, 0) == 0 && pq_session_kv_bytes(s) == 0);
+    CHECK(pq_session_logits(s, 0, 1, logits, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_eval(s, &row, 1, &err) == PQ_OK && pq_session_outputs(s) == 1);
+    CHECK(pq_session_logits(s, 0, 0, NULL, &err) == PQ_OK);
+    CHECK(pq_session_logits(s, 0, 1, NULL, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_logits(s, 0, 2, logits, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_logits(s, UINT32_MAX, 2, logits, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_logprobs(s, 0, 1, NULL, logits, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_logprobs(s, 0, 0, NULL, NULL, &err) == PQ_OK);
+    CHECK(pq_session_fork(s, 0, 0, 1, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_fork(s, 0, 1, 2, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_rewind(s, 2, 0, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_plan(NULL, o.file, NULL, &session, &err) == PQ_ERR_ARGUMENT);
+    close_all(&o);
+    close_all(&o); /* NULLs */
+    CHECK(pq_default_threads() >= 1 && pq_default_threads() <= PQ_MAX_THREADS);
+}
+
+static void test_plan(void) {
+    for (int exact = 0; exact < 2; exact++) {
+        const pq_model_options options = {.threads = 1, .exact = exact};
+        const pq_session_options session = {.sequences = 2, .threads = 1, .kv_type = PQ_KV_Q8_0};
+        pq_memory_plan plan;
+        pq_error err;
+        opened o;
+        CHECK(open_all(&o, PQ_LOAD_COPY, &options, &session, &err) == PQ_OK);
+        CHECK(pq_plan(&plan, o.file, &options, &session, &err) == PQ_OK);
+        CHECK(plan.weights == pq_model_weight_bytes(o.model));
+        CHECK(feed(o.session, 0, 1, &err) == PQ_OK);
+        const uint64_t block = pq_session_kv_bytes(o.session);
+        CHECK(plan.kv == 2 * (CONTEXT + 127) / 128 * block && plan.kv_per_token == block / 128);
+        close_all(&o);
+    }
+}
+
+/* The plan of what nobody can allocate is a plan, and opening it is refused. */
+static void test_sizes_beyond_memory(void) {
+    pq_carver carver = {.base = NULL};
+    CHECK(pq_carve(&carver, UINT64_C(1) << 63, 4) == NULL && carver.bytes == SIZE_MAX);
+    CHECK(pq_carve(&carver, 1, 1) == NULL && carver.bytes == SIZE_MAX);
+    CHECK(pq_aligned_alloc(carver.bytes) == NULL);
+}
+
+static void test_yarn_stretches_the_context(void) {
+    tiny_spec spec = small_spec();
+    spec.rope_scaling = "yarn";
+    write_model(&spec);
+    const pq_session_options session = {.sequences = 1};
+    opened o = open_or_report(&session);
+    CHECK(pq_model_config(o.model)->context == 1400 && pq_session_context(o.session) == 1400);
+    close_all(&o);
+    spec = small_spec();
+    write_model(&spec);
+}
+
+static uint64_t reported, announced;
+
+static int note_progress(void *arg, uint64_t done, uint64_t total) {
+    (void)arg;
+    CHECK(done >= reported);
+    reported = done;
+    announced = total;
+    return 0;
+}
+
+static void test_progress_reaches_the_end(void) {
+    const pq_model_options options = {.threads = 1, .progress = note_progress};
+    const pq_session_options session = {.sequences = 1};
+    opened o;
+    reported = 0;
+    CHECK(open_all(&o, PQ_LOAD_MMAP, &options, &session, NULL) == PQ_OK);
+    CHECK(reported == announced && reported > 0);
+    close_all(&o);
+}
+
+/* ------------------------------------------------------------------------------- the same bits */
+
+/* Logits after 300 positions in sequence 0, decoded one by one from position 130 on. */
+static void decode(uint32_t threads, pq_kv_type kv_type, float *logits) {
+    const pq_session_options session = {.sequences = 2, .threads = threads, .kv_type = kv_type};
+    opened o = open_or_report(&session);
+    pq_error err;
+    CHECK(feed(o.session, 0, 130, &err) == PQ_OK);
+    for (int i = 0; i < 170; i++) {
+        CHECK(feed(o.session, 0, 1, &err) == PQ_OK);
+        CHECK(pq_session_logits(o.session, 0, 1, logits + i * ROWS, &err) == PQ_OK);
+    }
+    close_all(&o);
+}
+
+/* One token over several blocks of keys: one thread walks them, several split them. */
+static void test_split_attention(void) {
+    static float walked[170 * ROWS], split[170 * ROWS];
+    const pq_kv_type types[] = {PQ_KV_F16, PQ_KV_Q8_0, PQ_KV_F32};
+    for (int t = 0; t < 3; t++) {
+        decode(1, types[t], walked);
+        for (uint32_t threads = 2; threads <= 5; threads += 3) {
+            decode(threads, types[t], split);
+            CHECK(memcmp(walked, split, sizeof walked) == 0);
+        }
+        CHECK(isfinite(walked[0]) && walked[0] != walked[ROWS]);
+    }
+}
+
+/* A decoding row beside a prompt of another sequence, against both alone. */
+static void test_mixed_batch(void) {
+    const pq_session_options session = {.sequences = 2, .threads = 3};
+    opened o = open_or_report(&session);
+    pq_error err;
+    float alone[2][ROWS], together[2][ROWS];
+    static pq_row rows[151];
+    CHECK(feed(o.session, 0, 200, &err) == PQ_OK && feed(o.session, 0, 1, &err) == PQ_OK);
+    CHECK(pq_session_logits(o.session, 0, 1, alone[0], &err) == PQ_OK);
+    CHECK(feed(o.session, 1, 150, &err) == PQ_OK);
+    CHECK(pq_session_logits(o.session, 0, 1, alone[1], &err) == PQ_OK);
+    CHECK(pq_session_rewind(o.session, 0, 200, &err) == PQ_OK);
+    CHECK(pq_session_rewind(o.session, 1, 0, &err) == PQ_OK);
+    rows[0] = (pq_row){200 * 5 % TOKENS, 0, 1};
+    for (int i = 0; i < 150; i++)
+        rows[1 + i] = (pq_row){i * 5 % TOKENS, 1, i == 149};
+    CHECK(pq_session_eval(o.session, rows, 151, &err) == PQ_OK);
+    CHECK(pq_session_logits(o.session, 0, 2, together[0], &err) == PQ_OK);
+    CHECK(memcmp(alone, together, sizeof alone) == 0);
+    close_all(&o);
+}
+
+/* --------------------------------------------------------------- evaluations that do not happen */
+
+static void test_failure_changes_nothing(void) {
+    const pq_session_options session = {.sequences = 3, .threads = 2, .context = 300};
+    opened o = open_or_report(&session);
+    pq_session *s = o.session;
+    pq_error err;
+    float expected[ROWS], got[ROWS];
+    CHECK(feed(s, 0, 256, &err) == PQ_OK && feed(s, 0, 1, &err) == PQ_OK);
+    CHECK(pq_session_fork(s, 0, 1, 200, &err) == PQ_OK);
+    CHECK(feed(s, 1, 1, &err) == PQ_OK);
+    CHECK(pq_session_logits(s, 0, 1, expected, &err) == PQ_OK);
+    CHECK(pq_session_rewind(s, 1, 200, &err) == PQ_OK);
+    const uint64_t bytes = pq_session_kv_bytes(s);
+
+    static pq_row rows[160]; /* 100 of a new sequence fit, 60 of the old one do not */
+    for (int i = 0; i < 160; i++)
+        rows[i] = (pq_row){1, i < 100 ? 2 : 0, 1};
+    CHECK(pq_session_eval(s, rows, 160, &err) == PQ_ERR_CONTEXT);
+    CHECK(pq_session_length(s, 2) == 0 && pq_session_length(s, 0) == 257);
+    CHECK(pq_session_kv_bytes(s) == bytes && pq_session_outputs(s) == 0);
+
+    pq_session_cancel(s, 1);
+    CHECK(feed(s, 1, 50, &err) == PQ_ERR_CANCELLED);
+    CHECK(pq_session_length(s, 1) == 200);
+    pq_session_cancel(s, 0);
+    CHECK(feed(s, 1, 1, &err) == PQ_OK);
+    CHECK(pq_session_logits(s, 0, 1, got, &err) == PQ_OK);
+    CHECK(memcmp(expected, got, sizeof got) == 0);
+    close_all(&o);
+}
+
+/* Rewound into a block that another sequence shares, a sequence writes into a copy. */
+static void test_shared_blocks_are_copied(void) {
+    const pq_session_options session = {.sequences = 2, .threads = 1};
+    opened o = open_or_report(&session);
+    pq_session *s = o.session;
+    pq_error err;
+    float expected[ROWS], got[ROWS];
+    CHECK(feed(s, 0, 256, &err) == PQ_OK && feed(s, 0, 1, &err) == PQ_OK);
+    CHECK(pq_session_logits(s, 0, 1, expected, &err) == PQ_OK);
+    CHECK(pq_session_fork(s, 0, 1, 256, &err) == PQ_OK);
+    CHECK(pq_session_rewind(s, 0, 70, &err) == PQ_OK);
+    const pq_row other[] = {{7, 0, 0}, {7, 0, 0}, {7, 0, 1}};
+    CHECK(pq_session_eval(s, other, 3, &err) == PQ_OK);
+    CHECK(feed(s, 1, 1, &err) == PQ_OK);
+    CHECK(pq_session_logits(s, 0, 1, got, &err) == PQ_OK);
+    CHECK(memcmp(expected, got, sizeof got) == 0);
+    CHECK(pq_session_rewind(s, 0, 0, &err) == PQ_OK && pq_session_rewind(s, 1, 0, &err) == PQ_OK);
+    CHECK(pq_session_kv_bytes(s) == 0);
+    close_all(&o);
+}
+
+/* -------------------------------------------------------------------------- failing allocations */
+
+#ifdef PQ_WRAPPED_MALLOC
+/* The linker sends the core's allocations here: the one numbered `failing` finds no memory. */
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t n, size_t bytes);
+void *__real_realloc(void *p, size_t bytes);
+int __real_posix_memalign(void **p, size_t alignment, size_t bytes);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t n, size_t bytes);
+void *__wrap_realloc(void *p, size_t bytes);
+int __wrap_posix_memalign(void **p, size_t alignment, size_t bytes);
+
+static int allocations;
+static int failing;
+
+void *__wrap_malloc(size_t bytes) {
+    return ++allocations == failing ? NULL : __real_malloc(bytes);
+}
+void *__wrap_calloc(size_t n, size_t bytes) {
+    return ++allocations == failing ? NULL : __real_calloc(n, bytes);
+}
+void *__wrap_realloc(void *p, size_t bytes) {
+    return ++allocations == failing ? NULL : __real_realloc(p, bytes);
+}
+int __wrap_posix_memalign(void **p, size_t alignment, size_t bytes) {
+    return ++allocations == failing ? 12 : __real_posix_memalign(p, alignment, bytes);
+}
+
+static pq_status sample_one(pq_session *s, pq_error *err) {
+    const pq_sampler_options options = {
+        .temperature = 1, .top_k = 5, .top_p = 0.9f, .typical_p = 1, .repetition_penalty = 1.1f};
+    const uint32_t output = 0;
+    const uint8_t want = 1, n_top = 3;
+    pq_sampler *sampler = NULL;
+    pq_sample sample;
+    pq_status st = pq_sampler_open(&sampler, TOKENS, &options, err), inner = PQ_OK;
+    if (st == PQ_OK)
+        st = pq_session_sample(s, &output, &sampler, &want, &n_top, 1, &sample, &inner, err, err);
+    pq_sampler_close(sampler);
+    return st == PQ_OK ? inner : st;
+}
+
+/* Everything from the file to a token. An evaluation that found no memory is repeated: it must go through. */
+static pq_status whole_walk(const pq_model_options *options, pq_load load, pq_error *err) {
+    const pq_session_options session = {.sequences = 2, .threads = 2};
+    opened o;
+    pq_status st = open_all(&o, load, options, &session, err);
+    CHECK(st == PQ_OK || o.session == NULL);
+    CHECK(o.model != NULL || o.session == NULL);
+    if (st == PQ_OK && (st = feed(o.session, 0, 200, err)) != PQ_OK) {
+        CHECK(pq_session_length(o.session, 0) == 0 && pq_session_kv_bytes(o.session) == 0);
+        CHECK(feed(o.session, 0, 200, NULL) == PQ_OK);
+    }
+    if (st == PQ_OK && (st = pq_session_fork(o.session, 0, 1, 140, err)) != PQ_OK)
+        CHECK(pq_session_length(o.session, 1) == 0);
+    if (st == PQ_OK && (st = pq_session_rewind(o.session, 0, 100, err)) == PQ_OK &&
+        (st = feed(o.session, 0, 150, err)) != PQ_OK) /* copies the shared block, makes another */
+        CHECK(pq_session_length(o.session, 0) == 100);
+    if (st == PQ_OK)
+        st = sample_one(o.session, err);
+    close_all(&o);
+    return st;
+}
+
+/* The leak checker of a sanitizer build watches. */
+static void test_no_memory(int exact, pq_load load) {
+    const pq_model_options options = {.threads = 2, .exact = exact};
+    pq_status st = PQ_ERR_MEMORY;
+    for (failing = 1; st != PQ_OK && failing < 2000; failing++) {
+        pq_error err = {.text = ""};
+        allocations = 0;
+        st = whole_walk(&options, load, &err);
+        CHECK(st == PQ_OK || st == PQ_ERR_MEMORY);
+        CHECK(st == PQ_OK || strstr(err.text, "out of memory: ") == err.text);
+    }
+    CHECK(st == PQ_OK && failing > 40);
+    failing = 0;
+}
+#endif
+
+int main(void) {
+    const tiny_spec spec = small_spec();
+    write_model(&spec);
+    test_arguments();
+    test_plan();
+    test_sizes_beyond_memory();
+    test_yarn_stretches_the_context();
+    test_progress_reaches_the_end();
+    test_split_attention();
+    test_mixed_batch();
+    test_failure_changes_nothing();
+    test_shared_blocks_are_copied();
+#ifdef PQ_WRAPPED_MALLOC
+    test_no_memory(0, PQ_LOAD_COPY);
+    test_no_memory(0, PQ_LOAD_MMAP);
+    test_no_memory(1, PQ_LOAD_MMAP);
+#endif
+    remove(PATH);
+    return check_result();
+}
