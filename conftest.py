@@ -2,10 +2,14 @@
 
 `python -m pytest` puts the working directory first on the path, where the clone's own pyqwen/, which
 has no compiled core, would shadow the installed package; so would `python -m pyqwen` in a subprocess.
+
+Also that Ctrl-C works in the programs that tests start: a shell that runs something in the background
+lets it ignore the signal, and every child with it.
 """
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +22,9 @@ if importlib.util.find_spec("pyqwen") is None:  # then the clone's own serves, f
     sys.path[:] = _with_clone
 else:
     os.environ["PYTHONSAFEPATH"] = "1"
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
