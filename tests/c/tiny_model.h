@@ -113,7 +113,7 @@ static uint32_t tiny_tensors(const tiny_spec *s, tiny_tensor *list) {
         };
         for (size_t i = 0; i < sizeof of_layer / sizeof *of_layer; i++, n++) {
             list[n] = of_layer[i];
-            snprintf(list[n].name, sizeof list[n].name, "blk.%u.%s", (unsigned)layer,
+            snprintf(list[n].name, sizeof list[n].name, "blk.%u.%.40s", (unsigned)layer,
                      of_layer[i].name);
         }
     }
