@@ -89,9 +89,13 @@ def test_an_exception_of_the_callers_function_reaches_the_caller(model):
     def fail(done, total):
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), model.stream(IDS, on_prompt=fail) as stream:
+    with (
+        pytest.raises(ZeroDivisionError),
+        model.stream(IDS, on_prompt=fail, ignore_eos=True) as stream,
+    ):
         list(stream)
-    assert stream.finish_reason == "cancelled"
+    # On a busy machine the whole answer may be written before this thread reads its first event.
+    assert stream.finish_reason in {"cancelled", "length"}
 
 
 def test_result_reads_to_the_end(model):
