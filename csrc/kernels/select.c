@@ -17,6 +17,18 @@
 #endif
 #endif
 
+#ifdef PQ_HAVE_ARM_NEON
+#include "arm_dotprod/dotprod.h"
+#include "arm_neon/neon.h"
+#if defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(_WIN32)
+#include <windows.h>
+#endif
+#endif
+
 /* -------------------------------------------------------------------------------------------- tables */
 
 static const pq_kernels pq_kernels_scalar = {
@@ -59,6 +71,37 @@ static const pq_kernels pq_kernels_avx2 = {
     .to_f16 = pq_to_f16_avx2,
     .from_f16 = pq_from_f16_avx2,
 };
+#endif
+
+#ifdef PQ_HAVE_ARM_NEON
+
+/* Both of Arm: they differ in the products of quantized matrices only. */
+#define PQ_ARM_KERNELS(name, text)                                                                 \
+    {                                                                                              \
+        .isa = #name,                                                                              \
+        .summary = text,                                                                           \
+        .lanes = 8,                                                                                \
+        .quantize = pq_quantize_neon,                                                              \
+        .gemm = pq_gemm_table_##name,                                                              \
+        .gemm_exact = pq_gemm_exact_neon,                                                          \
+        .kv_store = pq_kv_store_neon,                                                              \
+        .attend = pq_attend_neon,                                                                  \
+        .attend_merge = pq_attend_merge_neon,                                                      \
+        .rms_norm = pq_rms_norm_neon,                                                              \
+        .add = pq_add_neon,                                                                        \
+        .silu_mul = pq_silu_mul_neon,                                                              \
+        .rope = pq_rope_neon,                                                                      \
+        .exp = pq_exp_neon,                                                                        \
+        .logsumexp = pq_logsumexp_neon,                                                            \
+        .to_f16 = pq_to_f16_neon,                                                                  \
+        .from_f16 = pq_from_f16_neon,                                                              \
+    }
+
+static const pq_kernels pq_kernels_neon =
+    PQ_ARM_KERNELS(neon, "NEON: four float32 or 16 int8 at a time; so far run under qemu only");
+static const pq_kernels pq_kernels_dotprod =
+    PQ_ARM_KERNELS(dotprod, "NEON with int8 dot products; so far run under qemu only");
+
 #endif
 
 /* --------------------------------------------------------------------------------------- availability */
@@ -113,6 +156,27 @@ static int avx2_available(void) {
 
 #endif
 
+#ifdef PQ_HAVE_ARM_NEON
+
+/* Only the operating system can say. */
+static int dotprod_available(void) {
+#if defined(__linux__)
+    enum { ASIMDDP = 1 << 20 }; /* HWCAP_ASIMDDP, which old headers lack */
+    return (getauxval(AT_HWCAP) & ASIMDDP) != 0;
+#elif defined(__APPLE__)
+    int yes = 0;
+    size_t size = sizeof yes;
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &yes, &size, NULL, 0) == 0 && yes;
+#elif defined(_WIN32)
+    enum { V82_DP = 43 }; /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE, which old headers lack */
+    return IsProcessorFeaturePresent(V82_DP) != 0;
+#else
+    return 0;
+#endif
+}
+
+#endif
+
 /* ----------------------------------------------------------------------------------------- the choice */
 
 /* Best first. */
@@ -122,6 +186,10 @@ static const struct {
 } choices[] = {
 #ifdef PQ_HAVE_X86_AVX2
     {&pq_kernels_avx2, avx2_available},
+#endif
+#ifdef PQ_HAVE_ARM_NEON
+    {&pq_kernels_dotprod, dotprod_available},
+    {&pq_kernels_neon, always},
 #endif
     {&pq_kernels_scalar, always},
 };

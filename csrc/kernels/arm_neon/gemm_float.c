@@ -1,0 +1,184 @@
+/* gemm_float.c - matrix products in float32: the types F32, F16 and BF16, and any type in exact
+ * mode.
+ *
+ * Lanes are rows. Every element has two accumulators, for even and for odd columns. Few tokens take
+ * two panels at a time, since four accumulators alone would wait for the latency of the additions.
+ */
+#include "gemm_tile.h"
+
+#include "../../quant/dequantize.h"
+#include "neon.h"
+
+enum { MAX_DOUBLE = 2, MAX_SINGLE = PQ_MAX_TILE };
+
+typedef struct float_tile {
+    const uint8_t *panel; /* the first; the second follows at panel_bytes */
+    size_t panel_bytes, cols;
+    const float *x; /* (tokens, cols) */
+    float *y;
+    size_t y_stride;
+    size_t rows; /* from the first panel's first row to the matrix's last */
+} float_tile;
+
+/* The accumulators of one panel. */
+typedef struct sums {
+    float32x4_t of[PQ_MAX_TILE][PQ_HALVES];
+} sums;
+
+/* Column k of a panel's rows 4 r .. 4 r + 3. */
+PQ_INLINE float32x4_t weights(const uint32_t type, const uint8_t *panel, size_t k, const int r) {
+    switch (type) {
+    case PQ_F32:
+        return vreinterpretq_f32_u8(vld1q_u8(panel + 32 * k + 16 * r));
+    case PQ_F16:
+        return pq_load_halves(panel + 16 * k + 8 * r);
+    default: { /* BF16: the upper half of a float32 */
+        const uint16x4_t upper = vreinterpret_u16_u8(vld1_u8(panel + 16 * k + 8 * r));
+        return vreinterpretq_f32_u32(vshll_n_u16(upper, 16));
+    }
+    }
+}
+
+PQ_INLINE void column(const uint32_t type, const int panels, const int n, const float_tile *a,
+                      size_t k, sums *acc) {
+    PQ_EACH(p, panels, {
+        const uint8_t *panel = a->panel + p * a->panel_bytes;
+        const float32x4_t w[PQ_HALVES] = {weights(type, panel, k, 0), weights(type, panel, k, 1)};
+        PQ_EACH(t, n, {
+            const float x = a->x[t * a->cols + k];
+            acc[p].of[t][0] = vfmaq_n_f32(acc[p].of[t][0], w[0], x);
+            acc[p].of[t][1] = vfmaq_n_f32(acc[p].of[t][1], w[1], x);
+        });
+    });
+}
+
+PQ_INLINE void tile(const uint32_t type, const int panels, const int n, const float_tile *a) {
+    sums even[PQ_MAX_TILE], odd[PQ_MAX_TILE]; /* of panels; PQ_EACH mentions four */
+    PQ_EACH(p, panels, {
+        PQ_EACH(t, n, {
+            even[p].of[t][0] = even[p].of[t][1] = vdupq_n_f32(0.0f);
+            odd[p].of[t][0] = odd[p].of[t][1] = vdupq_n_f32(0.0f);
+        });
+    });
+    size_t k = 0;
+    for (; k + 2 <= a->cols; k += 2) {
+        column(type, panels, n, a, k, even);
+        column(type, panels, n, a, k + 1, odd);
+    }
+    if (k < a->cols)
+        column(type, panels, n, a, k, even);
+    PQ_EACH(p, panels, {
+        const size_t left = a->rows - (size_t)p * PQ_LANES;
+        PQ_EACH(t, n, {
+            const float32x4_t y[PQ_HALVES] = {vaddq_f32(even[p].of[t][0], odd[p].of[t][0]),
+                                              vaddq_f32(even[p].of[t][1], odd[p].of[t][1])};
+            pq_store_rows(a->y + t * a->y_stride + p * PQ_LANES, left < PQ_LANES ? left : PQ_LANES,
+                          y);
+        });
+    });
+}
+
+/* -------------------------------------------------------------------------------- its instances */
+
+typedef void (*float_tile_fn)(const float_tile *tile);
+
+#define TILE(name, type, panels, n)                                                                \
+    static void name##_##panels##_##n(const float_tile *a) {                                       \
+        tile(type, panels, n, a);                                                                  \
+    }
+
+#define TILES(name, type)                                                                          \
+    TILE(name, type, 1, 1)                                                                         \
+    TILE(name, type, 1, 2)                                                                         \
+    TILE(name, type, 1, 3)                                                                         \
+    TILE(name, type, 1, 4)                                                                         \
+    TILE(name, type, 2, 1)                                                                         \
+    TILE(name, type, 2, 2)                                                                         \
+    static const float_tile_fn name##_single[MAX_SINGLE] = {name##_1_1, name##_1_2, name##_1_3,    \
+                                                            name##_1_4};                           \
+    static const float_tile_fn name##_double[MAX_DOUBLE] = {name##_2_1, name##_2_2};
+
+TILES(f32, PQ_F32)
+TILES(f16, PQ_F16)
+TILES(bf16, PQ_BF16)
+
+/* All tokens times one panel, or two. `fns` has an entry for every number of tokens up to
+ * `most`. */
+static void run_tokens(const float_tile_fn *fns, size_t most, float_tile tile, size_t tokens) {
+    while (tokens > 0) {
+        const size_t tiles = (tokens + most - 1) / most, n = (tokens + tiles - 1) / tiles;
+        fns[n - 1](&tile);
+        tile.x += n * tile.cols;
+        tile.y += n * tile.y_stride;
+        tokens -= n;
+    }
+}
+
+static void gemm(const float_tile_fn *singles, const float_tile_fn *doubles, const pq_matrix *w,
+                 size_t panel0, size_t panel1, const pq_acts *x, size_t token0, size_t token1,
+                 float *y, size_t y_stride) {
+    const size_t tokens = token1 - token0;
+    for (size_t p = panel0; p < panel1;) {
+        const int two = tokens <= MAX_DOUBLE && p + 1 < panel1;
+        const float_tile tile = {.panel = w->data + p * w->panel_bytes,
+                                 .panel_bytes = w->panel_bytes,
+                                 .cols = w->cols,
+                                 .x = x->x + token0 * x->cols,
+                                 .y = y + token0 * y_stride + p * PQ_LANES,
+                                 .y_stride = y_stride,
+                                 .rows = w->rows - p * PQ_LANES};
+        run_tokens(two ? doubles : singles, two ? MAX_DOUBLE : MAX_SINGLE, tile, tokens);
+        p += two ? 2 : 1;
+    }
+}
+
+PQ_GEMM(f32, neon) {
+    (void)scratch;
+    gemm(f32_single, f32_double, w, panel0, panel1, x, token0, token1, y, y_stride);
+}
+
+PQ_GEMM(f16, neon) {
+    (void)scratch;
+    gemm(f16_single, f16_double, w, panel0, panel1, x, token0, token1, y, y_stride);
+}
+
+PQ_GEMM(bf16, neon) {
+    (void)scratch;
+    gemm(bf16_single, bf16_double, w, panel0, panel1, x, token0, token1, y, y_stride);
+}
+
+/* ----------------------------------------------------------------------------------- exact mode */
+
+enum { SPAN = 256 }; /* a multiple of every block */
+
+/* Dequantizes up to 8 rows in file format into one panel of float32; lanes without a row are
+ * zero. */
+static void dequantize_panel(const pq_matrix *w, size_t row, size_t rows, float *panel) {
+    const size_t block = pq_type_block(w->type), bytes = pq_type_bytes(w->type);
+    float values[SPAN];
+    memset(panel, 0, w->cols * PQ_LANES * sizeof *panel);
+    for (size_t r = 0; r < rows; r++) {
+        const uint8_t *src = w->data + (row + r) * w->panel_bytes;
+        for (size_t k = 0; k < w->cols; k += SPAN) {
+            const size_t n = w->cols - k < SPAN ? w->cols - k : SPAN;
+            pq_dequantize_row(w->type, src + k / block * bytes, n, values);
+            for (size_t i = 0; i < n; i++)
+                panel[(k + i) * PQ_LANES + r] = values[i];
+        }
+    }
+}
+
+void pq_gemm_exact_neon(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
+                        size_t token0, size_t token1, float *y, size_t y_stride, void *scratch) {
+    for (size_t row = panel0; row < panel1; row += PQ_LANES) {
+        const size_t rows = panel1 - row < PQ_LANES ? panel1 - row : PQ_LANES;
+        dequantize_panel(w, row, rows, scratch);
+        const float_tile tile = {.panel = scratch,
+                                 .cols = w->cols,
+                                 .x = x->x + token0 * x->cols,
+                                 .y = y + token0 * y_stride + row,
+                                 .y_stride = y_stride,
+                                 .rows = rows};
+        run_tokens(f32_single, MAX_SINGLE, tile, token1 - token0);
+    }
+}
