@@ -7,7 +7,7 @@
 
 enum {
     PQ_KV_SCALE_DIMS = 32, /* dimensions that share a scale in an int8 cache */
-    PQ_ATTEND_TILE = 8     /* query rows whose scores are in the scratch memory at once */
+    PQ_ATTEND_TILE = 12    /* query rows whose scores are in the scratch memory at once */
 };
 
 /* Bytes of 16 interleaved keys, and of one position's value. */

@@ -142,8 +142,8 @@ int pq_quantizes(uint32_t type) {
     return pq_type_family(type) != PQ_FAMILY_FLOAT;
 }
 
-/* The float panel of the exact kernels: they interleave up to 8 rows as they dequantize. */
-enum { EXACT_ROWS = 8 };
+/* The float panel of the exact kernels: they interleave up to 16 rows as they dequantize. */
+enum { EXACT_ROWS = 16 };
 
 size_t pq_gemm_scratch(const pq_matrix *w) {
     if (w->lanes == 1)

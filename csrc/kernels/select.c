@@ -8,6 +8,12 @@
 #include "../base/status.h"
 #include "scalar/scalar.h"
 
+#ifdef PQ_HAVE_X86_AVX512VNNI
+#include "x86_avx512vnni/avx512vnni.h"
+#endif
+#ifdef PQ_HAVE_X86_AVXVNNI
+#include "x86_avxvnni/avxvnni.h"
+#endif
 #ifdef PQ_HAVE_X86_AVX2
 #include "x86_avx2/avx2.h"
 #ifdef _MSC_VER
@@ -73,6 +79,50 @@ static const pq_kernels pq_kernels_avx2 = {
 };
 #endif
 
+#ifdef PQ_HAVE_X86_AVXVNNI
+static const pq_kernels pq_kernels_avxvnni = {
+    .isa = "avxvnni",
+    .summary = "AVX2 with VNNI: 32 products of int8 in one instruction",
+    .lanes = 8,
+    .quantize = pq_quantize_avx2,
+    .gemm = pq_gemm_table_avxvnni,
+    .gemm_exact = pq_gemm_exact_avx2,
+    .kv_store = pq_kv_store_avx2,
+    .attend = pq_attend_avx2,
+    .attend_merge = pq_attend_merge_avx2,
+    .rms_norm = pq_rms_norm_avx2,
+    .add = pq_add_avx2,
+    .silu_mul = pq_silu_mul_avx2,
+    .rope = pq_rope_avx2,
+    .exp = pq_exp_avx2,
+    .logsumexp = pq_logsumexp_avx2,
+    .to_f16 = pq_to_f16_avx2,
+    .from_f16 = pq_from_f16_avx2,
+};
+#endif
+
+#ifdef PQ_HAVE_X86_AVX512VNNI
+static const pq_kernels pq_kernels_avx512vnni = {
+    .isa = "avx512vnni",
+    .summary = "AVX-512 with VNNI: sixteen float32 or 64 products of int8 at a time",
+    .lanes = 16,
+    .quantize = pq_quantize_avx512vnni,
+    .gemm = pq_gemm_table_avx512vnni,
+    .gemm_exact = pq_gemm_exact_avx512vnni,
+    .kv_store = pq_kv_store_avx512vnni,
+    .attend = pq_attend_avx512vnni,
+    .attend_merge = pq_attend_merge_avx512vnni,
+    .rms_norm = pq_rms_norm_avx512vnni,
+    .add = pq_add_avx512vnni,
+    .silu_mul = pq_silu_mul_avx512vnni,
+    .rope = pq_rope_avx512vnni,
+    .exp = pq_exp_avx512vnni,
+    .logsumexp = pq_logsumexp_avx512vnni,
+    .to_f16 = pq_to_f16_avx512vnni,
+    .from_f16 = pq_from_f16_avx512vnni,
+};
+#endif
+
 #ifdef PQ_HAVE_ARM_NEON
 
 /* Both of Arm: they differ in the products of quantized matrices only. */
@@ -114,18 +164,19 @@ static int always(void) {
 
 enum { EAX, EBX, ECX, EDX };
 
-/* Registers of a CPUID leaf; all 0 where the processor does not have it. */
-static void cpuid(uint32_t leaf, uint32_t registers[4]) {
+/* Registers of a CPUID leaf's part; all 0 where the processor does not have it. */
+static void cpuid(uint32_t leaf, uint32_t part, uint32_t registers[4]) {
     memset(registers, 0, 4 * sizeof registers[0]);
 #ifdef _MSC_VER
     int r[4];
     __cpuid(r, 0);
     if (leaf > (uint32_t)r[EAX])
         return;
-    __cpuidex(r, (int)leaf, 0);
+    __cpuidex(r, (int)leaf, (int)part);
     memcpy(registers, r, sizeof r);
 #else
-    __get_cpuid_count(leaf, 0, &registers[EAX], &registers[EBX], &registers[ECX], &registers[EDX]);
+    __get_cpuid_count(leaf, part, &registers[EAX], &registers[EBX], &registers[ECX],
+                      &registers[EDX]);
 #endif
 }
 
@@ -148,11 +199,35 @@ static int avx2_available(void) {
     enum { FMA = 1 << 12, OSXSAVE = 1 << 27, AVX = 1 << 28, F16C = 1 << 29, AVX2 = 1 << 5 };
     enum { XMM = 1 << 1, YMM = 1 << 2 };
     uint32_t basic[4], extended[4];
-    cpuid(1, basic);
-    cpuid(7, extended);
+    cpuid(1, 0, basic);
+    cpuid(7, 0, extended);
     return has(basic[ECX], FMA | OSXSAVE | AVX | F16C) && has(extended[EBX], AVX2) &&
            has(saved_states(), XMM | YMM);
 }
+
+#ifdef PQ_HAVE_X86_AVXVNNI
+static int avxvnni_available(void) {
+    enum { AVXVNNI = 1 << 4 };
+    uint32_t extended[4], more[4];
+    cpuid(7, 0, extended);
+    if (extended[EAX] < 1) /* the highest part of leaf 7 */
+        return 0;
+    cpuid(7, 1, more);
+    return avx2_available() && has(more[EAX], AVXVNNI);
+}
+#endif
+
+#ifdef PQ_HAVE_X86_AVX512VNNI
+static int avx512vnni_available(void) {
+    enum { F = 1 << 16, DQ = 1 << 17, BW = 1 << 30, VNNI = 1 << 11 };
+    enum { MASKS = 1 << 5, ZMM_UPPER = 1 << 6, ZMM_MORE = 1 << 7 };
+    const uint32_t vl = 1u << 31;
+    uint32_t extended[4];
+    cpuid(7, 0, extended);
+    return avx2_available() && has(extended[EBX], F | DQ | BW | vl) && has(extended[ECX], VNNI) &&
+           has(saved_states(), MASKS | ZMM_UPPER | ZMM_MORE);
+}
+#endif
 
 #endif
 
@@ -184,6 +259,12 @@ static const struct {
     const pq_kernels *table;
     int (*available)(void);
 } choices[] = {
+#ifdef PQ_HAVE_X86_AVX512VNNI
+    {&pq_kernels_avx512vnni, avx512vnni_available},
+#endif
+#ifdef PQ_HAVE_X86_AVXVNNI
+    {&pq_kernels_avxvnni, avxvnni_available},
+#endif
 #ifdef PQ_HAVE_X86_AVX2
     {&pq_kernels_avx2, avx2_available},
 #endif

@@ -7,7 +7,7 @@
  * evaluation ends soon; and pieces small enough that a thread which loses its core delays nobody. */
 enum { CHUNK_MACS_SLOW = 2 << 20, CHUNK_MACS_FAST = 32 << 20, CHUNKS_PER_THREAD = 8 };
 /* Panels of a lanes == 1 matrix are single rows; exact kernels want several at once. */
-enum { ROWS_PER_STEP = 8 };
+enum { ROWS_PER_STEP = 16 };
 
 int pq_matrix_quantizes(const pq_model *model, const pq_matrix *w) {
     return !model->exact && pq_quantizes(w->type);

@@ -89,11 +89,11 @@ def test_same_bits_for_any_number_of_rows_and_tokens(isa, name, exact):
     """Every token alone, and in any company, gives what scalar gives."""
     rng = np.random.default_rng(7)
     cols = 3 * max(one_block(name), 32)
-    for rows in (1, 7, 8, 9, 17):
+    for rows in (1, 7, 8, 9, 15, 16, 17, 33):
         weights = mx.random_weights(rng, name, rows, cols)
         x = rng.standard_normal((130, cols), dtype=np.float32)
         expected = mx.matmul("scalar", name, weights, x, exact=exact)
-        for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 33, 130):
+        for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 33, 130):
             assert_same_bits(mx.matmul(isa, name, weights, x[:n].copy(), exact=exact), expected[:n])
 
 

@@ -1,0 +1,288 @@
+/* attention.c - one block of the KV cache, for a tile of up to twelve query rows at a time.
+ *
+ * Each vector of keys or values is loaded and widened once for all rows of a tile; what differs
+ * between the rows is broadcast from memory. Lanes are keys in the scores (one vector is a group of
+ * 16) and dimensions in the weighted sum, so every number is accumulated in one lane, in the order
+ * of the scalar specification. A tile keeps up to 24 of the 32 registers as accumulators: few rows
+ * take more vectors each.
+ */
+#include "avx512vnni.h"
+
+#include "../kv_layout.h"
+#include "../scalar/scalar.h"
+#include "exp.h"
+
+#if defined(__GNUC__)
+#define FORCE_INLINE static inline __attribute__((always_inline))
+#else
+#define FORCE_INLINE static __forceinline
+#endif
+
+enum { WIDTH = 16, MAX_ROWS = 12, MAX_VECTORS = 8 };
+
+/* Vectors of a tile of `rows` rows, at most. */
+#define VECTORS_FOR(rows) ((rows) <= 2 ? 8 : (rows) <= 6 ? 4 : 2)
+
+/* Sixteen neighboring numbers of a cache, widened; int8 without their scale. */
+FORCE_INLINE __m512 load16(pq_kv_type type, const void *base, size_t index) {
+    if (type == PQ_KV_F16)
+        return _mm512_cvtph_ps(
+            _mm256_loadu_si256((const __m256i *)((const uint16_t *)base + index)));
+    if (type == PQ_KV_F32)
+        return _mm512_loadu_ps((const float *)base + index);
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)((const int8_t *)base + index));
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
+
+/* -------------------------------------------------------------------------------------- scores */
+
+/* p[r][v] += q[r][d] * key[d][group v] for d in [begin, end); groups are `group_bytes` apart. */
+FORCE_INLINE void multiply_keys(int rows, int vectors, pq_kv_type type, const float *q,
+                                size_t q_stride, const uint8_t *numbers, size_t group_bytes,
+                                size_t begin, size_t end, __m512 p[MAX_ROWS][MAX_VECTORS]) {
+    for (size_t d = begin; d < end; d++) {
+        __m512 k[MAX_VECTORS];
+        for (int v = 0; v < vectors; v++)
+            k[v] = load16(type, numbers + (size_t)v * group_bytes, d * PQ_KV_LANES);
+        for (int r = 0; r < rows; r++) {
+            const __m512 broadcast = _mm512_set1_ps(q[(size_t)r * q_stride + d]);
+            for (int v = 0; v < vectors; v++)
+                p[r][v] = _mm512_fmadd_ps(broadcast, k[v], p[r][v]);
+        }
+    }
+}
+
+FORCE_INLINE void clear(int rows, int vectors, __m512 p[MAX_ROWS][MAX_VECTORS]) {
+    for (int r = 0; r < rows; r++) {
+        for (int v = 0; v < vectors; v++)
+            p[r][v] = _mm512_setzero_ps();
+    }
+}
+
+/* Scores of 16 * vectors keys beginning at `group`, into scores (rows, PQ_KV_BLOCK). */
+FORCE_INLINE void score_groups(int rows, int vectors, pq_kv_type type, size_t head_dim,
+                               const float *q, size_t q_stride, const uint8_t *group,
+                               size_t group_bytes, float *scores) {
+    __m512 p[MAX_ROWS][MAX_VECTORS];
+    clear(rows, vectors, p);
+    if (type != PQ_KV_Q8_0) {
+        multiply_keys(rows, vectors, type, q, q_stride, group, group_bytes, 0, head_dim, p);
+        for (int r = 0; r < rows; r++) {
+            for (int v = 0; v < vectors; v++)
+                _mm512_storeu_ps(scores + r * PQ_KV_BLOCK + v * WIDTH, p[r][v]);
+        }
+        return;
+    }
+    /* The registers hold the products of 32 dimensions; the sum over those waits in memory. */
+    const size_t n_scales = head_dim / PQ_KV_SCALE_DIMS;
+    const uint8_t *numbers = group + n_scales * PQ_KV_LANES * sizeof(float);
+    for (size_t b = 0; b < n_scales; b++) {
+        clear(rows, vectors, p);
+        multiply_keys(rows, vectors, type, q, q_stride, numbers, group_bytes, b * PQ_KV_SCALE_DIMS,
+                      (b + 1) * PQ_KV_SCALE_DIMS, p);
+        for (int v = 0; v < vectors; v++) {
+            const float *scales = (const float *)(group + (size_t)v * group_bytes);
+            const __m512 scale = _mm512_loadu_ps(scales + b * PQ_KV_LANES);
+            for (int r = 0; r < rows; r++) {
+                float *s = scores + r * PQ_KV_BLOCK + v * WIDTH;
+                const __m512 sum = b == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(s);
+                _mm512_storeu_ps(s, _mm512_fmadd_ps(scale, p[r][v], sum));
+            }
+        }
+    }
+}
+
+/* Scores of `groups` groups of 16 keys. */
+FORCE_INLINE void score_tile(int rows, pq_kv_type type, size_t head_dim, const float *q,
+                             size_t q_stride, const uint8_t *keys, size_t groups, float *scores) {
+    const size_t bytes = pq_kv_key_group_bytes(type, head_dim);
+    const size_t vectors = VECTORS_FOR(rows);
+    size_t g = 0;
+    for (; g + vectors <= groups; g += vectors)
+        score_groups(rows, (int)vectors, type, head_dim, q, q_stride, keys + g * bytes, bytes,
+                     scores + g * PQ_KV_LANES);
+    for (; vectors > 2 && g + 2 <= groups; g += 2)
+        score_groups(rows, 2, type, head_dim, q, q_stride, keys + g * bytes, bytes,
+                     scores + g * PQ_KV_LANES);
+    for (; g < groups; g++)
+        score_groups(rows, 1, type, head_dim, q, q_stride, keys + g * bytes, bytes,
+                     scores + g * PQ_KV_LANES);
+}
+
+/* Turns a row's scores into weights, in place. The numbers up to the next multiple of 16 are
+ * overwritten. */
+static pq_softmax weigh(float *w, size_t visible) {
+    const size_t end = (visible + PQ_KV_LANES - 1) / PQ_KV_LANES * PQ_KV_LANES;
+    for (size_t j = visible; j < end; j++)
+        w[j] = -INFINITY;
+    __m512 maxes = _mm512_set1_ps(-INFINITY);
+    for (size_t j = 0; j < end; j += WIDTH)
+        maxes = _mm512_max_ps(_mm512_loadu_ps(w + j), maxes);
+    pq_softmax state = {.max = _mm512_reduce_max_ps(maxes)};
+    const __m512 max = _mm512_set1_ps(state.max);
+    __m512 lanes = _mm512_setzero_ps();
+    for (size_t j = 0; j < end; j += WIDTH) {
+        const __m512 e = pq_exp16(_mm512_sub_ps(_mm512_loadu_ps(w + j), max));
+        _mm512_storeu_ps(w + j, e);
+        lanes = _mm512_add_ps(lanes, e);
+    }
+    state.sum = pq_sum16_avx512(lanes);
+    if (isnan(state.sum))
+        state.max = state.sum;
+    return state;
+}
+
+/* ----------------------------------------------------------------------------- weighted values */
+
+/* out[r][at ..] = the weighted sum of 16 * vectors dimensions over the values j in [begin, end),
+ * going on from what is in out unless begin is 0. */
+FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t head_dim,
+                                const float *w, const uint8_t *values, size_t begin, size_t end,
+                                size_t at, float *out, size_t out_stride) {
+    const size_t row_bytes = pq_kv_value_row_bytes(type, head_dim);
+    const size_t numbers = type == PQ_KV_Q8_0 ? head_dim / PQ_KV_SCALE_DIMS * sizeof(float) : 0;
+    __m512 o[MAX_ROWS][MAX_VECTORS];
+    for (int r = 0; r < rows; r++) {
+        for (int v = 0; v < vectors; v++)
+            o[r][v] = begin == 0 ? _mm512_setzero_ps()
+                                 : _mm512_loadu_ps(out + (size_t)r * out_stride + at + v * WIDTH);
+    }
+    for (size_t j = begin; j < end; j++) {
+        const uint8_t *row = values + j * row_bytes;
+        const float *scales = (const float *)row + at / PQ_KV_SCALE_DIMS; /* of two vectors each */
+        __m512 x[MAX_VECTORS];
+        for (int v = 0; v < vectors; v++) {
+            x[v] = load16(type, row + numbers, at + (size_t)v * WIDTH);
+            if (type == PQ_KV_Q8_0)
+                x[v] = _mm512_mul_ps(_mm512_set1_ps(scales[v / 2]), x[v]);
+        }
+        for (int r = 0; r < rows; r++) {
+            const __m512 broadcast = _mm512_set1_ps(w[(size_t)r * PQ_KV_BLOCK + j]);
+            for (int v = 0; v < vectors; v++)
+                o[r][v] = _mm512_fmadd_ps(broadcast, x[v], o[r][v]);
+        }
+    }
+    for (int r = 0; r < rows; r++) {
+        for (int v = 0; v < vectors; v++)
+            _mm512_storeu_ps(out + (size_t)r * out_stride + at + v * WIDTH, o[r][v]);
+    }
+}
+
+FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const float *w,
+                             const uint8_t *values, size_t begin, size_t end, float *out,
+                             size_t out_stride) {
+    const size_t vectors = VECTORS_FOR(rows);
+    size_t at = 0;
+    for (; at + vectors * WIDTH <= head_dim; at += vectors * WIDTH)
+        sum_values_at(rows, (int)vectors, type, head_dim, w, values, begin, end, at, out,
+                      out_stride);
+    for (; vectors > 2 && at < head_dim; at += 2 * WIDTH)
+        sum_values_at(rows, 2, type, head_dim, w, values, begin, end, at, out, out_stride);
+}
+
+/* ----------------------------------------------------------------------------------- the block */
+
+/* A tile's rows together over the keys that all of them see, then each alone over its last ones: a
+ * weight of 0 is not the same as no value where that value is infinite. */
+FORCE_INLINE void attend_tile(int rows, pq_kv_type type, size_t head_dim, const float *q,
+                              size_t q_stride, const uint32_t *visible, const uint8_t *keys,
+                              const uint8_t *values, pq_softmax *state, float *out,
+                              size_t out_stride, float *w) {
+    size_t fewest = visible[0], most = visible[0];
+    for (int r = 1; r < rows; r++) {
+        fewest = visible[r] < fewest ? visible[r] : fewest;
+        most = visible[r] > most ? visible[r] : most;
+    }
+    score_tile(rows, type, head_dim, q, q_stride, keys, (most + PQ_KV_LANES - 1) / PQ_KV_LANES, w);
+    for (int r = 0; r < rows; r++)
+        state[r] = weigh(w + r * PQ_KV_BLOCK, visible[r]);
+    sum_values(rows, type, head_dim, w, values, 0, fewest, out, out_stride);
+    for (int r = 0; fewest < most && r < rows; r++) {
+        if (fewest < visible[r])
+            sum_values(1, type, head_dim, w + r * PQ_KV_BLOCK, values, fewest, visible[r],
+                       out + (size_t)r * out_stride, out_stride);
+    }
+}
+
+/* With the number of rows a constant, so that a tile's accumulators become registers. */
+typedef void (*attend_fn)(size_t head_dim, const float *q, size_t q_stride, const uint32_t *visible,
+                          const uint8_t *keys, const uint8_t *values, pq_softmax *state, float *out,
+                          size_t out_stride, float *w);
+
+#define TILE(name, type, rows)                                                                     \
+    static void name##_##rows(size_t head_dim, const float *q, size_t q_stride,                    \
+                              const uint32_t *visible, const uint8_t *keys, const uint8_t *values, \
+                              pq_softmax *state, float *out, size_t out_stride, float *w) {        \
+        attend_tile(rows, type, head_dim, q, q_stride, visible, keys, values, state, out,          \
+                    out_stride, w);                                                                \
+    }
+
+#define TILES(name, type)                                                                          \
+    TILE(name, type, 1)                                                                            \
+    TILE(name, type, 2)                                                                            \
+    TILE(name, type, 3)                                                                            \
+    TILE(name, type, 4)                                                                            \
+    TILE(name, type, 5)                                                                            \
+    TILE(name, type, 6)                                                                            \
+    TILE(name, type, 7)                                                                            \
+    TILE(name, type, 8)                                                                            \
+    TILE(name, type, 9)                                                                            \
+    TILE(name, type, 10)                                                                           \
+    TILE(name, type, 11)                                                                           \
+    TILE(name, type, 12)                                                                           \
+    static const attend_fn name[MAX_ROWS] = {name##_1, name##_2,  name##_3,  name##_4,             \
+                                             name##_5, name##_6,  name##_7,  name##_8,             \
+                                             name##_9, name##_10, name##_11, name##_12};
+
+TILES(tiles_f16, PQ_KV_F16)
+TILES(tiles_q8, PQ_KV_Q8_0)
+TILES(tiles_f32, PQ_KV_F32)
+
+void pq_attend_avx512vnni(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride,
+                          size_t n, const uint32_t *visible, const void *keys, const void *values,
+                          pq_softmax *state, float *out, size_t out_stride, void *scratch) {
+    const attend_fn *tiles = type == PQ_KV_F16    ? tiles_f16
+                             : type == PQ_KV_Q8_0 ? tiles_q8
+                                                  : tiles_f32;
+    for (size_t i = 0; i < n;) {
+        const size_t left = (n - i + MAX_ROWS - 1) / MAX_ROWS;
+        const size_t rows = (n - i + left - 1) / left; /* 16 rows are 8 + 8, not 12 + 4 */
+        tiles[rows - 1](head_dim, q + i * q_stride, q_stride, visible + i, keys, values, state + i,
+                        out + i * out_stride, out_stride, scratch);
+        i += rows;
+    }
+}
+
+/* ------------------------------------------------------------------------- storing and merging */
+
+void pq_kv_store_avx512vnni(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
+                            const float *value, void *keys, void *values) {
+    if (type != PQ_KV_F16) {
+        pq_kv_store_scalar(type, head_dim, slot, key, value, keys, values);
+        return;
+    }
+    uint16_t half[PQ_MAX_HEAD_DIM];
+    uint16_t *group = (uint16_t *)keys + slot / PQ_KV_LANES * head_dim * PQ_KV_LANES;
+    pq_to_f16_avx512vnni(key, head_dim, half);
+    for (size_t d = 0; d < head_dim; d++)
+        group[d * PQ_KV_LANES + slot % PQ_KV_LANES] = half[d];
+    pq_to_f16_avx512vnni(value, head_dim, (uint16_t *)values + slot * head_dim);
+}
+
+void pq_attend_merge_avx512vnni(size_t head_dim, pq_softmax *into, float *into_out,
+                                const pq_softmax *block, const float *block_out) {
+    if (into->max == -INFINITY) {
+        *into = *block;
+        memcpy(into_out, block_out, head_dim * sizeof *into_out);
+        return;
+    }
+    const float max = block->max > into->max ? block->max : into->max;
+    const float a = pq_exp(into->max - max), b = pq_exp(block->max - max);
+    into->max = max;
+    into->sum = fmaf(into->sum, a, block->sum * b);
+    const __m512 as = _mm512_set1_ps(a), bs = _mm512_set1_ps(b);
+    for (size_t d = 0; d < head_dim; d += WIDTH) {
+        const __m512 later = _mm512_mul_ps(_mm512_loadu_ps(block_out + d), bs);
+        _mm512_storeu_ps(into_out + d, _mm512_fmadd_ps(_mm512_loadu_ps(into_out + d), as, later));
+    }
+}

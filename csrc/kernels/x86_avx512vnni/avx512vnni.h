@@ -1,0 +1,35 @@
+/* avx512vnni.h - the kernels for AVX-512 (F BW VL DQ) with VNNI: Ice Lake, Zen 4 and later. */
+#ifndef PQ_AVX512VNNI_H
+#define PQ_AVX512VNNI_H
+
+#include "../kernels.h"
+
+/* ----------------------------------------------------------------------- attention.c, vector.c */
+
+void pq_kv_store_avx512vnni(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
+                            const float *value, void *keys, void *values);
+void pq_attend_avx512vnni(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride,
+                          size_t n, const uint32_t *visible, const void *keys, const void *values,
+                          pq_softmax *state, float *out, size_t out_stride, void *scratch);
+void pq_attend_merge_avx512vnni(size_t head_dim, pq_softmax *into, float *into_out,
+                                const pq_softmax *block, const float *block_out);
+
+void pq_rms_norm_avx512vnni(const float *x, const float *w, float eps, size_t n, float *y);
+void pq_add_avx512vnni(const float *x, size_t n, float *y);
+void pq_silu_mul_avx512vnni(const float *gate, const float *up, size_t n, float *y);
+void pq_rope_avx512vnni(float *x, const float *c, const float *s, size_t dim, int neox,
+                        float scale);
+void pq_exp_avx512vnni(const float *x, size_t n, float *y);
+float pq_logsumexp_avx512vnni(const float *x, size_t n);
+void pq_to_f16_avx512vnni(const float *x, size_t n, uint16_t *y);
+void pq_from_f16_avx512vnni(const uint16_t *x, size_t n, float *y);
+
+/* ------------------------------------------------------------------------- quantize.c, gemm_*.c */
+
+void pq_quantize_avx512vnni(const float *x, size_t n, int8_t *q, float *d, int16_t *sums, float *s);
+extern const pq_gemm_fn pq_gemm_table_avx512vnni[PQ_TYPE_COUNT];
+void pq_gemm_exact_avx512vnni(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
+                              size_t token0, size_t token1, float *y, size_t y_stride,
+                              void *scratch);
+
+#endif
