@@ -335,18 +335,22 @@ class Engine:
         Whoever is woken takes the interpreter's lock, which the worker needs between evaluations.
         """
         for request, event in self._outbox:
-            try:
-                request.deliver(event)
-            except Exception as error:  # its event loop is closed, for example
-                _log.debug("nobody takes the results of a request any more: %s", error)
-                self.cancel(request)
+            self._deliver(request, event)
         self._outbox.clear()
+
+    def _deliver(self, request: Request, event: Event) -> None:
+        try:
+            request.deliver(event)
+        except Exception as error:  # its event loop is closed, for example
+            _log.debug("nobody takes the results of a request any more: %s", error)
+            self.cancel(request)
 
     def _shut_down(self) -> None:
         self._stopped = True
         self._closing = True
         for request in (*self._active, *self._waiting):
-            self._end(request, self._stop_error())
+            request.done = True  # the cache is left alone: after a bug it may not be in order
+            self._outbox.append((request, self._stop_error()))
         self._hand_over()
         self._reject_all()
         with self._session_guard:
@@ -363,7 +367,7 @@ class Engine:
                 return
             if request is not None:
                 request.done = True
-                request.deliver(self._stop_error())
+                self._deliver(request, self._stop_error())
 
     def _stop_error(self) -> PyQwenError:
         if self._failure is not None:

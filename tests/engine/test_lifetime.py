@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
 
 import pytest
@@ -95,6 +96,27 @@ def test_an_exception_in_the_constructor_leaves_nothing(tiny_model_path):
         Model(tiny_model_path, context=10**6)
     gc.collect()
     assert len(_engine_threads()) == before
+
+
+def test_a_request_that_comes_too_late_cannot_keep_the_model_open(make_tiny_model):
+    """A closed event loop refuses events: also those of requests that find the engine stopping."""
+    model = Model(make_tiny_model(context=32768))
+    engine, settings, told = model._engine, {"max_tokens": 30_000, "ignore_eos": True}, []
+
+    def refuse(event):
+        told.append(event)
+        raise RuntimeError("Event loop is closed")
+
+    def deliver(event):  # by the worker, which looks into its inbox a last time after this
+        if isinstance(event, pyqwen.CancelledError):
+            engine._inbox.put(model._continuation(IDS, None, settings, False, refuse))
+
+    engine.submit(model._continuation(IDS, None, settings, False, deliver))
+    while model.kv_bytes == 0:
+        time.sleep(0.001)
+    model.close()
+    assert [type(event) for event in told] == [pyqwen.CancelledError]
+    assert model.kv_bytes == 0
 
 
 @pytest.mark.parametrize("make", [pickle.dumps, copy.copy, copy.deepcopy])
