@@ -26,8 +26,15 @@ OnPrompt = Callable[[int, int], object]
 _POLL_SECONDS = 0.1  # on Windows a wait without a limit would not notice Ctrl-C
 
 
+def _is_last(event: Event) -> bool:
+    return not isinstance(event, Chunk | PromptProgress)
+
+
 class Waiter:
-    """The events of one request, for one waiting thread at a time."""
+    """The events of one request, for the threads that wait for it: each event for one of them.
+
+    The last event stays in the queue, so that it ends the wait of all of them.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -38,14 +45,17 @@ class Waiter:
         """Wait for the next event; Ctrl-C interrupts the wait."""
         while True:
             with suppress(Empty):
-                return self._events.get(timeout=_POLL_SECONDS)
+                event = self._events.get(timeout=_POLL_SECONDS)
+                if _is_last(event):
+                    self._events.put(event)
+                return event
             self._engine.check_process()
 
     def last_event(self, request: Request) -> Any:
         """Submit and wait for the result; what interrupts the wait cancels the request."""
         try:
             self._engine.submit(request)
-            while isinstance(event := self.next_event(), Chunk | PromptProgress):
+            while not _is_last(event := self.next_event()):
                 pass
         finally:
             self._engine.cancel(request)
@@ -55,7 +65,7 @@ class Waiter:
 
 
 class AsyncWaiter:
-    """The events of one request, for one task of the running event loop."""
+    """A ``Waiter`` for the tasks of the running event loop."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -67,13 +77,16 @@ class AsyncWaiter:
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     async def next_event(self) -> Event:
-        return await self._events.get()
+        event = await self._events.get()
+        if _is_last(event):
+            self._events.put_nowait(event)
+        return event
 
     async def last_event(self, request: Request) -> Any:
         """As ``Waiter.last_event``."""
         try:
             self._engine.submit(request)
-            while isinstance(event := await self.next_event(), Chunk | PromptProgress):
+            while not _is_last(event := await self.next_event()):
                 pass
         finally:
             self._engine.cancel(request)
@@ -147,7 +160,8 @@ class Stream(_Progress):
     """An answer while it is written: iterate over its :class:`Chunk` objects, once.
 
     Leaving the loop, the ``with`` block or the last reference stops the model. The ``completion`` is
-    there when the stream has ended.
+    there when the stream has ended. Several threads may use one stream: each chunk goes to one of
+    them, and the end ends the wait of all.
     """
 
     def __init__(
