@@ -4,7 +4,17 @@ It turns handles into objects that close themselves, numpy arrays into pointers,
 exception. It decides nothing. One file per part of ``csrc/pyqwen.h``.
 """
 
-from pyqwen._ffi import ffi, lib
+try:
+    from pyqwen._ffi import ffi, lib
+except ModuleNotFoundError as error:  # a core that is there and does not fit raises ImportError
+    if error.name != "pyqwen._ffi":
+        raise
+    from pathlib import Path
+
+    raise ImportError(
+        f"{Path(__file__).parents[1]} has no compiled C core: if this is the source folder, leave it "
+        "and run elsewhere after 'pip install .', or install it in place with 'pip install -e .'"
+    ) from error
 from pyqwen._native.files import FileHandle, FileInfo
 from pyqwen._native.hardware import default_threads, isas, machine, measure_bandwidth
 from pyqwen._native.models import KV_TYPES, ModelHandle, Progress, plan, read_config

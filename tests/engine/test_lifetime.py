@@ -4,12 +4,14 @@ import copy
 import gc
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -198,6 +200,30 @@ def test_import_is_quick_and_complete():
     result = _run(script, "")
     assert result.returncode == 0, result.stderr
     assert float(result.stdout) < 0.1
+
+
+def _import_core_of(folder):
+    # -S: the import hook of an editable install would find the core that this folder has not.
+    return subprocess.run(
+        [sys.executable, "-S", "-c", "import pyqwen._native"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"},
+        cwd=folder,
+    )
+
+
+def test_the_source_folder_says_that_it_has_no_core(tmp_path):
+    package = Path(pyqwen.__file__).parent
+    shutil.copytree(package, tmp_path / "pyqwen", ignore=shutil.ignore_patterns("_ffi*", "*.pyc"))
+    last_line = _import_core_of(tmp_path).stderr.splitlines()[-1]
+    assert last_line.startswith(f"ImportError: {tmp_path / 'pyqwen'} has no compiled C core")
+    assert "pip install ." in last_line
+    # A core that is there but cannot be loaded, or misses a name, is another matter.
+    (tmp_path / "pyqwen" / "_ffi.py").write_text("ffi = None")
+    last_line = _import_core_of(tmp_path).stderr.splitlines()[-1]
+    assert last_line.startswith("ImportError: cannot import name 'lib'")
 
 
 def test_unknown_names_are_attribute_errors():
