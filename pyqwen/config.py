@@ -13,7 +13,7 @@ class ModelConfig:
 
     ``context`` is the length it was trained for. ``vocab`` tokens are in the vocabulary, of which the
     first ``real_tokens`` can be written and the rest is padding; the output matrix has
-    ``vocab_rows``. ``rope_neox``: rotary embedding of halves (else of neighbouring pairs).
+    ``vocab_rows``. ``rope_neox``: rotary embedding of halves (else of neighboring pairs).
     """
 
     architecture: str

@@ -53,7 +53,7 @@ def test_exp_at_the_ends():
 def test_f16_equals_numpy():
     halves = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        middles = (halves[:-1] + halves[1:]) / 2  # ties between neighbours, and just beside them
+        middles = (halves[:-1] + halves[1:]) / 2  # ties between neighbors, and just beside them
         beside = [np.nextafter(middles, np.float32(to)) for to in (0, 1e9)]
         for x in (halves, middles, *beside, EVERY_KIND_OF_FLOAT):
             out, expected = run("f16", x), x.astype(np.float16).astype(np.float32)

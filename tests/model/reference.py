@@ -73,7 +73,7 @@ class Reference:
         )
 
     def _rotate(self, x: Array) -> Array:
-        """Rotate pairs of x (positions, heads, dim): halves for qwen2, neighbours for llama."""
+        """Rotate pairs of x (positions, heads, dim): halves for qwen2, neighbors for llama."""
         dim = x.shape[-1]
         angles = np.arange(len(x))[:, None] * self._frequencies(dim)
         turn = np.exp(1j * angles)[:, None, :] * self._rotation_scale()
