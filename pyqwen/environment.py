@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 
+from pyqwen.settings import LARGEST
+
 
 def threads() -> int | None:
     """``PYQWEN_THREADS``, or None if it is not set."""
     text = os.environ.get("PYQWEN_THREADS", "").strip()
     if not text:
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"PYQWEN_THREADS must be a number of threads, 1 or more, not {text!r}")
+    # Python does not turn digits by the thousand into a number.
+    if not text.isdecimal() or len(text) > 10 or not 1 <= int(text) <= LARGEST:
+        raise ValueError(
+            f"PYQWEN_THREADS must be a number from 1 to {LARGEST:,}, not {text[:80]!r}"
+        )
     return int(text)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyqwen import _native, environment
 from pyqwen.gguf_file import GGUFFile
+from pyqwen.settings import DEFAULT_BATCH, checked_count
 
 # Resident bytes measured on 64-bit Linux with Python 3.11, numpy 2, tokenizers 0.23: the interpreter
 # with everything that Model imports (41.6 MiB), and what the tokenizer adds per token of the
@@ -70,7 +71,7 @@ def plan(
     threads: int | None = None,
     isa: str | None = None,
     exact: bool | None = None,
-    batch: int = 256,
+    batch: int = DEFAULT_BATCH,
 ) -> MemoryPlan:
     """Return what opening this model with these settings will take; no weights are read.
 
@@ -79,10 +80,10 @@ def plan(
     """
     from pyqwen import catalog
 
-    if parallel < 1:
-        raise ValueError(f"parallel must be 1 or more, not {parallel}")
-    if context is not None and context < 1:
-        raise ValueError(f"context must be 1 or more, not {context}")
+    context = checked_count("context", context)
+    parallel = checked_count("parallel", parallel) or 1
+    threads = checked_count("threads", threads) or environment.threads() or 0
+    batch = max(checked_count("batch", batch) or DEFAULT_BATCH, parallel)
     exact = environment.exact() if exact is None else exact
     kv_type = kv_type or ("f32" if exact else "f16")
     with GGUFFile(catalog.resolve(os.fspath(path_or_name))) as file:
@@ -91,7 +92,7 @@ def plan(
             file.handle,
             context=context or 0,
             sequences=parallel,
-            threads=threads or environment.threads() or 0,
+            threads=threads,
             batch=batch,
             kv_type=kv_type,
             isa=isa or environment.isa(),

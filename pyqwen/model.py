@@ -26,6 +26,7 @@ from pyqwen.gguf_file import GGUFFile
 from pyqwen.request import Deliver, Generation, Scoring, TokenTexts
 from pyqwen.results import ChatCompletion, Completion
 from pyqwen.sampling import SamplingParams
+from pyqwen.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, checked_count
 from pyqwen.stream import AsyncStream, AsyncWaiter, OnPrompt, Stream, Waiter
 from pyqwen.tokenizer import Tokenizer
 
@@ -36,8 +37,6 @@ Prompt = str | Sequence[int]
 
 CHAT_MAX_TOKENS = 8192
 """Answers of a chat are cut here unless ``max_tokens`` says otherwise: Qwen2.5 was trained for no more."""
-
-_DEFAULT_BATCH = 256
 
 
 class Model:
@@ -56,10 +55,10 @@ class Model:
         threads: int | None = None,
         kv_type: str | None = None,
         load: Literal["mmap", "copy"] = "mmap",
-        max_sequences: int = 4,
+        max_sequences: int = DEFAULT_MAX_SEQUENCES,
         isa: str | None = None,
         exact: bool | None = None,
-        batch: int = _DEFAULT_BATCH,
+        batch: int = DEFAULT_BATCH,
         progress: _native.Progress | None = None,
     ) -> None:
         """Load a GGUF file, or a model of the catalog or the cache by its name.
@@ -79,10 +78,10 @@ class Model:
         """
         from pyqwen import catalog
 
-        threads = _checked("threads", threads) or environment.threads() or 0
-        context = _checked("context", context) or 0
-        max_sequences = _checked("max_sequences", max_sequences) or 1
-        batch = max(_checked("batch", batch) or _DEFAULT_BATCH, max_sequences)
+        threads = checked_count("threads", threads) or environment.threads() or 0
+        context = checked_count("context", context) or 0
+        max_sequences = checked_count("max_sequences", max_sequences) or DEFAULT_MAX_SEQUENCES
+        batch = max(checked_count("batch", batch) or DEFAULT_BATCH, max_sequences)
         isa = environment.checked_isa(isa, "isa") if isa is not None else environment.isa()
         exact = environment.exact() if exact is None else exact
         kv_type = kv_type or ("f32" if exact else "f16")
@@ -427,17 +426,6 @@ class Model:
                 f"{self.config.context:,})"
             )
         return tokens
-
-
-def _checked(name: str, value: int | None) -> int | None:
-    """Return ``value`` if it is None or a whole number above 0."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
-    if index(value) < 1:
-        raise ValueError(f"{name} must be 1 or more, not {value}")
-    return index(value)
 
 
 def _keep_going(done: int, total: int) -> None:

@@ -195,11 +195,15 @@ def test_damaged_weights_raise_instead_of_writing_garbage(make_tiny_model):
     [
         ({"context": 0}, "context"),
         ({"context": 100_000}, "context of 100000"),
+        ({"context": 10**11}, "context must be from 1 to"),
+        ({"batch": 10**12}, "batch must be from 1 to"),
         ({"threads": 0}, "threads"),
         ({"threads": 10_000}, "threads"),
+        ({"threads": 10**12}, "threads must be from 1 to"),
         ({"kv_type": "f8"}, "kv_type"),
         ({"load": "slow"}, "load"),
         ({"max_sequences": 0}, "max_sequences"),
+        ({"max_sequences": 10**12}, "max_sequences must be from 1 to"),
         ({"isa": "sse9"}, "sse9"),
     ],
 )
@@ -213,6 +217,9 @@ def test_wrong_settings_of_a_model(tiny_model_path: Path, arguments, message):
     [
         ("PYQWEN_THREADS", "many"),
         ("PYQWEN_THREADS", "0"),
+        ("PYQWEN_THREADS", "99999999999"),
+        ("PYQWEN_THREADS", "9" * 10),
+        ("PYQWEN_THREADS", "9" * 5000),
         ("PYQWEN_ISA", "mmx"),
         ("PYQWEN_EXACT", "yes"),
     ],

@@ -39,7 +39,16 @@ def test_plan_follows_the_cache(tiny_model_path, kv_type, factor):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"context": 0}, {"parallel": 0}, {"kv_type": "f8"}, {"context": 10**6}]
+    "arguments",
+    [
+        {"context": 0},
+        {"context": 10**6},
+        {"context": 10**11},
+        {"parallel": 0},
+        {"parallel": 10**12},
+        {"threads": 10**12},
+        {"kv_type": "f8"},
+    ],
 )
 def test_plan_refuses_what_model_refuses(tiny_model_path, arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
