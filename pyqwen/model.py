@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import weakref
@@ -257,7 +258,10 @@ class Model:
     ) -> Completion:
         """As ``generate``. Cancelling the task stops the model."""
         waiter = AsyncWaiter(self._engine)
-        request = self._continuation(prompt, params, overrides, special, waiter.deliver)
+        # Cutting a long text into tokens takes longer than an event loop may stand still.
+        request = await asyncio.to_thread(
+            self._continuation, prompt, params, overrides, special, waiter.deliver
+        )
         return cast(Completion, await waiter.last_event(request))
 
     def astream(
@@ -269,7 +273,11 @@ class Model:
         on_prompt: OnPrompt | None = None,
         **overrides: Any,
     ) -> AsyncStream:
-        """As ``stream``, for ``async for``; called in a running event loop."""
+        """As ``stream``, for ``async for``; called in a running event loop.
+
+        A long text is cut into tokens before this returns, which takes about a second per megabyte:
+        in a server encode it beforehand (``asyncio.to_thread(model.tokenizer.encode, text)``).
+        """
         waiter = AsyncWaiter(self._engine)
         request = self._continuation(prompt, params, overrides, special, waiter.deliver, True)
         return AsyncStream(self, self._engine, waiter, request, on_prompt)
@@ -279,7 +287,7 @@ class Model:
     ) -> ChatCompletion:
         """As ``chat``. Cancelling the task stops the model."""
         waiter = AsyncWaiter(self._engine)
-        request = self._answer(messages, params, overrides, waiter.deliver)
+        request = await asyncio.to_thread(self._answer, messages, params, overrides, waiter.deliver)
         return cast(ChatCompletion, await waiter.last_event(request))
 
     def astream_chat(

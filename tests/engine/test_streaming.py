@@ -1,6 +1,7 @@
 """Streams: the chunks together are the text, characters are whole, stop strings are never shown."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -138,3 +139,28 @@ def test_async_twins_give_the_same(model):
     assert chatted.text == model.chat("Hello", max_tokens=15, seed=2).text
     assert "".join(chunk.text for chunk in streamed) == generated.text
     assert "".join(chunk.text for chunk in chat_chunks) == chatted.text == stream.completion.text
+
+
+@pytest.mark.parametrize("name", ["agenerate", "achat"])
+def test_the_event_loop_runs_while_a_prompt_is_encoded(model, monkeypatch, name):
+    loop_ran, waits = threading.Event(), []
+
+    def slowed(encode):
+        def encode_later(*arguments):
+            waits.append(loop_ran.wait(10))
+            return encode(*arguments)
+
+        return encode_later
+
+    for encode in ("encode", "encode_segments"):
+        monkeypatch.setattr(model.tokenizer, encode, slowed(getattr(model.tokenizer, encode)))
+
+    async def main():
+        task = asyncio.create_task(getattr(model, name)("Hello", max_tokens=1, ignore_eos=True))
+        while not waits and not task.done():
+            await asyncio.sleep(0.001)
+            loop_ran.set()
+        return await task
+
+    assert len(asyncio.run(main()).token_ids) == 1
+    assert waits == [True]
