@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import index
 from pathlib import Path
@@ -420,6 +420,9 @@ class Model:
         """The ids as a list of int; ``ValueError`` where they are not tokens or too many."""
         if isinstance(ids, str | bytes):
             raise TypeError("token ids are integers; encode texts with model.tokenizer.encode()")
+        if not isinstance(ids, Iterable):
+            kind = type(ids).__name__
+            raise TypeError(f"a prompt is a text or a sequence of token ids, not {kind}")
         tokens = [index(token) for token in ids]
         if not tokens:
             raise ValueError("there are no tokens; the model needs at least one")

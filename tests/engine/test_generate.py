@@ -158,6 +158,11 @@ def test_wrong_arguments_are_refused_before_anything_runs(model):
         model.generate(IDS, logit_bias={400: 1.0})
     with pytest.raises(TypeError, match="SamplingParams"):
         model.generate(IDS, {"temperature": 1})
+    for prompt in (None, 5):
+        with pytest.raises(
+            TypeError, match=f"text or a sequence of token ids, not {type(prompt).__name__}"
+        ):
+            model.generate(prompt)
     with pytest.raises(ValueError, match="targets"):
         model.logprobs(IDS, targets=[1])
     with pytest.raises(pyqwen.TemplateError, match="role"):
