@@ -35,7 +35,7 @@ _log = logging.getLogger("pyqwen")
 Work = tuple[Request, int]
 """A request and how many of its tokens run in a step."""
 
-_GROUP = 16  # outputs whose logits the core makes at once; a group is drawn from or scored whole
+_GROUP = 16  # outputs drawn from or scored in one call: LOGIT_ROWS of csrc/model/session.c
 _BESIDE_SECONDS = 0.2  # how long reading a prompt may hold up the answers written beside it
 _BESIDE_ROWS = 16  # but never fewer rows than this
 
