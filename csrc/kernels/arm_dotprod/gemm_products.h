@@ -15,7 +15,7 @@ PQ_INLINE pq_dot pq_dot_zero(void) {
 }
 
 /* Sums are 32 bits wide from the start: there is no chain to count. */
-#define pq_dot_add(dot, w, x, j, count)                                                            \
+#define pq_dot_add(dot, w, x, j, place, count)                                                     \
     do {                                                                                           \
         (void)(count);                                                                             \
         (dot)->rows = vdotq_laneq_s32((dot)->rows, (w), (x), (j));                                 \

@@ -22,8 +22,9 @@ PQ_INLINE int has_min(const uint32_t type) {
     return type == PQ_Q4_1 || type == PQ_Q5_1;
 }
 
+/* How many products fit a 16-bit sum: 8 * 16 * 127 do, and 2 * 128 * 127. */
 PQ_INLINE int chain_of(const uint32_t type) {
-    return type == PQ_Q8_0 || type == PQ_IQ4_NL ? 2 : 4;
+    return type == PQ_Q8_0 || type == PQ_IQ4_NL ? 2 : 8;
 }
 
 PQ_INLINE uint8x16_t nibbles(const uint8_t *q, const int j) {
@@ -101,17 +102,17 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
         acc[t][0] = acc[t][1] = vdupq_n_f32(0.0f);
     });
     for (size_t b = 0; b < a->blocks; b++, group += group_bytes) {
-        pq_dot dot[PQ_MAX_TILE][PQ_HALVES];
-        clear(n, dot);
-        multiply_16(type, unpacked, n, group, 0, 0, 0, q, b * 32, dot);
-        multiply_16(type, unpacked, n, group, 0, 0, 1, q, b * 32 + 16, dot);
         const block_scales w = unpacked
                                    ? *(const block_scales *)(const void *)(group + VECTORS * 32)
                                    : scales(type, group);
-        PQ_EACH(t, n, {
-            const size_t block = t * (a->cols / 32) + b;
-            PQ_EACH(r, PQ_HALVES, {
-                const float32x4_t i = vcvtq_f32_s32(pq_dot_sum(&dot[t][r]));
+        PQ_EACH(r, PQ_HALVES, {
+            pq_dot dot[PQ_MAX_TILE];
+            clear(n, dot);
+            multiply_16(type, unpacked, n, group + 16 * r, 0, 0, 0, q, b * 32, dot);
+            multiply_16(type, unpacked, n, group + 16 * r, 0, 0, 1, q, b * 32 + 16, dot);
+            PQ_EACH(t, n, {
+                const size_t block = t * (a->cols / 32) + b;
+                const float32x4_t i = vcvtq_f32_s32(pq_dot_sum(&dot[t]));
                 acc[t][r] = vfmaq_f32(acc[t][r], vmulq_n_f32(w.d[r], a->d[block]), i);
                 if (has_min(type))
                     acc[t][r] = vfmaq_n_f32(acc[t][r], w.m[r], a->s[block]);

@@ -1,4 +1,5 @@
-/* gemm_columns.h - 16 columns of a panel times the tokens of a tile.
+/* gemm_columns.h - 16 columns of 4 rows times the tokens of a tile. Rows come 4 at a time because
+ * the sums of 8 would not stay in registers.
  *
  * A template for gemm_block.h and gemm_super.h, which define before, for their types:
  *   chain_of(type)          see pq_dot_add
@@ -8,23 +9,21 @@
 #ifndef PQ_NEON_GEMM_COLUMNS_H
 #define PQ_NEON_GEMM_COLUMNS_H
 
-/* Adds the products of columns 128 h + 32 s + 16 u .. + 15 to dot (tokens, halves). q[t] + k: the
+/* Adds the products of columns 128 h + 32 s + 16 u .. + 15 to dot (tokens). q[t] + k: the
  * activations of the first of these columns. */
 PQ_INLINE void multiply_16(const uint32_t type, const int unpacked, const int n,
                            const uint8_t *group, size_t h, const int s, const int u,
-                           const int8_t *const *q, size_t k, pq_dot (*dot)[PQ_HALVES]) {
+                           const int8_t *const *q, size_t k, pq_dot *dot) {
     int8x16_t x[PQ_MAX_TILE];
-    PQ_EACH(t, n, { x[t] = vld1q_s8(q[t] + k); });
+    PQ_EACH(t, n, { x[t] = pq_load_activations(q[t] + k); });
     PQ_EACH(j, 4, {
-        PQ_EACH(r, PQ_HALVES, {
-            const int8x16_t w = quants(type, unpacked, group + 16 * r, h, s, 4 * u + j);
-            PQ_EACH(t, n, { pq_dot_add(&dot[t][r], w, x[t], j, chain_of(type)); });
-        });
+        const int8x16_t w = quants(type, unpacked, group, h, s, 4 * u + j);
+        PQ_EACH(t, n, { pq_dot_add(&dot[t], w, x[t], j, 4 * u + j, chain_of(type)); });
     });
 }
 
-PQ_INLINE void clear(const int n, pq_dot (*dot)[PQ_HALVES]) {
-    PQ_EACH(t, n, { PQ_EACH(r, PQ_HALVES, { dot[t][r] = pq_dot_zero(); }); });
+PQ_INLINE void clear(const int n, pq_dot *dot) {
+    PQ_EACH(t, n, { dot[t] = pq_dot_zero(); });
 }
 
 #endif

@@ -20,20 +20,19 @@ PQ_INLINE pq_dot pq_dot_zero(void) {
     return (pq_dot){{vdupq_n_s16(0), vdupq_n_s16(0)}, {zero, zero}};
 }
 
-/* Adds columns 4 j .. 4 j + 3 of 16: w has 4 columns of 4 rows, x all 16 activations. `chain` is how
- * many products fit 16 bits: 4, or 2 if quants use all 8 bits (2 * 128 * 127 fits). A macro because
- * lane numbers must be constants. */
-#define pq_dot_add(dot, w, x, j, count)                                                            \
+/* Adds columns 4 j .. 4 j + 3 of the 16 whose activations are x; w has those of 4 rows, and is the
+ * `place`-th of the sum. `count` is the chain length. A macro because lane numbers must be constants. */
+#define pq_dot_add(dot, w, x, j, place, count)                                                     \
     do {                                                                                           \
         const int8x16_t x4 = vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(x), (j)));  \
-        if ((j) % (count) == 0) {                                                                  \
+        if ((place) % (count) == 0) {                                                              \
             (dot)->chain[0] = vmull_s8(vget_low_s8(w), vget_low_s8(x4));                           \
             (dot)->chain[1] = vmull_high_s8((w), x4);                                              \
         } else {                                                                                   \
             (dot)->chain[0] = vmlal_s8((dot)->chain[0], vget_low_s8(w), vget_low_s8(x4));          \
             (dot)->chain[1] = vmlal_high_s8((dot)->chain[1], (w), x4);                             \
         }                                                                                          \
-        if ((j) % (count) == (count) - 1) {                                                        \
+        if ((place) % (count) == (count) - 1) {                                                    \
             (dot)->wide[0] = vpadalq_s16((dot)->wide[0], (dot)->chain[0]);                         \
             (dot)->wide[1] = vpadalq_s16((dot)->wide[1], (dot)->chain[1]);                         \
         }                                                                                          \

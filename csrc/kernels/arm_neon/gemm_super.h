@@ -35,8 +35,9 @@ PQ_INLINE int has_scales_of_16(const uint32_t type) {
     return type == PQ_Q2_K || type == PQ_Q3_K || type == PQ_Q6_K;
 }
 
+/* How many products fit a 16-bit sum: 8 * 31 * 127 do, and 2 * 127 * 127; as far as the scale goes. */
 PQ_INLINE int chain_of(const uint32_t type) {
-    return type == PQ_IQ4_XS ? 2 : 4;
+    return type == PQ_IQ4_XS ? 2 : has_scales_of_16(type) ? 4 : 8;
 }
 
 PQ_INLINE size_t block_bytes(const uint32_t type) {
@@ -250,30 +251,26 @@ PQ_INLINE void scales(const uint32_t type, const uint8_t *group, super_scales *o
 
 #include "gemm_columns.h"
 
-/* sum (tokens, halves) = scale times the products of columns 32 i .. + 31, i = 4 h + s. */
+/* sum (tokens) = scale times the products of columns 32 i .. + 31, i = 4 h + s, for rows 4 r .. + 3. */
 PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
-                           const uint8_t *group, size_t h, const int s, const super_scales *scale,
-                           const int8_t *const *q, size_t k, int32x4_t (*sum)[PQ_HALVES]) {
+                           const uint8_t *group, size_t h, const int s, const int r,
+                           const super_scales *scale, const int8_t *const *q, size_t k,
+                           int32x4_t *sum) {
     const size_t i = 4 * h + (size_t)s;
-    pq_dot dot[PQ_MAX_TILE][PQ_HALVES];
+    const uint8_t *rows = group + 16 * r;
+    pq_dot dot[PQ_MAX_TILE];
     clear(n, dot);
-    multiply_16(type, unpacked, n, group, h, s, 0, q, k, dot);
-    if (has_scales_of_16(type)) {
-        PQ_EACH(t, n, {
-            PQ_EACH(r, PQ_HALVES,
-                    { sum[t][r] = vmulq_s32(pq_dot_sum(&dot[t][r]), scale->factor[2 * i][r]); });
-        });
-        clear(n, dot);
+    multiply_16(type, unpacked, n, rows, h, s, 0, q, k, dot);
+    if (!has_scales_of_16(type)) {
+        multiply_16(type, unpacked, n, rows, h, s, 1, q, k + 16, dot);
+        PQ_EACH(t, n, { sum[t] = vmulq_s32(pq_dot_sum(&dot[t]), scale->factor[i][r]); });
+        return;
     }
-    multiply_16(type, unpacked, n, group, h, s, 1, q, k + 16, dot);
-    PQ_EACH(t, n, {
-        PQ_EACH(r, PQ_HALVES, {
-            const int32x4_t products = pq_dot_sum(&dot[t][r]);
-            sum[t][r] = has_scales_of_16(type)
-                            ? vmlaq_s32(sum[t][r], products, scale->factor[2 * i + 1][r])
-                            : vmulq_s32(products, scale->factor[i][r]);
-        });
-    });
+    PQ_EACH(t, n, { sum[t] = vmulq_s32(pq_dot_sum(&dot[t]), scale->factor[2 * i][r]); });
+    clear(n, dot);
+    multiply_16(type, unpacked, n, rows, h, s, 1, q, k + 16, dot);
+    PQ_EACH(t, n,
+            { sum[t] = vmlaq_s32(sum[t], pq_dot_sum(&dot[t]), scale->factor[2 * i + 1][r]); });
 }
 
 /* total (tokens, halves) = the sum over the super-block's 32s of the activations' scale times the
@@ -285,12 +282,13 @@ PQ_INLINE void multiply_super(const uint32_t type, const int unpacked, const int
     for (size_t h = 0; h < 2; h++) {
         PQ_EACH(s, 4, {
             const size_t block = 8 * b + 4 * h + s;
-            int32x4_t sum[PQ_MAX_TILE][PQ_HALVES];
-            multiply_32(type, unpacked, n, group, h, s, scale, q, block * 32, sum);
-            PQ_EACH(t, n, {
-                const float dx = a->d[t * (a->cols / 32) + block];
-                total[t][0] = vfmaq_n_f32(total[t][0], vcvtq_f32_s32(sum[t][0]), dx);
-                total[t][1] = vfmaq_n_f32(total[t][1], vcvtq_f32_s32(sum[t][1]), dx);
+            PQ_EACH(r, PQ_HALVES, {
+                int32x4_t sum[PQ_MAX_TILE];
+                multiply_32(type, unpacked, n, group, h, s, r, scale, q, block * 32, sum);
+                PQ_EACH(t, n, {
+                    const float dx = a->d[t * (a->cols / 32) + block];
+                    total[t][r] = vfmaq_n_f32(total[t][r], vcvtq_f32_s32(sum[t]), dx);
+                });
             });
         });
     }

@@ -81,6 +81,16 @@ PQ_INLINE float32x4_t pq_load_halves(const uint8_t *p) {
     return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
 }
 
+/* 16 activations, loaded now: gcc otherwise loads every lane by itself, and mixes the work of all
+ * rows and columns of a super-block so thoroughly that half of the instructions are spills. */
+PQ_INLINE int8x16_t pq_load_activations(const int8_t *q) {
+    int8x16_t x = vld1q_s8(q);
+#if defined(__GNUC__)
+    __asm__ volatile("" : "+w"(x) : : "memory");
+#endif
+    return x;
+}
+
 /* One token's results: 8 rows, or what is left of them. */
 PQ_INLINE void pq_store_rows(float *y, size_t rows, const float32x4_t acc[PQ_HALVES]) {
     if (rows == PQ_LANES) {
