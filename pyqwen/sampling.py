@@ -24,13 +24,16 @@ class SamplingParams:
 
     - ``max_tokens``: as many as fit the context (``chat``: but at most 8,192).
     - ``temperature`` (0: greedy), ``top_k`` (0: off), ``top_p`` (1: off), ``min_p`` (0: off),
-      ``typical_p`` (1: off): which tokens may be drawn. The likeliest one always may.
+      ``typical_p`` (1: off): which tokens may be drawn: after each of these one or more, and the
+      likeliest among them unless ``typical_p`` is below 1, which may leave it out.
     - ``repetition_penalty`` (1: off): Hugging Face's, over prompt and answer. ``presence_penalty``
       and ``frequency_penalty`` (0: off): OpenAI's, over the answer.
     - ``logit_bias``: token id to what is added to its logit; ``-inf`` forbids the token.
     - ``seed``: a random one, which the result reports. 0 to 2**64 - 1.
-    - ``stop``: a string or several that end the answer and are not shown. ``stop_token_ids``: the
-      same for tokens, besides the model's own end tokens, which ``ignore_eos`` turns off.
+    - ``stop``: a string or several that end the answer and are not shown in its text; the tokens
+      that wrote them were generated, so ``token_ids`` and ``usage`` have them. ``stop_token_ids``:
+      the same for tokens, besides the model's own end tokens, which ``ignore_eos`` turns off; these
+      are in neither.
     - ``logprobs``: report the log-probability of each token, and with ``top_logprobs`` (0 to 20)
       also the likeliest tokens in its place: of the model's own distribution, before penalties.
     """
