@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from operator import index
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 MAX_TOP_LOGPROBS = 20
 _MAX_FLOAT32 = 3.4028234e38
@@ -28,7 +28,8 @@ class SamplingParams:
       likeliest among them unless ``typical_p`` is below 1, which may leave it out.
     - ``repetition_penalty`` (1: off): Hugging Face's, over prompt and answer. ``presence_penalty``
       and ``frequency_penalty`` (0: off): OpenAI's, over the answer.
-    - ``logit_bias``: token id to what is added to its logit; ``-inf`` forbids the token.
+    - ``logit_bias``: token id to what is added to its logit; ``-inf`` forbids the token. Kept as a
+      copy that cannot change.
     - ``seed``: a random one, which the result reports. 0 to 2**64 - 1.
     - ``stop``: a string or several that end the answer and are not shown in its text; the tokens
       that wrote them were generated, so ``token_ids`` and ``usage`` have them. ``stop_token_ids``:
@@ -134,7 +135,20 @@ def _range_text(low: float, high: float, above: bool) -> str:
     return f"above {low:g}, at most {high:g}" if above else f"from {low:g} to {high:g}"
 
 
-def _checked_bias(bias: object) -> dict[int, float] | None:
+class _FrozenDict(dict[int, float]):
+    """A dict that cannot change. It can be pickled and copied, as ``MappingProxyType`` cannot."""
+
+    def _refuse(self, *_arguments: object, **_keywords: object) -> NoReturn:
+        raise TypeError("the settings of a request cannot change; make others with replace()")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[Self], tuple[dict[int, float]]]:
+        return type(self), (dict(self),)
+
+
+def _checked_bias(bias: object) -> _FrozenDict | None:
     if bias is None:
         return None
     if not isinstance(bias, Mapping):
@@ -148,7 +162,7 @@ def _checked_bias(bias: object) -> dict[int, float] | None:
                 f"logit_bias of token {number} must be a finite number or -inf, not {amount}"
             )
         checked[number] = amount
-    return checked
+    return _FrozenDict(checked)
 
 
 def _checked_stop(stop: object) -> tuple[str, ...] | None:

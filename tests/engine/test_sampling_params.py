@@ -1,6 +1,10 @@
 """Settings are checked when they are made, and merge with a model's defaults."""
 
+import copy
+import dataclasses
+import json
 import math
+import operator
 import pickle
 
 import numpy as np
@@ -91,8 +95,22 @@ def test_settings_cannot_change():
         params.temperature = 2
     bias[1] = 5.0
     assert params.logit_bias == {1: 2.0}
+    for change in (
+        lambda: operator.setitem(params.logit_bias, 1, 5.0),
+        lambda: operator.delitem(params.logit_bias, 1),
+        lambda: operator.ior(params.logit_bias, {3: 5.0}),
+        lambda: params.logit_bias.update({3: 5.0}),
+        lambda: params.logit_bias.setdefault(3, 5.0),
+        lambda: params.logit_bias.pop(1),
+        lambda: params.logit_bias.popitem(),
+        lambda: params.logit_bias.clear(),
+    ):
+        with pytest.raises(TypeError, match="cannot change"):
+            change()
+    assert params.logit_bias == {1: 2.0}
     assert hash(params) == hash(SamplingParams(temperature=1, logit_bias={1: 2.0}, stop="a"))
-    assert pickle.loads(pickle.dumps(params)) == params
+    assert pickle.loads(pickle.dumps(params)) == params == copy.deepcopy(params)
+    assert json.loads(json.dumps(dataclasses.asdict(params)))["logit_bias"] == {"1": 2.0}
 
 
 def test_replace_and_over():
