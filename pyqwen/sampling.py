@@ -156,6 +156,9 @@ def _checked_bias(bias: object) -> _FrozenDict | None:
     checked = {}
     for token, value in bias.items():
         (number,) = _checked_ids([token], "logit_bias") or (0,)
+        if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+            kind = type(value).__name__
+            raise TypeError(f"logit_bias of token {number} must be a number, not {kind}")
         amount = float(value)
         if math.isnan(amount) or (amount != -math.inf and abs(amount) > _MAX_FLOAT32):
             raise ValueError(

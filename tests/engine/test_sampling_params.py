@@ -74,7 +74,7 @@ def test_invalid_values(name, values):
         ("max_tokens", ["5", 5.0, True]),
         ("temperature", ["hot", True, [1]]),
         ("top_k", [2.5]),
-        ("logit_bias", [[1, 2], {"a": 1}, {1.5: 1}]),
+        ("logit_bias", [[1, 2], {"a": 1}, {1.5: 1}, {1: "abc"}, {1: "5"}, {1: None}, {1: True}]),
         ("seed", [1.0]),
         ("stop", [5, [5], b"x"]),
         ("stop_token_ids", [["a"], [1.5]]),
