@@ -42,6 +42,8 @@ _LLAMA3 = _QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 PRE_TOKENIZERS = {
     # Qwen normalizes to NFC first. llama.cpp does not; the checkpoint's own tokenizer is our rule.
     "qwen2": PreTokenizer(_QWEN2, nfc=True),
+    # DeepSeek's distillations into Qwen2.5 have its words without the normalizer.
+    "deepseek-r1-qwen": PreTokenizer(_QWEN2),
     "llama-bpe": PreTokenizer(_LLAMA3, whole_words=True),
     "llama3": PreTokenizer(_LLAMA3, whole_words=True),
     "smollm": PreTokenizer(None, single_digits=True),
