@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from pyqwen.cli import (
     bench,
     chat,
+    convert,
     doctor,
     inspect,
     list_models,
@@ -41,6 +42,7 @@ VERBS = (
     plan,
     tokenize,
     template,
+    convert,
     perplexity,
     bench,
     doctor,

@@ -20,6 +20,7 @@ VERBS = [
     "plan",
     "tokenize",
     "template",
+    "convert",
     "perplexity",
     "bench",
     "doctor",
