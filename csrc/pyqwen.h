@@ -31,8 +31,8 @@ typedef enum pq_status {
     PQ_ERR_UNSUPPORTED, /* well-formed, but not something this version runs */
     PQ_ERR_MEMORY,      /* an allocation failed; everything is as before the call */
     PQ_ERR_CONTEXT,     /* a sequence would grow beyond the context */
-    PQ_ERR_NUMERIC,     /* a value that is not a number came out of the weights */
-    PQ_ERR_CANCELLED,   /* pq_session_cancel was called; the sequences are as before the call */
+    PQ_ERR_NUMERIC,     /* not a number, or too large: a weight, or what came of it */
+    PQ_ERR_CANCELLED,   /* by pq_session_cancel (the sequences are as before) or pq_cancel */
     PQ_ERR_CHANGED,     /* a mapped file is no longer what it was when it was opened */
     PQ_ERR_FORKED       /* the process was forked: threads and sessions stayed with the parent */
 } pq_status;
@@ -131,6 +131,44 @@ uint32_t pq_type_block(uint32_t type);
 uint32_t pq_type_bytes(uint32_t type);
 /* n must be a multiple of the block. src need not be aligned. */
 pq_status pq_dequantize(uint32_t type, const void *src, size_t n, float *dst, pq_error *err);
+
+/* --------------------------------------------------------------------------------------- quantizing */
+
+/* A flag that stops a long call: any thread may set it, and the call returns PQ_ERR_CANCELLED within
+ * milliseconds. Functions accept NULL for none. */
+typedef struct pq_cancel pq_cancel;
+
+pq_status pq_cancel_open(pq_cancel **out, pq_error *err);
+/* No call may be using it any more. */
+void pq_cancel_close(pq_cancel *cancel);
+void pq_cancel_set(pq_cancel *cancel, int value);
+
+/* Quantizes x (rows, cols) to any type that can be read; cols is a multiple of its block, dst receives
+ * rows * cols / pq_type_block * pq_type_bytes bytes. Scales and integers are searched that make the squared
+ * error small or, with importance (cols; the mean square of the activations that meet each column), the
+ * error that it weights. The bytes are the same for any number of threads on any machine.
+ * PQ_ERR_NUMERIC for a weight that is not finite or, but for F32 and BF16, beyond f16 (65504), naming row
+ * and column; dst is then, as after a cancel, written in part. */
+pq_status pq_quantize_rows(uint32_t type, const float *x, size_t rows, size_t cols,
+                           const float *importance, void *dst, uint32_t threads,
+                           const pq_cancel *cancel, pq_error *err);
+
+/* Sums over a tensor x that was quantized to y. */
+typedef struct pq_quantization_error {
+    double error;           /* (y - x)^2 */
+    double energy;          /* x^2 */
+    double weighted_error;  /* importance of the column * (y - x)^2; without importances as above */
+    double weighted_energy; /* importance of the column * x^2 */
+    double worst;           /* of the blocks: the largest error, relative to its weights */
+    uint64_t worst_row;     /* where that block begins */
+    uint64_t worst_column;
+} pq_quantization_error;
+
+/* Compares `data`, rows of `type`, with x (rows, cols). importance (cols) may be NULL. */
+pq_status pq_measure_quantization(uint32_t type, const void *data, const float *x, size_t rows,
+                                  size_t cols, const float *importance, uint32_t threads,
+                                  const pq_cancel *cancel, pq_quantization_error *out,
+                                  pq_error *err);
 
 /* ------------------------------------------------------------------------------------------- models */
 
