@@ -18,16 +18,25 @@ except ModuleNotFoundError as error:  # a core that is there and does not fit ra
 from pyqwen._native.files import FileHandle, FileInfo
 from pyqwen._native.hardware import default_threads, isas, machine, measure_bandwidth
 from pyqwen._native.models import KV_TYPES, ModelHandle, Progress, plan, read_config
+from pyqwen._native.quantize import (
+    CancelFlag,
+    QuantizationError,
+    measure_quantization,
+    quantize_rows,
+    tensor_types,
+)
 from pyqwen._native.sampling import Sample, SamplerHandle
 from pyqwen._native.sessions import SessionHandle
 from pyqwen._native.status import check, new_error
 
 __all__ = [
     "KV_TYPES",
+    "CancelFlag",
     "FileHandle",
     "FileInfo",
     "ModelHandle",
     "Progress",
+    "QuantizationError",
     "Sample",
     "SamplerHandle",
     "SessionHandle",
@@ -38,7 +47,10 @@ __all__ = [
     "lib",
     "machine",
     "measure_bandwidth",
+    "measure_quantization",
     "new_error",
     "plan",
+    "quantize_rows",
     "read_config",
+    "tensor_types",
 ]
