@@ -8,7 +8,7 @@ from typing import Any
 
 from pyqwen import _native, environment
 from pyqwen.gguf_file import GGUFFile
-from pyqwen.settings import DEFAULT_BATCH, checked_count
+from pyqwen.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, checked_count
 
 # Resident bytes measured on 64-bit Linux with Python 3.11, numpy 2, tokenizers 0.23: the interpreter
 # with everything that Model imports (41.6 MiB), and what the tokenizer adds per token of the
@@ -21,15 +21,19 @@ TOKENIZER_BYTES_PER_TOKEN = 620
 class MemoryPlan:
     """Bytes a model will take, by what takes them.
 
-    ``weights`` once loaded; ``kv`` the cache of ``parallel`` sequences of ``context`` tokens, all
-    full (it grows as it is used, by ``kv_per_token``); ``compute`` activations and logits;
+    ``weights`` once loaded; ``kv`` the key/value cache; ``compute`` activations and logits;
     ``interpreter`` Python with its libraries; ``tokenizer``. ``file`` is on disk. ``available`` is
     what this machine has free now.
+
+    ``kv`` is what ``max_sequences`` requests take that run at once and are all as long as
+    ``context``; the cache grows up to that as it is used, by ``kv_per_token``. Requests that come
+    one after the other take a ``max_sequences``-th of it, however many a model could run: what is
+    kept of earlier requests and the one that runs hold one context together.
     """
 
     context: int
     trained_context: int
-    parallel: int
+    max_sequences: int
     kv_type: str
     file: int
     weights: int
@@ -52,9 +56,9 @@ class MemoryPlan:
 
     @property
     def longest_context(self) -> int:
-        """The longest context for which ``parallel`` sequences would fit now; 0 if none would."""
+        """The longest context with which ``max_sequences`` full ones would fit now; 0 if none."""
         room = self.available - (self.total - self.kv)
-        return min(self.trained_context, max(0, room // (self.kv_per_token * self.parallel)))
+        return min(self.trained_context, max(0, room // (self.kv_per_token * self.max_sequences)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as a dictionary for JSON."""
@@ -67,7 +71,7 @@ def plan(
     *,
     context: int | None = None,
     kv_type: str | None = None,
-    parallel: int = 1,
+    max_sequences: int = DEFAULT_MAX_SEQUENCES,
     threads: int | None = None,
     isa: str | None = None,
     exact: bool | None = None,
@@ -75,15 +79,16 @@ def plan(
 ) -> MemoryPlan:
     """Return what opening this model with these settings will take; no weights are read.
 
-    The arguments are those of :class:`pyqwen.Model`; ``parallel`` is how many requests will run at
-    once. Raises as ``Model`` does for files and arguments that cannot be.
+    The arguments and their defaults are those of :class:`pyqwen.Model`, so this is the most that
+    it will take. With ``max_sequences=1`` it is what any model takes whose requests come one after
+    the other. Raises as ``Model`` does for files and arguments that cannot be.
     """
     from pyqwen import catalog
 
     context = checked_count("context", context)
-    parallel = checked_count("parallel", parallel) or 1
+    max_sequences = checked_count("max_sequences", max_sequences) or DEFAULT_MAX_SEQUENCES
     threads = checked_count("threads", threads) or environment.threads() or 0
-    batch = max(checked_count("batch", batch) or DEFAULT_BATCH, parallel)
+    batch = max(checked_count("batch", batch) or DEFAULT_BATCH, max_sequences)
     exact = environment.exact() if exact is None else exact
     kv_type = kv_type or ("f32" if exact else "f16")
     with GGUFFile(catalog.resolve(os.fspath(path_or_name))) as file:
@@ -91,7 +96,7 @@ def plan(
         sizes = _native.plan(
             file.handle,
             context=context or 0,
-            sequences=parallel,
+            sequences=max_sequences,
             threads=threads,
             batch=batch,
             kv_type=kv_type,
@@ -101,7 +106,7 @@ def plan(
         return MemoryPlan(
             context=context or config["context"],
             trained_context=config["context"],
-            parallel=parallel,
+            max_sequences=max_sequences,
             kv_type=kv_type,
             file=file.file_bytes,
             weights=sizes["weights"],

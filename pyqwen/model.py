@@ -68,6 +68,8 @@ class Model:
           for it is taken as it is used.
         - ``threads``: None: ``PYQWEN_THREADS``, else the performance cores of this machine.
         - ``kv_type``: type of the KV cache, ``"f16"``, ``"q8_0"`` or ``"f32"``; None: f16.
+        - ``max_sequences``: how many requests run together. Each takes memory of its own for its
+          tokens; see ``pyqwen.plan``.
         - ``load``: ``"copy"`` reads the file, so that nobody can change the weights afterwards.
         - ``isa``: instruction set; None: ``PYQWEN_ISA``, else the best one here.
         - ``exact``: float32 activations, slow, the reference (the KV cache is f32 then unless

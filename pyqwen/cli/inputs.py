@@ -61,7 +61,7 @@ def open_model(args: argparse.Namespace) -> Model:
 
     path = find_model(args.model)
     settings = given(args, "context", "threads", "kv_type")
-    say(describe_plan(plan(path, **settings), path))
+    say(describe_plan(plan(path, max_sequences=1, **settings), path))
     with ProgressBar("loading", "bytes") as bar:
         return Model(path, max_sequences=1, progress=bar.update, **settings)
 

@@ -53,12 +53,12 @@ def run(args: argparse.Namespace) -> int:
         find_model(args.model),
         context=args.context,
         kv_type=args.kv_type,
-        parallel=args.parallel,
+        max_sequences=args.parallel,
     )
     if args.json:
         print_json(result.to_dict())
         return 0
-    sequences = f"{result.parallel} × " if result.parallel > 1 else ""
+    sequences = f"{result.max_sequences} × " if result.max_sequences > 1 else ""
     rows = (
         ("weights", result.weights, f"file: {format_bytes(result.file)}"),
         (

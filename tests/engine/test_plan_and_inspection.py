@@ -1,5 +1,6 @@
 """What plan and inspect say of a file, and that loading it agrees."""
 
+import inspect
 import json
 
 import gguf
@@ -21,11 +22,30 @@ def test_plan_adds_up(tiny_model_path):
 
 def test_plan_knows_what_loading_takes(make_tiny_model):
     path = make_tiny_model(layers=4, hidden=256, ffn=512)
-    plan = pyqwen.plan(path, context=300, parallel=1)
+    plan = pyqwen.plan(path, context=300, max_sequences=1)
     with Model(path, context=300, max_sequences=1) as model:
         assert model.weight_bytes == pytest.approx(plan.weights, rel=1e-3)
         model.generate([1] * 299, max_tokens=1, ignore_eos=True)
         assert model.kv_bytes == plan.kv
+
+
+def test_plan_and_model_have_the_same_arguments():
+    of_model = inspect.signature(Model).parameters
+    of_plan = inspect.signature(pyqwen.plan).parameters
+    assert of_model.keys() - of_plan.keys() == {"load", "progress"}
+    for name, parameter in of_plan.items():
+        assert (parameter.default, parameter.kind) == (of_model[name].default, of_model[name].kind)
+
+
+def test_requests_one_after_the_other_take_one_context(tiny_model_path):
+    one = pyqwen.plan(tiny_model_path, max_sequences=1)
+    default = pyqwen.plan(tiny_model_path)
+    with Model(tiny_model_path) as model:
+        assert default.max_sequences == model.max_sequences > 1
+        assert default.kv == model.max_sequences * one.kv
+        for first in range(2 * model.max_sequences):
+            model.generate([first] * (model.context - 1), max_tokens=1, ignore_eos=True)
+            assert 0.9 * one.kv <= model.kv_bytes <= one.kv
 
 
 @pytest.mark.parametrize(("kv_type", "factor"), [("f32", 2.0), ("q8_0", 0.53)])
@@ -33,7 +53,7 @@ def test_plan_follows_the_cache(tiny_model_path, kv_type, factor):
     f16 = pyqwen.plan(tiny_model_path)
     other = pyqwen.plan(tiny_model_path, kv_type=kv_type)
     assert other.kv == pytest.approx(factor * f16.kv, rel=0.1)
-    assert pyqwen.plan(tiny_model_path, parallel=3).kv == 3 * f16.kv
+    assert pyqwen.plan(tiny_model_path, max_sequences=1).kv == f16.kv // 4
     assert pyqwen.plan(tiny_model_path, context=256).kv == f16.kv // 2
     assert pyqwen.plan(tiny_model_path, exact=True).kv_type == "f32"
 
@@ -44,8 +64,8 @@ def test_plan_follows_the_cache(tiny_model_path, kv_type, factor):
         {"context": 0},
         {"context": 10**6},
         {"context": 10**11},
-        {"parallel": 0},
-        {"parallel": 10**12},
+        {"max_sequences": 0},
+        {"max_sequences": 10**12},
         {"threads": 10**12},
         {"kv_type": "f8"},
     ],
