@@ -73,7 +73,7 @@ def _model_options(
     """Return the options struct and what must stay alive beside it."""
     options = ffi.new("pq_model_options *")
     keep: list[Any] = []
-    options.threads = threads
+    options.threads = _uint32("threads", threads)
     options.exact = 1 if exact else 0
     options.isa = ffi.NULL
     if isa is not None:
@@ -88,6 +88,13 @@ def _model_options(
     return options, keep, state
 
 
+def _uint32(name: str, value: int) -> int:
+    """Return ``value`` if C can count so far; cffi would raise ``OverflowError`` without a name."""
+    if not 0 <= value < 2**32:
+        raise ValueError(f"{name} must be below {2**32:,} and not negative, not {value:,}")
+    return value
+
+
 def read_config(file: FileHandle) -> dict[str, Any]:
     """Return the hyperparameters of a file, every tensor checked against them."""
     config, error = ffi.new("pq_config *"), new_error()
@@ -99,8 +106,9 @@ def session_options(context: int, sequences: int, threads: int, batch: int, kv_t
     if kv_type not in KV_TYPES:
         raise ValueError(f"kv_type {kv_type!r}: choose one of {', '.join(KV_TYPES)}")
     options = ffi.new("pq_session_options *")
-    options.context, options.sequences = context, sequences
-    options.threads, options.batch = threads, batch
+    options.context = _uint32("context", context)
+    options.sequences = _uint32("max_sequences", sequences)
+    options.threads, options.batch = _uint32("threads", threads), _uint32("batch", batch)
     options.kv_type = KV_TYPES[kv_type]
     return options
 

@@ -7,7 +7,8 @@ import gguf
 import pytest
 
 import pyqwen
-from pyqwen import Model
+from pyqwen import Model, _native
+from pyqwen.gguf_file import GGUFFile
 
 
 def test_plan_adds_up(tiny_model_path):
@@ -73,6 +74,16 @@ def test_plan_follows_the_cache(tiny_model_path, kv_type, factor):
 def test_plan_refuses_what_model_refuses(tiny_model_path, arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         pyqwen.plan(tiny_model_path, **arguments)
+
+
+@pytest.mark.parametrize("name", ["context", "threads", "batch"])
+@pytest.mark.parametrize("value", [-1, 2**32])
+def test_the_border_to_the_core_names_what_c_cannot_count(tiny_model_path, name, value):
+    with (
+        GGUFFile(tiny_model_path) as file,
+        pytest.raises(ValueError, match=f"{name} must be below"),
+    ):
+        _native.plan(file.handle, **{name: value})
 
 
 def test_inspect(tiny_model_path):
