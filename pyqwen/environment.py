@@ -15,7 +15,7 @@ def threads() -> int | None:
     # Python does not turn digits by the thousand into a number.
     if not text.isdecimal() or len(text) > 10 or not 1 <= int(text) <= LARGEST:
         raise ValueError(
-            f"PYQWEN_THREADS must be a number from 1 to {LARGEST:,}, not {text[:80]!r}"
+            f"PYQWEN_THREADS must be a number of threads, 1 to {LARGEST:,}, not {text[:80]!r}"
         )
     return int(text)
 
