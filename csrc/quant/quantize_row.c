@@ -84,7 +84,7 @@ void pq_quantizer_init(pq_quantizer *out, uint32_t type, size_t cols, const floa
     };
     out->type = type;
     out->cols = cols;
-    out->importance = importance;
+    out->importance = type == PQ_Q8_0 ? NULL : importance; /* it is not searched */
     out->levels.low = LEVELS[type].low;
     out->levels.high = LEVELS[type].high;
     out->levels.spacing = 1.0f;

@@ -15,8 +15,8 @@
 #include "types.h"
 
 enum { MAX_SUB = PQ_SUPER / PQ_SUB };
-/* Candidates for each f16 number, and turns of improvement. More of either wins less than 0.3 % of the
- * error for every type, and takes a third of the time again. */
+/* Candidates for each f16 number, and turns of improvement. Twice the candidates, or three turns, win less
+ * than 0.2 % of the error of any type and take up to a quarter more time. */
 enum { CANDIDATES = 2, TURNS = 1 };
 
 /* A super-block on its way: sub-block s is represented as d * scale[s] * q - m * min[s]. */
