@@ -84,7 +84,7 @@ size_t pq_gemm_scratch(const pq_matrix *w);
 
 /* Attention walks one grid of key blocks anchored at position 0. Inside the KV cache, for one layer and
  * KV head, a block holds PQ_KV_BLOCK positions:
- *   keys    [PQ_KV_BLOCK / 16][head_dim][16]   16 neighbouring positions interleaved: lanes are keys
+ *   keys    [PQ_KV_BLOCK / 16][head_dim][16]   16 neighboring positions interleaved: lanes are keys
  *   values  [PQ_KV_BLOCK][head_dim]
  * in float16, float32, or int8 with float32 scales in front, one per 32 dimensions of a position:
  *   keys    [PQ_KV_BLOCK / 16]{ scales [head_dim / 32][16], int8 [head_dim][16] }

@@ -1,6 +1,6 @@
 /* attention.c - see attention.h.
  *
- * The unit of work is a tile: some neighbouring tokens of one sequence and the query heads that share one KV
+ * The unit of work is a tile: some neighboring tokens of one sequence and the query heads that share one KV
  * head, against one block of keys. Whether one thread walks a tile's blocks or several threads take a block
  * each, the same results per block are merged in the same ascending order, so the bits are the same.
  */
@@ -14,6 +14,7 @@
 
 /* Query rows (tokens times heads) of a tile: their scores stay in L1/L2. */
 enum { TILE_ROWS = 128 };
+_Static_assert((int)TILE_ROWS >= (int)PQ_MAX_HEAD_GROUP, "a tile holds a group of heads");
 
 typedef struct attention_job {
     const pq_model *model;
@@ -98,8 +99,7 @@ static void set_tile(const attention_job *job, const pq_span *span, uint32_t ind
     t->blocks = (span->start + t->token1 - 1) / PQ_KV_BLOCK + 1;
 }
 
-/* The tile of item number `item`, items being ordered by span, tokens and KV head. Late tiles of a long
- * prompt cost most; they are handed out first, so that the threads end together. */
+/* The tile of item number `item`, items being ordered by span, tokens and KV head. */
 static tile find_tile(const attention_job *job, size_t item) {
     tile t = {.first_partial = 0};
     size_t left = item;
@@ -188,6 +188,7 @@ static int stop_if_cancelled(const attention_job *job) {
 static void walk_chunk(void *arg, size_t chunk, unsigned thread) {
     const attention_job *job = arg;
     const size_t hd = job->cache->head_dim;
+    /* Late tiles of a long prompt cost most: they come first, so that the threads end together. */
     const tile t = find_tile(job, job->items - 1 - chunk);
     const arrays a = arrays_of(job, thread);
     const uint32_t rows = tile_rows(job, &t);
@@ -288,7 +289,7 @@ pq_status pq_attention(const pq_model *model, const pq_workers *workers, const p
                          .out = out,
                          .group = group,
                          .stopped = &stopped,
-                         .tile_tokens = group < TILE_ROWS ? TILE_ROWS / group : 1};
+                         .tile_tokens = TILE_ROWS / group};
     for (size_t i = 0; i < n_spans; i++)
         job.items += (size_t)span_tiles(&job, &spans[i]) * cache->kv_heads;
     pq_status st;

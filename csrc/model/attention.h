@@ -5,7 +5,7 @@
 #include "kv_cache.h"
 #include "linear.h"
 
-/* Neighbouring rows of a batch that belong to one sequence. */
+/* Neighboring rows of a batch that belong to one sequence. */
 typedef struct pq_span {
     uint32_t sequence;
     uint32_t row;   /* first row in the batch */

@@ -12,7 +12,6 @@ enum {
     MAX_LAYERS = 1024,
     MAX_WIDTH = 1 << 20,
     MAX_HEADS = 1024,
-    MAX_GROUP = 64, /* query heads per key/value head: attention tiles hold at least one group */
     MAX_CONTEXT = 1 << 24,
     MAX_VOCAB = 1 << 22
 };
@@ -62,12 +61,12 @@ static pq_status read_heads(reader *r, pq_config *c) {
     c->kv_heads = c->heads;
     if ((st = read_u32(r, "attention.head_count_kv", 1, c->heads, &c->kv_heads, 0)) != PQ_OK)
         return st;
-    if (c->heads % c->kv_heads != 0 || c->heads / c->kv_heads > MAX_GROUP)
+    if (c->heads % c->kv_heads != 0 || c->heads / c->kv_heads > PQ_MAX_HEAD_GROUP)
         return pq_fail_at(
             r->err, PQ_ERR_FORMAT, r->key, -1,
             "%s: %u query heads cannot share %u key/value heads (a whole number of at "
             "most %d each)",
-            pq_file_name(r->file), c->heads, c->kv_heads, MAX_GROUP);
+            pq_file_name(r->file), c->heads, c->kv_heads, PQ_MAX_HEAD_GROUP);
     c->head_dim = 0;
     if ((st = read_u32(r, "attention.key_length", 1, PQ_MAX_HEAD_DIM, &c->head_dim, 0)) != PQ_OK)
         return st;

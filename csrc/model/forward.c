@@ -179,8 +179,7 @@ static void rope_store_row(pass *p, uint32_t row, unsigned thread) {
 
 static void quantize_row(pass *p, uint32_t row, unsigned thread) {
     (void)thread;
-    if (p->quantize)
-        pq_quantize_row(p->model, &p->inputs, row);
+    pq_quantize_row(p->model, &p->inputs, row);
 }
 
 /* gate = silu(gate) * up, quantized for the down projection. */
@@ -216,7 +215,9 @@ static pq_status attention_block(pass *p) {
         return st;
     p->inputs = pq_workspace_inputs(ws, ws->att, p->n, q_width);
     p->quantize = pq_matrix_quantizes(m, &l->o);
-    return (st = each_row(p, quantize_row)) != PQ_OK ? st : linear(p, &o, 1);
+    if (p->quantize && (st = each_row(p, quantize_row)) != PQ_OK)
+        return st;
+    return linear(p, &o, 1);
 }
 
 /* h -> the feed-forward network's contribution, left in ws->h. */

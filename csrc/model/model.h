@@ -6,6 +6,9 @@
 #include "../gguf/gguf.h"
 #include "../kernels/kernels.h"
 
+/* Most query heads that share a key/value head: an attention tile holds at least one such group. */
+enum { PQ_MAX_HEAD_GROUP = 64 };
+
 /* Shapes are (rows, cols): a matrix maps cols inputs to rows outputs. hd = head_dim. */
 typedef struct pq_layer {
     float *attn_norm;                /* (hidden) */

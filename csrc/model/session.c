@@ -265,7 +265,7 @@ static pq_status find_spans(pq_session *s, const pq_row *rows, uint32_t n, size_
         }
         for (size_t j = 0; j < count; j++)
             if (s->spans[j].sequence == rows[i].sequence)
-                return pq_fail(err, PQ_ERR_ARGUMENT, "the rows of sequence %u are not neighbours",
+                return pq_fail(err, PQ_ERR_ARGUMENT, "the rows of sequence %u are not neighbors",
                                rows[i].sequence);
         s->spans[count++] = (pq_span){.sequence = rows[i].sequence,
                                       .row = i,

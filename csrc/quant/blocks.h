@@ -2,7 +2,7 @@
  *
  * Every member is made of bytes, so that a block may lie at any address; numbers are little-endian
  * (f16: two bytes, pq_load_f16). "q" of a block of 32: byte i holds element i in its low and
- * element i + 16 in its high half. In super-blocks of 256 the quants of 64 or 128 neighbours share
+ * element i + 16 in its high half. In super-blocks of 256 the quants of 64 or 128 neighbors share
  * a run of bytes; decode.c reads them.
  */
 #ifndef PQ_BLOCKS_H

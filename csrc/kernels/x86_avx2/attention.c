@@ -43,7 +43,7 @@ enum { WIDTH = 8, MAX_ROWS = 6, MAX_VECTORS = 4 };
         break;                                                                                     \
     }
 
-/* Eight neighbouring numbers of a cache, widened; int8 without their scale. */
+/* Eight neighboring numbers of a cache, widened; int8 without their scale. */
 FORCE_INLINE __m256 load8(pq_kv_type type, const void *base, size_t index) {
     if (type == PQ_KV_F16)
         return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)base + index)));

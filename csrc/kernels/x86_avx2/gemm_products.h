@@ -1,12 +1,11 @@
-/* gemm_products.h - 32 columns of 8 rows times the tokens of a tile: the heart
- * of the quantized kernels.
+/* gemm_products.h - 32 columns of 8 rows times the tokens of a tile: the heart of the quantized kernels.
  *
- * A template for the file that includes it, which defines before, for its
- * types: is_signed(type)         1: quants are signed bytes chain_of(type) how
- * many vpmaddubsw results are added up in 16 bits, 2 to 8; 1 for signed quants
- *   sub_vectors(type)       vectors of 4 columns that share a factor, 4 or 8
+ * A template. The file that includes it defines before, for its types:
+ *   is_signed(type)    1: quants are signed bytes
+ *   chain_of(type)     how many vpmaddubsw results are added up in 16 bits, 2 to 8; 1 for signed quants
+ *   sub_vectors(type)  vectors of 4 columns that share a factor: 4 or 8
  *   quants(type, unpacked, group, h, s, j)
- *                           columns 128 h + 32 s + 4 j .. + 3 of 8 rows
+ *                      columns 128 h + 32 s + 4 j .. + 3 of 8 rows
  */
 #ifndef PQ_AVX2_GEMM_PRODUCTS_H
 #define PQ_AVX2_GEMM_PRODUCTS_H
@@ -28,25 +27,6 @@ PQ_INLINE void multiply_unsigned(const uint32_t type, const int unpacked, const 
                 const __m256i wide = _mm256_madd_epi16(partial[t], factors[j / per_factor]);
                 sum[t] = pq_in_order(_mm256_add_epi32(sum[t], wide));
             }
-        });
-    }
-}
-
-/* The same with a chain of 2: two vectors at a time, so that partial sums are not kept. */
-PQ_INLINE void multiply_pairs(const uint32_t type, const int unpacked, const int n,
-                              const uint8_t *group, size_t h, const int s, const __m256i *factors,
-                              const int8_t *const *q, size_t k, __m256i *sum) {
-    const int per_factor = sub_vectors(type);
-    PQ_UNROLL
-    for (int j = 0; j < 8; j += 2) {
-        const __m256i w0 = quants(type, unpacked, group, h, s, j);
-        const __m256i w1 = quants(type, unpacked, group, h, s, j + 1);
-        PQ_EACH(t, n, {
-            const __m256i p0 = _mm256_maddubs_epi16(w0, pq_broadcast4(q[t] + k + j * 4));
-            const __m256i p1 = _mm256_maddubs_epi16(w1, pq_broadcast4(q[t] + k + j * 4 + 4));
-            const __m256i wide =
-                _mm256_madd_epi16(_mm256_add_epi16(p0, p1), factors[j / per_factor]);
-            sum[t] = pq_in_order(_mm256_add_epi32(sum[t], wide));
         });
     }
 }

@@ -319,8 +319,7 @@ PQ_INLINE void multiply_super(const uint32_t type, const int unpacked, const int
     }
 }
 
-/* minima[t] = the sum over the super-block's 32s of minimum times activations.
- */
+/* minima[t] = the sum over the super-block's 32s of minimum times activations. */
 PQ_INLINE void multiply_minima(const uint32_t type, const int n, const super_scales *scale,
                                const pq_tile *a, size_t b, __m256 *minima) {
     PQ_EACH(t, n, { minima[t] = _mm256_setzero_ps(); });

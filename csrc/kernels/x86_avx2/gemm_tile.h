@@ -82,7 +82,7 @@ void pq_gemm_by_tiles(const pq_tiles *kernels, const pq_matrix *w, size_t panel0
                       const pq_acts *x, size_t token0, size_t token1, float *y, size_t y_stride,
                       void *scratch);
 
-/* 4 neighbouring activations, or two neighbouring sums, in every lane. */
+/* 4 neighboring activations, or two neighboring sums, in every lane. */
 PQ_INLINE __m256i pq_broadcast4(const void *p) {
     int32_t v;
     memcpy(&v, p, sizeof v);
@@ -93,7 +93,7 @@ PQ_INLINE __m256i pq_load_32(const void *p) {
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-/* 8 neighbouring f16 numbers. */
+/* 8 neighboring f16 numbers. */
 PQ_INLINE __m256 pq_load_halves(const uint8_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
