@@ -1,8 +1,9 @@
 """Chat templates: a conversation to the prompt text of one model, with Hugging Face's semantics.
 
 Owns what a template sees and how its text stays apart from the user's: the result says where
-control tokens may be recognized. ``messages`` checks the input, ``template_sandbox`` runs the
-template. Knows nothing of token ids.
+control tokens may be recognized, and where tokens that messages carry stand for their content
+(``quoted_answers``). ``messages`` checks the input, ``template_sandbox`` runs the template. Knows
+nothing of what token ids mean.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pyqwen.control_text import ControlTextCutter
 from pyqwen.errors import TemplateError
 from pyqwen.messages import Messages, normalize_messages, plain_copy
+from pyqwen.quoted_answers import Part, QuotedAnswers
 
 if TYPE_CHECKING:
     from pyqwen.tokenizer import Tokenizer
@@ -36,11 +38,12 @@ class Rendered:
 
     ``text`` is exactly what the template wrote. ``segments`` are the same text, cut at places
     inside user text: a control token counts only where it lies within one segment
-    (``Tokenizer.encode_segments``), so nothing a user wrote can become one.
+    (``Tokenizer.encode_segments``), so nothing a user wrote can become one. A segment of ids stands
+    for the content of a message with ``token_ids``.
     """
 
     text: str
-    segments: tuple[str, ...]
+    segments: tuple[str | tuple[int, ...], ...]
 
 
 class ChatTemplate:
@@ -111,38 +114,73 @@ class ChatTemplate:
     ) -> Rendered:
         """The prompt for ``messages`` (see ``normalize_messages``).
 
+        The ``token_ids`` of a message, which the caller checked (``check_answer_tokens``), become a
+        segment where the template writes the content as it is. Templates do not see them.
+
         ``tools``: function descriptions as JSON-like dicts. ``extra``: further variables that the
         template knows. ``TemplateError`` where the template fails, refuses or exceeds its limits.
         """
-        variables: dict[str, Any] = {
-            **extra,
-            "messages": normalize_messages(messages),
-            "tools": list(tools) if tools else None,
-        }
+        plain = normalize_messages(messages)
+        all_ids = [tuple(message.pop("token_ids", ())) for message in plain]
+        variables = {**extra, "messages": plain, "tools": list(tools) if tools else None}
         strings: list[str] = []
         variables = _copies(variables, _collector(strings))
-        mark = self._choose_mark(strings)
+        answers = {
+            i: (message["content"], ids)
+            for i, (message, ids) in enumerate(zip(variables["messages"], all_ids, strict=True))
+            if ids
+        }
+        mark, quote = self._choose_marks(strings, bool(answers))
         if mark:
             roles = [message["role"] for message in variables["messages"]]
             variables = _copies(variables, self._marker(mark))
             for message, role in zip(variables["messages"], roles, strict=True):
                 message["role"] = role  # ours, not the user's: templates may build tokens of it
-        text = self._template.render(
-            {**variables, **self._constants, "add_generation_prompt": add_generation_prompt},
-            input_size=sum(map(len, strings)) + _UNITS_PER_STRING * len(strings),
-            mark=mark,
-        )
-        segments = tuple(filter(None, text.split(mark))) if mark else (text,)
-        return Rendered("".join(segments), segments)
+        variables |= {**self._constants, "add_generation_prompt": add_generation_prompt}
+        size = sum(map(len, strings)) + _UNITS_PER_STRING * len(strings)
+        text = self._template.render(variables, size, mark)
+        parts = self._with_answers(text, variables, answers, size, mark, quote) or [(text, ())]
+        return Rendered(text.replace(mark, ""), _segments(parts, mark))
 
-    def _choose_mark(self, strings: list[str]) -> str:
-        """A character that occurs nowhere, to carry cuts through the template; "" if none is
-        needed because no string could form a control token.
+    def _with_answers(
+        self,
+        text: str,
+        variables: dict[str, Any],
+        answers: dict[int, Part],
+        size: int,
+        mark: str,
+        quote: str,
+    ) -> list[Part]:
+        """The parts of ``text``, the rendered prompt, that are answers, and those between them.
+
+        A template that does something to the answers would do it to the quotes. So it must write
+        the same with and without them. One that trims can still do with answers that need none.
         """
-        if not any(self._cutter.cuts(text) for text in strings):
-            return ""
+        trimmed = {i: answer for i, answer in answers.items() if answer[0] == answer[0].strip()}
+        for some in (answers, trimmed if len(trimmed) < len(answers) else {}):
+            if some:
+                quoted = QuotedAnswers(some, quote)
+                seen = {**variables, "messages": quoted.quote(variables["messages"])}
+                try:
+                    rendered = self._template.render(seen, size + quoted.extra_size, mark + quote)
+                except TemplateError:
+                    continue
+                parts = quoted.split(rendered, mark)
+                if "".join(part for part, _ in parts) == text:
+                    return parts
+        return []
+
+    def _choose_marks(self, strings: list[str], has_answers: bool) -> tuple[str, str]:
+        """Two characters that occur nowhere: one to carry cuts through the template, and one to
+        quote answers; "" for what is not needed, the first because no string could form a control
+        token.
+        """
+        has_cuts = any(self._cutter.cuts(text) for text in strings)
+        if not has_cuts and not has_answers:
+            return "", ""
         used = set().union(*self._template.literals, *self._constants.values(), *strings)
-        return next(c for block in _PRIVATE_USE for c in map(chr, block) if c not in used)
+        free = (c for block in _PRIVATE_USE for c in map(chr, block) if c not in used)
+        return next(free) if has_cuts else "", next(free) if has_answers else ""
 
     def _marker(self, mark: str) -> Callable[[str], str]:
         def marked(text: str) -> str:
@@ -163,3 +201,13 @@ def _collector(strings: list[str]) -> Callable[[str], str]:
         return text
 
     return collect
+
+
+def _segments(parts: list[Part], mark: str) -> tuple[str | tuple[int, ...], ...]:
+    segments: list[str | tuple[int, ...]] = []
+    for text, ids in parts:
+        if ids:
+            segments.append(ids)
+        else:
+            segments += filter(None, text.split(mark) if mark else [text])
+    return tuple(segments)

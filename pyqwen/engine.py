@@ -28,7 +28,6 @@ from pyqwen.request import Event, Generation, Outbox, Request, Scoring
 
 if TYPE_CHECKING:
     from pyqwen._native import SessionHandle
-    from pyqwen.tokenizer import Tokenizer
 
 _log = logging.getLogger("pyqwen")
 
@@ -43,9 +42,7 @@ _BESIDE_ROWS = 16  # but never fewer rows than this
 class Engine:
     """Runs requests until it is closed. Every method may be called from any thread."""
 
-    def __init__(
-        self, session: SessionHandle, tokenizer: Tokenizer, on_stop: Callable[[], None]
-    ) -> None:
+    def __init__(self, session: SessionHandle, on_stop: Callable[[], None]) -> None:
         """``on_stop`` is called once, when the session is closed and no request is left."""
         if session.batch < session.sequences:
             raise ValueError(
@@ -53,7 +50,7 @@ class Engine:
             )
         self._session = session
         self._on_stop = on_stop
-        self._cache = PrefixCache(session, tokenizer)
+        self._cache = PrefixCache(session)
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()  # None: look at the flags
         self._waiting: deque[Request] = deque()
         self._active: list[Request] = []  # those with a slot, in the order of their arrival

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from operator import index
 from typing import Any
 
 from pyqwen.errors import TemplateError
@@ -30,8 +31,9 @@ def normalize_messages(messages: Messages) -> list[dict[str, Any]]:
 
     A string is one user message. "developer" becomes "system". Content None becomes "", content
     parts ``{"type": "text", "text": ...}`` are joined by newlines. Arguments of tool calls that are
-    JSON text, as OpenAI's clients send them, are parsed. ``TemplateError`` names the message that
-    breaks a rule, ``TypeError`` the one that is of a wrong type.
+    JSON text, as OpenAI's clients send them, are parsed. ``token_ids``, the tokens of an assistant's
+    content, stay (``answer_tokens`` says what they must be); None counts as none. ``TemplateError``
+    names the message that breaks a rule, ``TypeError`` the one that is of a wrong type.
     """
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
@@ -83,7 +85,21 @@ def _normalize(message: Any, where: str) -> dict[str, Any]:
     elif "content" not in message:
         raise TemplateError(f"{where} has no content")
     normal["content"] = _content(message.get("content"), f"{where}.content")
+    ids = normal.pop("token_ids", None)
+    if ids is not None:
+        if role != "assistant":
+            raise TemplateError(f"{where} has token_ids, but its role is {role!r}")
+        normal["token_ids"] = _token_ids(ids, f"{where}.token_ids")
     return normal
+
+
+def _token_ids(ids: Any, where: str) -> list[int]:
+    if not isinstance(ids, list | tuple):
+        raise TypeError(f"{where} must be a list, not {type(ids).__name__}")
+    for i, token in enumerate(ids):
+        if isinstance(token, bool) or not hasattr(token, "__index__"):
+            raise TypeError(f"{where}[{i}] must be an integer, not {type(token).__name__}")
+    return [index(token) for token in ids]
 
 
 def _content(content: Any, where: str) -> str:

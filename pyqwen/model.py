@@ -12,27 +12,26 @@ from operator import index
 from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
+from typing import Any, Literal, NoReturn, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from pyqwen import _native, environment
+from pyqwen.answer_tokens import check_answer_tokens
 from pyqwen.chat_template import ChatTemplate
 from pyqwen.config import ModelConfig
 from pyqwen.engine import Engine
 from pyqwen.errors import ClosedError, ContextOverflowError
 from pyqwen.generation_defaults import read_defaults
 from pyqwen.gguf_file import GGUFFile
+from pyqwen.messages import Messages, normalize_messages
 from pyqwen.request import Deliver, Generation, Scoring, TokenTexts
 from pyqwen.results import ChatCompletion, Completion
 from pyqwen.sampling import SamplingParams
 from pyqwen.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, checked_count
 from pyqwen.stream import AsyncStream, AsyncWaiter, OnPrompt, Stream, Waiter
 from pyqwen.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from pyqwen.messages import Messages
 
 Prompt = str | Sequence[int]
 
@@ -132,7 +131,7 @@ class Model:
             handle.close()
             file.close()
 
-        self._engine = Engine(session, self.tokenizer, free)
+        self._engine = Engine(session, free)
         self._finalizer = weakref.finalize(self, self._engine.close)
 
     # Lifetime
@@ -228,8 +227,9 @@ class Model:
         """Answer a conversation: a user's text, or messages ``{"role": ..., "content": ...}``.
 
         The prompt is made by the file's own template. What an earlier call read or wrote is not
-        computed again: a conversation goes on with the tokens that the model wrote. The rest as in
-        ``generate``; besides, ``TemplateError`` for messages that the template refuses.
+        computed again: append ``ChatCompletion.message`` to the conversation, which carries the
+        tokens that the model wrote. The rest as in ``generate``; besides, ``TemplateError`` for
+        messages that the template refuses, ``ValueError`` for ``token_ids`` of another content.
         """
         waiter = Waiter(self._engine)
         request = self._answer(messages, params, overrides, waiter.deliver)
@@ -372,6 +372,8 @@ class Model:
         streaming: bool = False,
     ) -> Generation:
         settings = self._settings(params, overrides)
+        messages = normalize_messages(messages)
+        check_answer_tokens(messages, self.tokenizer)
         rendered = self.chat_template.render(messages)
         tokens = self._checked_ids(self.tokenizer.encode_segments(rendered.segments))
         return self._generation(tokens, settings, deliver, streaming, True)

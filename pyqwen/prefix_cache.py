@@ -15,7 +15,6 @@ from pyqwen.errors import OutOfMemoryError
 if TYPE_CHECKING:
     from pyqwen._native import SessionHandle
     from pyqwen.request import Request
-    from pyqwen.tokenizer import Tokenizer
 
 
 @dataclass(eq=False, slots=True)
@@ -26,34 +25,27 @@ class Slot:
     tokens: list[int] = field(default_factory=list)
     request: Request | None = None
     prompt_length: int = 0  # of the request that used it last
-    is_chat: bool = False  # whether that was a conversation
     last_used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """``kept`` tokens of a slot and the tokens from ``rest`` on of a prompt are the whole prompt."""
+    """The first ``kept`` tokens of a slot are those of a prompt."""
 
     slot: Slot
     kept: int
-    rest: int
 
 
 class PrefixCache:
     """The slots of one session."""
 
-    def __init__(self, session: SessionHandle, tokenizer: Tokenizer) -> None:
+    def __init__(self, session: SessionHandle) -> None:
         self._session = session
-        self._tokenizer = tokenizer
         self._clock = 0
         self.slots = [Slot(i) for i in range(session.sequences)]
 
     def place(self, request: Request) -> bool:
-        """Give ``request`` a slot that holds as much of its tokens as any does; False if all are busy.
-
-        ``request.tokens`` may change: the prompt of a chat continues with the tokens that the model
-        itself wrote, where encoding their text again would give others.
-        """
+        """Give ``request`` a slot that holds as much of its tokens as any does; False if all are busy."""
         idle = [slot for slot in self.slots if slot.request is None]
         if not idle:
             return False
@@ -66,13 +58,11 @@ class PrefixCache:
             slot = match.slot
             self._rewind(slot, match.kept)
         else:
-            match = self._copy(match, oldest)
-        if match is not None:
-            request.tokens = match.slot.tokens[: match.kept] + request.tokens[match.rest :]
+            self._copy(match, oldest)
         # The last token is always computed: its output chooses the first token of the answer.
         self._rewind(slot, min(len(slot.tokens), len(request.tokens) - 1))
         slot.request, request.slot = request, slot
-        slot.prompt_length, slot.is_chat = len(request.tokens), request.is_chat
+        slot.prompt_length = len(request.tokens)
         return True
 
     def release(self, slot: Slot) -> None:
@@ -104,60 +94,22 @@ class PrefixCache:
     def _best_match(self, request: Request) -> _Match | None:
         if not request.may_reuse:
             return None
-        matches = [self._match(slot, request) for slot in self.slots if slot.tokens]
+        tokens = request.tokens
+        matches = [_Match(slot, common_prefix(slot.tokens, tokens)) for slot in self.slots]
         # Of equal ones an idle slot, which can be taken over without a copy, then the fullest fit.
         key = lambda m: (m.kept, m.slot.request is None, -len(m.slot.tokens))  # noqa: E731
         best = max(matches, key=key, default=None)
         return best if best is not None and best.kept > 0 else None
 
-    def _match(self, slot: Slot, request: Request) -> _Match:
-        same = common_prefix(slot.tokens, request.tokens)
-        kept, rest = same, same
-        if slot.is_chat and request.is_chat:
-            kept, rest = self._same_text(slot.tokens, request.tokens, same)
-            if kept + len(request.tokens) - rest > self._session.context:
-                kept, rest = same, same
-        return _Match(slot, kept, rest)
-
-    def _same_text(self, cached: list[int], new: list[int], start: int) -> tuple[int, int]:
-        """How many tokens of ``cached`` and of ``new`` write the same text; the first ``start`` agree.
-
-        A text can be cut into tokens in several ways, and a model does not always write the way the
-        tokenizer cuts. Control tokens equal only themselves, never the text of their name.
-        """
-        is_control, text_of = self._tokenizer.is_control, self._tokenizer.token_bytes
-        i, j = best = (start, start)
-        ahead_cached = ahead_new = b""  # read on that side, not yet on the other; one is empty
-        while i < len(cached) or ahead_cached:
-            if not ahead_cached and not ahead_new and j < len(new) and cached[i] == new[j]:
-                i, j = best = (i + 1, j + 1)
-                continue
-            if not ahead_cached:
-                if i == len(cached) or is_control(cached[i]):
-                    break
-                ahead_cached, i = text_of(cached[i]), i + 1
-            if not ahead_new:
-                if j == len(new) or is_control(new[j]):
-                    break
-                ahead_new, j = text_of(new[j]), j + 1
-            n = min(len(ahead_cached), len(ahead_new))
-            if n == 0 or ahead_cached[:n] != ahead_new[:n]:
-                break
-            ahead_cached, ahead_new = ahead_cached[n:], ahead_new[n:]
-            if not ahead_cached and not ahead_new:
-                best = (i, j)
-        return best
-
-    def _copy(self, match: _Match, target: Slot) -> _Match | None:
-        """Make ``target`` begin as ``match.slot`` does; None, and an empty target, without memory."""
+    def _copy(self, match: _Match, target: Slot) -> None:
+        """Make ``target`` begin as ``match.slot`` does, or empty it if there is no memory for that."""
         kept = match.slot.tokens[: match.kept]
         try:
             self._session.fork(match.slot.index, target.index, match.kept)
         except OutOfMemoryError:
             self._rewind(target, 0)
-            return None
+            return
         target.tokens = kept
-        return _Match(target, match.kept, match.rest)
 
     def _rewind(self, slot: Slot, length: int) -> None:
         if length < len(slot.tokens):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pyqwen.answer_tokens import ids_of_answer
 from pyqwen.results import (
     ChatCompletion,
     Chunk,
@@ -55,7 +56,6 @@ class Request(ABC):
     next. The request is over once an event other than a chunk or progress was delivered.
     """
 
-    is_chat = False  # a conversation: may continue with the tokens that the model itself wrote
     may_reuse = True  # whether positions that are cached already need not be run
 
     def __init__(self, tokens: list[int], deliver: Deliver) -> None:
@@ -67,7 +67,7 @@ class Request(ABC):
         self.done = False
 
     def started(self) -> None:  # noqa: B027 (nothing to do for most)
-        """The request got its slot; ``tokens`` is final, the slot holds the beginning of it."""
+        """The request got its slot, which holds the beginning of ``tokens``."""
 
     @property
     def placed(self) -> Slot:
@@ -130,7 +130,7 @@ class Generation(Request):
     ) -> None:
         """``settings`` are complete: ``seed`` and ``max_tokens`` are numbers."""
         super().__init__(prompt, deliver)
-        self.is_chat = is_chat
+        self._is_chat = is_chat
         self.sampler = sampler
         self._texts = texts
         self._context, self._max_tokens = context, settings.max_tokens or 0
@@ -151,7 +151,6 @@ class Generation(Request):
 
     def started(self) -> None:
         self._start = perf_counter()
-        self.prompt_length = len(self.tokens)
         self._cached = len(self.placed.tokens)
         self._max_tokens = min(self._max_tokens, self._context - self.prompt_length)
         self.sampler.accept(self.tokens, generated=False)
@@ -208,11 +207,13 @@ class Generation(Request):
         self._written.append(rest)
         if self._streaming:
             self._send(unsent + rest, reason)
-        make = ChatCompletion if self.is_chat else Completion
         written = self.tokens[self.prompt_length :]
         usage = Usage(self.prompt_length, len(written), self._cached)
         text = "".join(self._written)
-        return make(text, written, reason, usage, self._timings(), self._logprobs, self._seed)
+        facts = (text, written, reason, usage, self._timings(), self._logprobs, self._seed)
+        if not self._is_chat:
+            return Completion(*facts)
+        return ChatCompletion(*facts, ids_of_answer(text, written, self._texts.shown))
 
     def _send(self, text: str, reason: FinishReason | None) -> None:
         ids, self._pending = self._pending, []

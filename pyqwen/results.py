@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -92,9 +92,23 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class ChatCompletion(Completion):
-    """A finished answer to a chat."""
+    """A finished answer to a chat.
+
+    ``content_ids`` are the tokens that make exactly ``text``: ``token_ids`` up to a stop string. None
+    where there are no such tokens: a stop string began inside one, or a control token is among them.
+    """
+
+    content_ids: list[int] | None = None
 
     @property
-    def message(self) -> dict[str, str]:
-        """The answer as the next message of the conversation."""
-        return {"role": "assistant", "content": self.text}
+    def message(self) -> dict[str, Any]:
+        """The answer as the next message of the conversation.
+
+        Its ``token_ids`` let the conversation go on with the tokens that the model wrote, where
+        encoding the text again might give others, so that they need not be read again. Leave the
+        key out to change the content or to ask another model.
+        """
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.content_ids:
+            message["token_ids"] = list(self.content_ids)
+        return message

@@ -40,8 +40,8 @@ _APPENDED = 64  # elements
 class Meter:
     """What one run of a template may still spend."""
 
-    def __init__(self, input_size: int, mark: str = "") -> None:
-        self.mark = mark
+    def __init__(self, input_size: int, marks: str = "") -> None:
+        self.marks = marks
         self._left = _BASE_UNITS + _UNITS_PER_INPUT_CHARACTER * input_size
         self._seconds = _SECONDS * (1 + input_size / 1_000_000)
         self._started = time.thread_time()
@@ -416,7 +416,7 @@ def tojson(
     text = "".join(parts)
     if ensure_ascii:
         meter.spend(12 * len(text))
-        text = "".join(c if c < "\x80" or c == meter.mark else json.dumps(c)[1:-1] for c in text)
+        text = "".join(c if c < "\x80" or c in meter.marks else json.dumps(c)[1:-1] for c in text)
     return text
 
 

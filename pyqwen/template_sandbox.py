@@ -63,13 +63,13 @@ class SandboxedTemplate:
         self.literals: frozenset[str] = frozenset(rewriter.literals)
         self.repairs: tuple[str, ...] = tuple(rewriter.repairs)
 
-    def render(self, variables: Mapping[str, Any], input_size: int, mark: str = "") -> str:
+    def render(self, variables: Mapping[str, Any], input_size: int, marks: str = "") -> str:
         """The text for these variables (plain data). ``TemplateError`` for whatever goes wrong.
 
-        ``input_size``: characters in the variables, to which the budget is proportional. ``mark``:
-        a character in the variables that must survive every filter as it is.
+        ``input_size``: characters in the variables, to which the budget is proportional. ``marks``:
+        characters in the variables that must survive every filter as they are.
         """
-        meter = guards.Meter(input_size, mark)
+        meter = guards.Meter(input_size, marks)
         try:
             return self._template.render({**variables, guards.METER: meter})
         except TemplateError:

@@ -8,7 +8,7 @@ rules about single tokens to ``vocabulary``. Knows nothing of models or template
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import index
 from typing import Any
 
@@ -121,14 +121,17 @@ class Tokenizer:
             ids.insert(0, self.bos_id)
         return ids
 
-    def encode_segments(self, segments: Iterable[str]) -> list[int]:
+    def encode_segments(self, segments: Iterable[str | Sequence[int]]) -> list[int]:
         """Ids of a rendered chat template (``Rendered.segments``).
 
         Control tokens are recognized inside a segment but never across its ends, which is how user
-        text is kept from forming them; ordinary text is joined across the ends. No token is added.
+        text is kept from forming them; ordinary text is joined across the ends. A segment of ids is
+        taken as it is, and must be checked already. No token is added.
         """
         return self._encode_pieces(
-            part for segment in segments for part in self._control.split(segment)
+            part
+            for segment in segments
+            for part in (self._control.split(segment) if isinstance(segment, str) else segment)
         )
 
     def _encode_pieces(self, parts: Iterator[str | int]) -> list[int]:

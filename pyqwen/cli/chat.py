@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pyqwen.cli.chat_input import keys_unseen, read_messages
 from pyqwen.cli.console import say
@@ -15,7 +15,7 @@ from pyqwen.cli.options import Verbs, add_generation_options, add_verb, generati
 from pyqwen.cli.status_line import StatusLine
 
 if TYPE_CHECKING:
-    from pyqwen import Completion, Model
+    from pyqwen import ChatCompletion, Model
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -71,7 +71,7 @@ def _converse(model: Model, conversation: Conversation, text: str) -> None:
         say(f"error: {error}{'; /clear forgets the conversation' if too_long else ''}")
 
 
-def _stream_answer(model: Model, conversation: Conversation) -> Completion | None:
+def _stream_answer(model: Model, conversation: Conversation) -> ChatCompletion | None:
     """Print the answer as it comes; Ctrl-C at a terminal cuts it off. None if nothing was begun."""
     output = _Answer()
     stream = None
@@ -94,7 +94,7 @@ def _stream_answer(model: Model, conversation: Conversation) -> Completion | Non
         output.close()
     if sys.stdout.isatty():
         print()
-    return stream.completion if stream is not None else None
+    return cast("ChatCompletion | None", stream.completion) if stream is not None else None
 
 
 class _Answer:

@@ -13,7 +13,7 @@ from pyqwen.cli.run import describe_speed
 
 if TYPE_CHECKING:
     from pyqwen import Model
-    from pyqwen.results import Completion
+    from pyqwen.results import ChatCompletion
 
 HELP = """\
   /help               this list
@@ -37,7 +37,7 @@ class Conversation:
         self.system = system
         self.settings = settings
         self.turns: list[dict[str, Any]] = []
-        self.last: Completion | None = None
+        self.last: ChatCompletion | None = None
         self._read = self._cached = self._written = 0
 
     @property
@@ -51,7 +51,7 @@ class Conversation:
         """Add a question, which ``answer`` or ``take_back`` must follow."""
         self.turns.append({"role": "user", "content": text})
 
-    def answer(self, completion: Completion | None) -> None:
+    def answer(self, completion: ChatCompletion | None) -> None:
         """Add the answer, or take the question back if there is none."""
         if completion is None:
             self.take_back()
@@ -61,7 +61,7 @@ class Conversation:
         self._cached += completion.usage.cached_tokens
         self._written += completion.usage.completion_tokens
         if completion.text:
-            self.turns.append({"role": "assistant", "content": completion.text})
+            self.turns.append(completion.message)
         else:
             self.take_back()
 
@@ -109,6 +109,8 @@ class Conversation:
         return f"{len(self.turns)} messages saved in {path}"
 
     def _load(self, name: str) -> str:
+        from pyqwen.answer_tokens import drop_foreign_tokens
+
         path = _path(name, "/load")
         try:
             system, turns, settings = _saved(json.loads(path.read_text("utf-8")))
@@ -116,6 +118,7 @@ class Conversation:
             raise CommandError(f"{path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise CommandError(f"{path} is not a saved conversation") from error
+        drop_foreign_tokens(turns, self._model.tokenizer)
         self.system, self.turns, self.settings = system, turns, settings
         return f"{len(turns)} messages loaded from {path}"
 

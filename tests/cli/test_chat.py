@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,17 @@ SETTINGS = ("-n", "12", "--temp", "0")
 
 def answers(path: Path, *questions: str, system: str | None = None) -> list[str]:
     """What the library answers in one conversation."""
-    messages = [{"role": "system", "content": system}] if system else []
-    texts = []
+    return [message["content"] for message in replies(path, *questions, system=system)]
+
+
+def replies(path: Path, *questions: str, system: str | None = None) -> list[dict[str, Any]]:
+    """The messages with which the library answers in one conversation."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     with Model(path) as model:
         for question in questions:
             messages.append({"role": "user", "content": question})
-            texts.append(model.chat(messages, max_tokens=12, temperature=0).text)
-            messages.append({"role": "assistant", "content": texts[-1]})
-    return texts
+            messages.append(model.chat(messages, max_tokens=12, temperature=0).message)
+    return [message for message in messages if message["role"] == "assistant"]
 
 
 def test_a_conversation(call, tiny_model_path: Path) -> None:
@@ -60,18 +64,37 @@ def test_save_and_load(call, tiny_model_path: Path, tmp_path: Path) -> None:
     file = tmp_path / "talk.json"
     commands = f"/system Be brief.\n/set seed 7\nHello\n/save {file}\n"
     call("chat", "-m", tiny_model_path, *SETTINGS, stdin=commands)
-    first, second = answers(tiny_model_path, "Hello", "And then?", system="Be brief.")
+    first, second = replies(tiny_model_path, "Hello", "And then?", system="Be brief.")
+    assert first["token_ids"]
     saved = json.loads(file.read_text())
     assert saved["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hello"},
-        {"role": "assistant", "content": first},
+        first,
     ]
     assert saved["settings"]["seed"] == 7
     result = call("chat", "-m", tiny_model_path, stdin=f"/load {file}\nAnd then?\n")
-    assert result.out == f"{second}\n"
+    assert result.out == f"{second['content']}\n"
     rendered = call("template", "-m", tiny_model_path, file)
     assert "Be brief." in rendered.out
+
+
+def test_a_conversation_of_another_model_goes_on_as_text(
+    call, tiny_model_path: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "talk.json"
+    foreign = {"role": "assistant", "content": "Hi!", "token_ids": [100_000]}
+    messages = [{"role": "user", "content": "Hello"}, foreign]
+    settings = {"max_tokens": 12, "temperature": 0}
+    file.write_text(json.dumps({"messages": messages, "settings": settings}))
+    commands = f"/load {file}\nAnd then?\n"
+    result = call("chat", "-m", tiny_model_path, stdin=commands)
+    del foreign["token_ids"]
+    with Model(tiny_model_path) as model:
+        messages.append({"role": "user", "content": "And then?"})
+        reply = model.chat(messages, **settings)
+    assert "error" not in result.err
+    assert result.out == f"{reply.text}\n"
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,7 @@ def test_errors_say_what_is_wrong(source: str, problem: str) -> None:
         ([{"role": "user", "content": "", "tool_calls": [{"name": "f"}]}], "tool_calls"),
         ([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}],
          r"tool_calls\[0\]\.function\.arguments is not JSON"),
+        ([{"role": "user", "content": "x", "token_ids": [1]}], "token_ids, but its role is 'user'"),
         ([{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "[1]"}]}], "JSON object"),
         ([{"role": "assistant", "tool_calls": [{"function": {}}]}], "no name"),
     ],
@@ -255,7 +256,14 @@ def test_bad_messages_are_refused(qwen: ChatTemplate, messages: Any, problem: st
 
 @pytest.mark.parametrize(
     "messages",
-    [7, [7], [{"role": "user", "content": 7}], [{"role": "user", "content": "", "x": object()}]],
+    [
+        7,
+        [7],
+        [{"role": "user", "content": 7}],
+        [{"role": "user", "content": "", "x": object()}],
+        [{"role": "assistant", "content": "x", "token_ids": "x"}],
+        [{"role": "assistant", "content": "x", "token_ids": [1.0]}],
+    ],
 )
 def test_messages_of_wrong_type(qwen: ChatTemplate, messages: Any) -> None:
     with pytest.raises(TypeError):
@@ -352,6 +360,79 @@ def test_roles_may_be_part_of_control_tokens() -> None:
         control_texts=["<|user|>", "<|end|>"],
     )
     assert template.render("<|end|>").segments == ("<|user|><", "|end|>")
+
+
+# Tokens that answers carry
+
+
+def answered(*answers: str) -> list[dict[str, Any]]:
+    """A conversation; the tokens of answer number i are (i,)."""
+    pairs = [
+        (
+            {"role": "user", "content": f"{i}?"},
+            {"role": "assistant", "content": a, "token_ids": [i]},
+        )
+        for i, a in enumerate(answers)
+    ]
+    return [message for pair in pairs for message in pair]
+
+
+def without_ids(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in message.items() if k != "token_ids"} for message in messages]
+
+
+def test_tokens_stand_for_the_content(qwen: ChatTemplate) -> None:
+    messages = answered("same", "same", " spaced\n")
+    rendered = qwen.render(messages)
+    between = "<|im_end|>\n<|im_start|>user\n{}?<|im_end|>\n<|im_start|>assistant\n"
+    assert rendered.segments[1:] == (
+        (0,),
+        between.format(1),
+        (1,),
+        between.format(2),
+        (2,),
+        "<|im_end|>\n<|im_start|>assistant\n",
+    )
+    assert rendered.text == qwen.render(without_ids(messages)).text
+
+
+@pytest.mark.parametrize(
+    ("write", "ids"),
+    [
+        ("{{ m.content }}", [0, 1, 2, 3]),
+        ("{{ m.content | trim }}", [0, 2, 3]),
+        ("{{ m.content | upper }}", []),
+        ("{{ m.content[:3] }}", []),
+        ("{{ m.content[::-1] }}", []),
+        ("{{ m.content | length }}", []),
+        ("{{ m.content.split('b') | last }}", [2, 3]),
+        ("{% if m.content.startswith('a') %}{{ m.content }}{% endif %}", []),
+        ("{{ m.token_ids }}{{ m | tojson(ensure_ascii=true) }}", [0, 1, 3]),
+        ("{{ '<|' + m.content + '|>' }}", [0, 1, 2, 3]),
+    ],
+)
+def test_contents_that_a_template_changes_are_text(write: str, ids: list[int]) -> None:
+    source = "{% for m in messages if m.role == 'assistant' %}" + write + "{% endfor %}"
+    template = ChatTemplate(source, control_texts=CONTROL)
+    messages = answered("abc", " b ", 'quo"te', "im_end")
+    rendered = template.render(messages)
+    assert [segment for segment in rendered.segments if not isinstance(segment, str)] == [
+        (i,) for i in ids
+    ]
+    contents = [message["content"] for message in messages[1::2]]
+    texts = [s if isinstance(s, str) else contents[s[0]] for s in rendered.segments]
+    assert "".join(texts) == rendered.text
+    assert rendered.text == template.render(without_ids(messages)).text
+
+
+@given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1).map("".join), max_size=4, min_size=1))
+def test_any_answer_can_carry_its_tokens(contents: list[str]) -> None:
+    template = ChatTemplate(CHATML, control_texts=CONTROL)
+    messages = answered(*contents)
+    rendered = template.render(messages)
+    ids = [segment for segment in rendered.segments if not isinstance(segment, str)]
+    assert ids == [(i,) for i in range(len(contents))]
+    assert rendered.text == template.render(without_ids(messages)).text
 
 
 # Templates of files

@@ -94,6 +94,17 @@ def test_segments_join_text_but_not_control_tokens(tokenizer: Tokenizer) -> None
     assert tokenizer.encode_segments([]) == []
 
 
+def test_segments_of_ids_are_taken_as_they_are(tokenizer: Tokenizer) -> None:
+    the = tokenizer.encode("the")
+    letters = [tokenizer.encode(letter)[0] for letter in "the"]
+    assert the != letters
+    assert tokenizer.encode_segments(["<|im_", tuple(letters), "end|> x"]) == [
+        *tokenizer.encode("<|im_"),
+        *letters,
+        *tokenizer.encode("end|> x"),
+    ]
+
+
 def test_facts_of_the_vocabulary(tokenizer: Tokenizer, bpe_metadata: Metadata) -> None:
     pieces = bpe_metadata["tokenizer.ggml.tokens"]
     assert tokenizer.vocab_size == bpe_metadata["tokenizer.ggml.token_type"].index(5)
