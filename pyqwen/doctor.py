@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from pyqwen import _native
+from pyqwen import _native, environment
+
+_Value = TypeVar("_Value")
 
 _LIBRARIES = (
     "numpy",
@@ -25,8 +31,21 @@ _LIBRARIES = (
     "prompt_toolkit",
     "rich",
 )
-_ENVIRONMENT = ("PYQWEN_", "HF_HOME", "HF_HUB_", "HF_ENDPOINT", "HF_TOKEN", "HTTPS_PROXY", "PIP_")
-_SECRETS = ("TOKEN", "KEY", "PASSWORD")
+_ENVIRONMENT = (
+    "PYQWEN_",
+    "HF_HOME",
+    "HF_HUB_",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "PIP_",
+)
+_SECRETS = ("TOKEN", "KEY", "PASSWORD", "SECRET")
+# Name and password in an address, whose scheme may be missing. A password may hold unescaped
+# slashes and signs, so everything up to the last @ goes: rather too much than too little.
+_USER_INFO = re.compile(r"((?:[\w+.-]+:)?//)?\S*@")
 _GIB = 1 << 30
 
 
@@ -54,18 +73,19 @@ def examine() -> Report:
     """Look at this machine; takes about a second, for memory is read to measure its speed."""
     machine = _native.machine()
     isas = _native.isas()
-    isa = os.environ.get("PYQWEN_ISA") or _best(isas)
-    asked_threads = os.environ.get("PYQWEN_THREADS", "")
-    threads = int(asked_threads) if asked_threads.isdecimal() else 0
-    threads = threads or _native.default_threads()
+    problems: list[str] = []
+    asked_isa = _setting(environment.isa, problems)
+    asked_threads = _setting(environment.threads, problems)
+    exact = _setting(environment.exact, problems)
+    isa = asked_isa or _best(isas)
     cache = _cache()
     versions = {"pyqwen": _version("pyqwen"), "python": platform.python_version()}
     versions |= {name: _version(name) for name in _LIBRARIES}
-    problems = [
-        *_instruction_problems(isa, isas),
+    problems += [
+        *_instruction_problems(isa, _best(isas)),
         *_thread_problems(asked_threads, machine),
         *_memory_problems(machine),
-        *_exactness_problems(),
+        *_exactness_problems(exact),
         *_cache_problems(cache),
         *(
             f"{name} is not installed: pip install {name}"
@@ -79,12 +99,21 @@ def examine() -> Report:
         machine=machine,
         isas=isas,
         isa=isa,
-        threads=threads,
+        threads=asked_threads or _native.default_threads(),
         bandwidth=_bandwidth(machine),
         environment=_environment(),
         cache=cache,
         problems=problems,
     )
+
+
+def _setting(read: Callable[[], _Value], problems: list[str]) -> _Value | None:
+    """A setting of the environment as it is read when a model is opened; None if it is wrong."""
+    try:
+        return read()
+    except ValueError as error:
+        problems.append(str(error))
+        return None
 
 
 def _best(isas: dict[str, bool]) -> str:
@@ -100,11 +129,16 @@ def _version(name: str) -> str | None:
 
 def _environment() -> dict[str, str]:
     """The variables that pyqwen and what it calls will read; a secret is only said to be there."""
-    found = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
     return {
-        name: "(set)" if any(word in name for word in _SECRETS) else value
-        for name, value in sorted(found.items())
+        name: "(set)" if any(word in name.upper() for word in _SECRETS) else without_login(value)
+        for name, value in sorted(os.environ.items())
+        if name.upper().startswith(_ENVIRONMENT)
     }
+
+
+def without_login(text: str) -> str:
+    """Remove user names and passwords from the addresses in ``text``."""
+    return _USER_INFO.sub(r"\1", text)
 
 
 def _bandwidth(machine: dict[str, Any]) -> float:
@@ -118,25 +152,30 @@ def _cache() -> dict[str, Any]:
 
     models = catalog.list_models()
     root = catalog.cache_root()
-    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    # Not Path.exists, which raises where a folder above may not be searched.
+    existing = next(place for place in (root, *root.parents) if os.path.exists(place))  # noqa: PTH110
     return {
         "path": str(root),
-        "writable": os.access(existing, os.W_OK),
+        "writable": _is_writable_folder(existing),
         "free_bytes": shutil.disk_usage(existing).free,
         "models": len(models),
         "model_bytes": sum(model.size for model in models),
     }
 
 
+def _is_writable_folder(folder: Path) -> bool:
+    """Tried, for permissions alone do not tell: a disk may be read-only, a file in the way."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
 # ----------------------------------------------------------------------------------------- problems
 
 
-def _instruction_problems(isa: str, isas: dict[str, bool]) -> list[str]:
-    best = _best(isas)
-    if isa not in isas:
-        return [f"PYQWEN_ISA={isa} is not in this build; choose one of {', '.join(isas)}"]
-    if not isas[isa]:
-        return [f"PYQWEN_ISA={isa} cannot run on this processor; unset it to use {best}"]
+def _instruction_problems(isa: str, best: str) -> list[str]:
     if isa != best:
         return [f"PYQWEN_ISA={isa} forces slower kernels than this processor has; unset it: {best}"]
     if isa == "scalar":
@@ -150,11 +189,9 @@ def _instruction_problems(isa: str, isas: dict[str, bool]) -> list[str]:
     return []
 
 
-def _thread_problems(asked: str, machine: dict[str, Any]) -> list[str]:
+def _thread_problems(asked: int | None, machine: dict[str, Any]) -> list[str]:
     cores = machine["logical_cores"]
-    if asked and not (asked.isdecimal() and int(asked) > 0):
-        return [f"PYQWEN_THREADS={asked} is not a number of threads"]
-    if asked and int(asked) > cores:
+    if asked is not None and asked > cores:
         return [f"PYQWEN_THREADS={asked} is more than the {cores} cores this process may use"]
     quota = machine["cpu_quota"]
     if 0 < quota < 1:
@@ -162,8 +199,8 @@ def _thread_problems(asked: str, machine: dict[str, Any]) -> list[str]:
     return []
 
 
-def _exactness_problems() -> list[str]:
-    if os.environ.get("PYQWEN_EXACT") == "1":
+def _exactness_problems(exact: bool | None) -> list[str]:
+    if exact:
         return ["PYQWEN_EXACT=1 selects the float32 reference path, which is several times slower"]
     return []
 
@@ -181,7 +218,10 @@ def _memory_problems(machine: dict[str, Any]) -> list[str]:
 def _cache_problems(cache: dict[str, Any]) -> list[str]:
     problems = []
     if not cache["writable"]:
-        problems.append(f"{cache['path']} cannot be written: set PYQWEN_CACHE to another directory")
+        problems.append(
+            f"{cache['path']} is not a directory that can be written, and cannot become one: set "
+            "PYQWEN_CACHE to another one"
+        )
     if cache["free_bytes"] < 2 * _GIB and not cache["models"]:
         problems.append(
             f"{cache['path']}: {cache['free_bytes'] / _GIB:.1f} GiB free is little for a model; "

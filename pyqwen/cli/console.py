@@ -48,6 +48,11 @@ def format_bytes(count: float) -> str:
     return f"{count:.2f} GiB"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 model``, ``2 models``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def print_table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> None:
     """Print left-aligned columns as wide as they need to be."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
@@ -88,6 +93,11 @@ class ProgressBar:
         assert self._task is not None
         self._bar.update(self._task, completed=done, total=total, description=what or self._what)
 
+    def say(self, line: str) -> None:
+        """Print a message where the bar stands; the bar would wrap it, and break paths in it."""
+        self.close()
+        say(line)
+
     def close(self) -> None:
         """Remove the bar; a later update shows a new one."""
         if self._bar is not None:
@@ -114,4 +124,6 @@ def _make_bar(unit: str) -> Progress:
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
     )

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pyqwen.cli.console import format_bytes, print_json
+from pyqwen.cli.console import counted, format_bytes, print_json
 from pyqwen.cli.options import Verbs, add_json_option, add_verb
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _lines(report: Report) -> list[tuple[str, str]]:
         (
             "cores",
             f"{machine['performance_cores']} fast ones of {machine['logical_cores']}{quota}; "
-            f"{report.threads} threads will be used",
+            f"{counted(report.threads, 'thread')} will be used",
         ),
         (
             "memory",
@@ -63,8 +63,8 @@ def _lines(report: Report) -> list[tuple[str, str]]:
         ),
         (
             "cache",
-            f"{cache['path']}, {format_bytes(cache['free_bytes'])} free; {cache['models']} models "
-            f"in all caches, {format_bytes(cache['model_bytes'])}",
+            f"{cache['path']}, {format_bytes(cache['free_bytes'])} free; "
+            f"{counted(cache['models'], 'model')} in all caches, {format_bytes(cache['model_bytes'])}",
         ),
         ("versions", ", ".join(libraries)),
         ("environment", ", ".join(settings) or "nothing set"),

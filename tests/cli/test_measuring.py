@@ -164,10 +164,13 @@ def test_doctor_json(call, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("PYQWEN_ISA", "mmx", "is not in this build"),
-        ("PYQWEN_THREADS", "0", "is not a number of threads"),
+        ("PYQWEN_ISA", "mmx", "names an instruction set that is unknown"),
+        ("PYQWEN_THREADS", "0", "must be a number of threads"),
         ("PYQWEN_THREADS", "9999", "is more than the"),
         ("PYQWEN_EXACT", "1", "reference path"),
+        ("PYQWEN_EXACT", "yes", "must be 1 or 0"),
+        ("PYQWEN_CACHE", "/dev/null", "is not a directory that can be written"),
+        ("PYQWEN_CACHE", "/dev/null/below", "is not a directory that can be written"),
     ],
 )
 def test_doctor_finds_bad_settings(
@@ -179,6 +182,34 @@ def test_doctor_finds_bad_settings(
     (problem,) = [line for line in result.out.splitlines() if line.startswith("problem: ")]
     assert name in problem
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        (
+            "PIP_INDEX_URL",
+            "https://bob:hunter2@index.example/simple",
+            "https://index.example/simple",
+        ),
+        ("https_proxy", "bob:hunter2@proxy.example:8080", "proxy.example:8080"),
+        ("HF_ENDPOINT", "https://bob:hun/ter2@hub.example", "https://hub.example"),
+        (
+            "PIP_EXTRA_INDEX_URL",
+            "https://a.example https://bob:hunter2@b.example",
+            "https://a.example https://b.example",
+        ),
+    ],
+)
+def test_doctor_shows_no_passwords(
+    call, monkeypatch: pytest.MonkeyPatch, name: str, value: str, shown: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    result = call("doctor")
+    assert f"{name}={shown}" in result.out
+    for secret in ("bob", "hun", "ter2"):
+        assert secret not in result.out.partition("environment")[2]
+    assert call("doctor", "--json").json["environment"][name] == shown
 
 
 def test_doctor_finds_slow_kernels(call, monkeypatch: pytest.MonkeyPatch) -> None:
