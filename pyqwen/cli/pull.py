@@ -15,8 +15,9 @@ def add_parser(verbs: Verbs) -> None:
         "pull",
         run,
         summary="fetch a model, or find it in the cache",
-        description="Prints the path of its file. An interrupted download is continued by the same "
-        "command. With HF_HUB_OFFLINE=1 the network is not used.",
+        description="Prints the path of its file. A file that is here already is checked against its "
+        "SHA-256. An interrupted download is continued by the same command. With HF_HUB_OFFLINE=1 "
+        "the network is not used.",
         examples=(
             "pyqwen pull qwen2.5-coder-1.5b",
             "pyqwen pull Qwen/Qwen2.5-0.5B-Instruct-GGUF:q8_0",
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from pyqwen.catalog.download import format_size
 
     with ProgressBar("downloading", "bytes") as bar:
-        model = catalog.pull(args.name, progress=bar.update, say=say, notice=say)
+        model = catalog.pull(args.name, progress=bar.update, say=bar.say, notice=bar.say)
     if args.json:
         print_json(model_as_json(model))
         return 0

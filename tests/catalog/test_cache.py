@@ -49,6 +49,22 @@ def test_a_directory_is_no_model(tmp_path: Path) -> None:
         catalog.resolve(tmp_path / "checkpoint")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX files")
+def test_what_is_no_regular_file_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    os.mkfifo(tmp_path / "t" / "fifo")
+    (tmp_path / "t" / "link").symlink_to("gone.gguf")
+    with pytest.raises(ModelFileError, match="t/fifo is not a regular file"):
+        catalog.resolve("t/fifo")
+    with pytest.raises(ModelNotFoundError, match=r"t/link is a link to gone.gguf, which does not"):
+        catalog.resolve("t/link")
+
+
+def test_an_empty_name() -> None:
+    with pytest.raises(ModelNotFoundError, match="'' is neither a file nor a model"):
+        catalog.resolve("")
+
+
 def test_a_missing_path() -> None:
     with pytest.raises(ModelNotFoundError, match="no such file"):
         catalog.resolve("./missing.gguf")
@@ -102,6 +118,21 @@ def test_list_models() -> None:
     ]
     for model in listed:  # the name shown is a name that works
         assert catalog.locate(model.name) == model.path
+
+
+def test_pull_refuses_a_damaged_file_and_says_how_to_mend_it(hub: FakeHub) -> None:
+    models_dir().mkdir(parents=True)
+    (models_dir() / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"12")
+    with pytest.raises(ModelFileError, match=r"(?s)has 2 bytes instead.*pyqwen rm smollm2-135m\n"):
+        catalog.pull("smollm2-135m")
+    hub.add("org/repo", "m-q8_0.gguf", b"content")
+    path = catalog.pull("org/repo").path
+    assert catalog.pull("org/repo").path == path
+    path.resolve().write_bytes(b"CONTENT")
+    with pytest.raises(ModelFileError, match=r"(?s)SHA-256.*pyqwen rm org/repo/m-q8_0.gguf\n"):
+        catalog.pull("org/repo")
+    catalog.remove("org/repo/m-q8_0.gguf")
+    assert catalog.pull("org/repo").path.read_bytes() == b"content"
 
 
 def test_remove_keeps_what_others_use() -> None:

@@ -118,6 +118,15 @@ def test_a_private_repository_needs_the_token(
     assert hub.downloads()[0].host == "localhost"
 
 
+def test_messages_name_the_hub_without_a_password(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"http://bob:hunter2@127.0.0.1:{hub.port}")
+    with pytest.raises(ModelNotFoundError, match=r"127\.0\.0\.1") as caught:
+        catalog.pull("org/missing:q2_k")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_cut_connection_is_continued_at_once(hub: FakeHub) -> None:
     hub.add("org/repo", "m-q8_0.gguf", CONTENT)
     hub.cut_after, hub.cuts_left = 150_000, 1

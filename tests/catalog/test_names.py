@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pyqwen.catalog.known_models import DEFAULT_MODEL, QWEN, QWEN_RESEARCH, entries, entry_named
+from pyqwen.catalog.known_models import (
+    DEFAULT_MODEL,
+    QWEN,
+    QWEN_RESEARCH,
+    QWEN_RESEARCH_CODER,
+    entries,
+    entry_named,
+)
 from pyqwen.catalog.names import (
     ModelRef,
     choose,
@@ -44,7 +51,7 @@ def test_licenses_of_the_catalog() -> None:
     restricted = {e.name: e.license for e in entries() if e.license.id != "apache-2.0"}
     assert restricted == {
         "qwen2.5-3b": QWEN_RESEARCH,
-        "qwen2.5-coder-3b": QWEN_RESEARCH,
+        "qwen2.5-coder-3b": QWEN_RESEARCH_CODER,
         "qwen2.5-72b": QWEN,
     }
     assert all(license.restriction for license in restricted.values())
