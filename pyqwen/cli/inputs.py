@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -28,9 +29,24 @@ def find_model(name: str | None) -> Path:
         return catalog.resolve(
             catalog.DEFAULT_MODEL if name is None else name,
             progress=bar.update,
-            say=say,
-            notice=say,
+            say=bar.say,
+            notice=bar.say,
         )
+
+
+def find_local_model(name: str | None) -> Path:
+    """Return the file of a model for verbs that only look at it: they must not fetch gigabytes."""
+    from pyqwen import catalog
+    from pyqwen.catalog.names import parse_name
+    from pyqwen.errors import ModelNotFoundError
+
+    name = catalog.DEFAULT_MODEL if name is None else name
+    ref = parse_name(name)
+    if ref is not None and not os.path.lexists(name) and catalog.locate(name) is None:
+        raise ModelNotFoundError(
+            f"{ref.name} is not on this machine; to fetch it, run\n    pyqwen pull {ref.name}"
+        )
+    return catalog.resolve(name, offline=True, notice=say)
 
 
 def open_tokenizer(name: str | None) -> tuple[GGUFFile, Tokenizer]:
@@ -38,7 +54,7 @@ def open_tokenizer(name: str | None) -> tuple[GGUFFile, Tokenizer]:
     from pyqwen.gguf_file import GGUFFile
     from pyqwen.tokenizer import Tokenizer
 
-    path = find_model(name)
+    path = find_local_model(name)
     file = GGUFFile(path)
     return file, Tokenizer.from_metadata(file.metadata, source=str(path))
 
@@ -89,12 +105,12 @@ def read_stdin() -> str:
     """Read all of standard input as UTF-8 text, unchanged."""
     if sys.stdin.isatty():
         say("reading standard input; end it with Ctrl-D (on Windows Ctrl-Z, Enter)")
-    return _decode(sys.stdin.buffer.read(), "standard input")
+    return decode_utf8(sys.stdin.buffer.read(), "standard input")
 
 
 def read_text(path: str) -> str:
     """Read a file as UTF-8 text, unchanged; ``-`` is standard input."""
-    return read_stdin() if path == "-" else _decode(Path(path).read_bytes(), path)
+    return read_stdin() if path == "-" else decode_utf8(Path(path).read_bytes(), path)
 
 
 def read_json(path: str) -> Any:
@@ -104,11 +120,14 @@ def read_json(path: str) -> Any:
     text = read_text(path)
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except RecursionError as error:
+        raise UsageError(f"{path} is nested too deeply") from error
+    except ValueError as error:
         raise UsageError(f"{path} is not JSON: {error}") from error
 
 
-def _decode(data: bytes, source: str) -> str:
+def decode_utf8(data: bytes, source: str) -> str:
+    """Decode a text from outside; ``source`` names it in the error."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

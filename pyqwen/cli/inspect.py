@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pyqwen.cli.console import format_bytes, harmless, print_json, print_table
-from pyqwen.cli.inputs import find_model
+from pyqwen.cli.console import counted, format_bytes, harmless, print_json, print_table
+from pyqwen.cli.inputs import find_local_model
 from pyqwen.cli.options import Verbs, add_json_option, add_verb
 
 if TYPE_CHECKING:
     from pyqwen import Inspection
+
+# Fields of SamplingParams that say what a request wants back, not how tokens are drawn.
+_NOT_SAMPLING = ("ignore_eos", "logprobs", "top_logprobs")
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -22,7 +25,9 @@ def add_parser(verbs: Verbs) -> None:
         summary="show what is in a model file: sizes, types, template, defaults, problems",
         examples=("pyqwen inspect model.gguf", "pyqwen inspect model.gguf --tensors --json"),
     )
-    parser.add_argument("model", metavar="FILE", help="GGUF file or name of a model")
+    parser.add_argument(
+        "model", metavar="FILE", help="GGUF file or name of a model on this machine"
+    )
     parser.add_argument("--tensors", action="store_true", help="list the tensors, too")
     add_json_option(parser)
 
@@ -30,7 +35,7 @@ def add_parser(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     from pyqwen import inspect
 
-    found = inspect(find_model(args.model))
+    found = inspect(find_local_model(args.model))
     if args.json:
         facts = found.to_dict()
         if not args.tensors:
@@ -60,9 +65,11 @@ def _sections(found: Inspection) -> list[tuple[str, list[tuple[str, str]]]]:
     sections = [("file", _file_lines(found))]
     if found.config is not None:
         config = asdict(found.config)
-        sections.append(("hyperparameters", [(name, str(value)) for name, value in config.items()]))
+        sections.append(
+            ("hyperparameters", [(name, _number(value)) for name, value in config.items()])
+        )
     shares = [
-        (name, f"{share.tensors} tensors, {format_bytes(share.bytes)}")
+        (name, f"{counted(share.tensors, 'tensor')}, {format_bytes(share.bytes)}")
         for name, share in found.types.items()
     ]
     sections.append(("types", shares))
@@ -71,12 +78,21 @@ def _sections(found: Inspection) -> list[tuple[str, list[tuple[str, str]]]]:
         sections.append(("tokenizer", [(name, str(value)) for name, value in facts.items()]))
     if found.defaults is not None:
         params = asdict(found.defaults.params)
-        given = [(name, str(value)) for name, value in params.items() if value is not None]
+        given = [
+            (name, str(value))
+            for name, value in params.items()
+            if name not in _NOT_SAMPLING and value is not None
+        ]
         sections.append((f"sampling defaults, from {found.defaults.origin}", given))
     sections.append(
         ("metadata", [(f"{key:<40}", str(value)) for key, value in found.metadata.items()])
     )
     return sections
+
+
+def _number(value: Any) -> str:
+    """Files hold float32: more than seven digits would only show how it rounds."""
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 def _file_lines(found: Inspection) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from pyqwen.cli.console import UsageError
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
+_LARGEST = 2**31 - 1  # what the C core counts with
 KV_TYPES = ("f16", "q8_0", "f32")
 
 # Flag, name of the field of SamplingParams, type, help. A flag that is not given leaves the model's
@@ -57,7 +58,7 @@ def add_verb(
         epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     add_debug_option(parser)
     return parser
 
@@ -68,17 +69,22 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
         "--debug",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="log everything, show the traceback of an error",
+        help="show the debug log, and the traceback of an error",
     )
 
 
-def add_model_option(parser: argparse.ArgumentParser) -> None:
+def add_model_option(parser: argparse.ArgumentParser, *, fetches: bool = True) -> None:
+    """``-m``; ``fetches`` says whether the verb downloads a model that is not here."""
     parser.add_argument(
         "-m",
         "--model",
         metavar="MODEL",
         help="GGUF file, name in the catalog (pyqwen list) or Hugging Face REPO[:QUANT]; "
-        "without it the default model, which is fetched on first use",
+        + (
+            "without it the default model, which is fetched on first use"
+            if fetches
+            else "without it the default model; it must be on this machine (pyqwen pull)"
+        ),
     )
 
 
@@ -161,15 +167,25 @@ def generation_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def positive_int(text: str) -> int:
-    value = int(text)
+    value = _whole_number(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value
 
 
 def int_list(text: str) -> list[int]:
     """``512`` or ``128,512``: whole numbers from 0 on."""
-    values = [int(part) for part in text.split(",")]
+    values = [_whole_number(part) for part in text.split(",")]
     if min(values) < 0:
         raise argparse.ArgumentTypeError(f"{min(values)} is negative")
     return values
+
+
+def _whole_number(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value > _LARGEST:
+        raise argparse.ArgumentTypeError(f"{text} is more than {_LARGEST:,}")
+    return value

@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from pyqwen.cli.console import ProgressBar, print_json, say
+from pyqwen.cli.console import ProgressBar, counted, print_json, say
 from pyqwen.cli.inputs import open_weights, read_text
 from pyqwen.cli.options import (
     Verbs,
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(_as_json(result) | {"model": args.model, "seconds": seconds})
         return 0
     say(
-        f"{result.chunks} chunks of {result.context} tokens, {result.tokens:,} predictions scored "
+        f"{counted(result.chunks, 'chunk')} of {result.context} tokens, {result.tokens:,} predictions scored "
         f"in {seconds:.1f} s"
     )
     print(f"PPL = {result.value:.4f} +/- {result.error:.5f}")

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from pyqwen.cli.console import format_bytes, print_json
-from pyqwen.cli.inputs import find_model
+from pyqwen.cli.inputs import find_local_model
 from pyqwen.cli.options import (
     Verbs,
     add_context_option,
@@ -33,7 +33,9 @@ def add_parser(verbs: Verbs) -> None:
             "pyqwen plan model.gguf -c 32768 --kv-type q8_0 --parallel 4",
         ),
     )
-    parser.add_argument("model", metavar="FILE", help="GGUF file or name of a model")
+    parser.add_argument(
+        "model", metavar="FILE", help="GGUF file or name of a model on this machine"
+    )
     add_context_option(parser)
     add_kv_type_option(parser)
     parser.add_argument(
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from pyqwen import plan
 
     result = plan(
-        find_model(args.model),
+        find_local_model(args.model),
         context=args.context,
         kv_type=args.kv_type,
         max_sequences=args.parallel,

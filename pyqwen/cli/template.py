@@ -24,7 +24,7 @@ def add_parser(verbs: Verbs) -> None:
             """echo '[{"role": "user", "content": "Hello!"}]' | pyqwen template -""",
         ),
     )
-    add_model_option(parser)
+    add_model_option(parser, fetches=False)
     parser.add_argument(
         "messages",
         metavar="MESSAGES.json",
@@ -46,9 +46,12 @@ def run(args: argparse.Namespace) -> int:
     file, tokenizer = open_tokenizer(args.model)
     with file:
         template = ChatTemplate.from_metadata(file.metadata, tokenizer)
-    rendered = template.render(
-        messages, tools=tools, add_generation_prompt=not args.no_generation_prompt
-    )
+    try:
+        rendered = template.render(
+            messages, tools=tools, add_generation_prompt=not args.no_generation_prompt
+        )
+    except TypeError as error:  # names the message that is of a wrong type
+        raise UsageError(f"{args.messages}: {error}") from error
     sys.stdout.write(rendered.text)
     if sys.stdout.isatty() and not rendered.text.endswith("\n"):
         print()
@@ -57,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _conversation(value: Any, source: str) -> tuple[Any, Any]:
     if isinstance(value, dict) and "messages" in value:
-        return value["messages"], value.get("tools")
+        tools = value.get("tools")
+        if tools is not None and not isinstance(tools, list):
+            raise UsageError(f"{source}: 'tools' is not a list")
+        return value["messages"], tools
     if isinstance(value, list):
         return value, None
     raise UsageError(

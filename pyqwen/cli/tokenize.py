@@ -21,7 +21,7 @@ def add_parser(verbs: Verbs) -> None:
             "pyqwen tokenize --json --special - < prompt.txt",
         ),
     )
-    add_model_option(parser)
+    add_model_option(parser, fetches=False)
     parser.add_argument(
         "text", metavar="TEXT|-", help="the text; - reads standard input, unchanged"
     )

@@ -107,12 +107,51 @@ def test_template_prints_the_prompt_exactly(call, tiny_model_path: Path, tmp_pat
         ("[1, 2", 2, "is not JSON"),
         ('"hello"', 2, "neither a list of messages"),
         ('[{"role": "robot", "content": "x"}]', 1, "robot"),
+        ("[1]", 2, "messages[0] must be a dict"),
+        ('[{"role": "user", "content": 5}]', 2, "content must be a string"),
+        (
+            '{"messages": [{"role": "user", "content": "x"}], "tools": 5}',
+            2,
+            "'tools' is not a list",
+        ),
+        ("[" * 100_000, 2, "is nested too deeply"),
     ],
 )
 def test_template_refuses(call, tiny_model_path: Path, text: str, code: int, words: str) -> None:
     result = call("template", "-m", tiny_model_path, "-", stdin=text)
     assert result.code == code
     assert words in result.err
+    assert "please report" not in result.err
+
+
+@pytest.mark.parametrize("verb", ["plan", "inspect", "tokenize", "template"])
+def test_verbs_that_look_at_a_model_do_not_fetch_it(
+    call, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("pyqwen.catalog.acquire._fetch_alone", fetch)
+    name = ["smollm2-135m"] if verb in ("plan", "inspect") else ["-m", "smollm2-135m", "-"]
+    result = call(verb, *name, stdin="[]")
+    assert result.code == 1
+    assert "    pyqwen pull smollm2-135m\n" in result.err
+    if verb in ("tokenize", "template"):
+        result = call(verb, "-", stdin="[]")
+        assert "    pyqwen pull qwen2.5-coder-1.5b\n" in result.err
+
+
+def test_inspect_shows_what_decides_how_tokens_are_drawn(call, tiny_model_path: Path) -> None:
+    defaults = call("inspect", tiny_model_path).out.partition("sampling defaults")[2]
+    assert "temperature" in defaults
+    for name in ("ignore_eos", "logprobs"):
+        assert name not in defaults
+
+
+def test_inspect_shows_numbers_as_they_were_meant(call, tiny_model_path: Path) -> None:
+    (line,) = [x for x in call("inspect", tiny_model_path).out.splitlines() if " norm_eps " in x]
+    assert line.split()[1] == "1e-06"
 
 
 def test_list_shows_catalog_and_licenses(call) -> None:
