@@ -54,8 +54,11 @@ FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; ``argv`` is without the program's name. Returns the exit code."""
+    _replace_closed_streams()
     parser = make_parser()
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:  # the parser of the verb shows the usage that helps
+        getattr(args, "parser", parser).error(f"unrecognized arguments: {' '.join(unknown)}")
     if args.verb is None:
         parser.print_help()
         return WRONG_USAGE
@@ -109,7 +112,8 @@ class _ShowVersion(argparse.Action):
 
 def _set_up_logging(level: str) -> None:
     if level and level not in LOG_LEVELS:
-        raise UsageError(f"PYQWEN_LOG is {level!r}; choose one of {', '.join(LOG_LEVELS)}")
+        say(f"PYQWEN_LOG is {level!r} and ignored; choose one of {', '.join(LOG_LEVELS)}")
+        level = ""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.WARNING,
@@ -117,6 +121,13 @@ def _set_up_logging(level: str) -> None:
         force=True,
     )
     logging.getLogger("pyqwen").setLevel((level or "warning").upper())
+
+
+def _replace_closed_streams() -> None:
+    """Of a closed stream (``2>&-``) Python has None, and ``print`` takes that for stdout."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def _write_utf8() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from pyqwen.cli.console import ProgressBar
 
 VERBS = [
     "run",
@@ -74,6 +77,28 @@ def test_wrong_usage_exits_with_2(call, argv: list[str]) -> None:
     assert result.out == ""
 
 
+def test_an_unknown_flag_shows_the_usage_of_its_verb(call) -> None:
+    result = call("plan", "model.gguf", "--loud")
+    assert result.code == 2
+    assert "usage: pyqwen plan" in result.err
+    assert "unrecognized arguments: --loud" in result.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["run", "-c", "many", "Hello"], "'many' is not a whole number"),
+        (["run", "-n", "99999999999999999999", "Hello"], "is more than 2,147,483,647"),
+        (["bench", "-p", "5,x"], "'x' is not a whole number"),
+    ],
+)
+def test_what_is_not_a_number_is_said_in_words(call, argv: list[str], words: str) -> None:
+    result = call(*argv)
+    assert result.code == 2
+    assert words in result.err
+    assert "_int" not in result.err
+
+
 def test_an_error_is_one_line_on_stderr(call, tmp_path: Path) -> None:
     path = tmp_path / "not-a-model.gguf"
     path.write_bytes(b"<html>404</html>" * 10)
@@ -110,8 +135,8 @@ def test_log_level_from_the_environment(call, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PYQWEN_LOG", "debug")
     assert "Traceback" in call("inspect", "./missing.gguf").err
     monkeypatch.setenv("PYQWEN_LOG", "loud")
-    result = call("inspect", "./missing.gguf")
-    assert result.code == 2
+    result = call("list")
+    assert result.code == 0
     assert "choose one of debug, info, warning, error" in result.err
 
 
@@ -161,3 +186,42 @@ def test_importing_the_program_imports_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert result.stdout == "[]\n"
+
+
+def test_a_message_is_not_wrapped_by_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/a/path/" + "x" * 100
+    with ProgressBar("downloading", "bytes") as bar:
+        bar.update(1, 100)
+        bar.say(f"in {path}")
+        bar.update(2, 100)
+        print(f"log of {path}", file=sys.stderr)
+    assert f"in {path}\n" in shown.getvalue()
+    assert f"log of {path}\n" in shown.getvalue()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX shells")
+@pytest.mark.parametrize(
+    ("command", "code", "out"),
+    [
+        ("list --json 2>&-", 0, b"{"),
+        ("list >&-", 0, b""),
+        ("inspect ./missing.gguf 2>&-", 1, b""),  # the message must not land on stdout
+        ("run - <&-", 2, b""),
+    ],
+)
+def test_streams_may_be_closed(tmp_path: Path, command: str, code: int, out: bytes) -> None:
+    result = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m pyqwen {command}'],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+    )
+    assert result.returncode == code
+    assert result.stdout[:1] == out
+    assert b"please report" not in result.stderr
+    assert b"Exception" not in result.stderr
