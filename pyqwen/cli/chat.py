@@ -12,6 +12,7 @@ from pyqwen.cli.console import say
 from pyqwen.cli.conversation import CommandError, Conversation
 from pyqwen.cli.inputs import open_model
 from pyqwen.cli.options import Verbs, add_generation_options, add_verb, generation_overrides
+from pyqwen.cli.run import CUT_OFF
 from pyqwen.cli.status_line import StatusLine
 
 if TYPE_CHECKING:
@@ -37,22 +38,23 @@ def add_parser(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     from pyqwen.catalog import cache_root
 
+    overrides = generation_overrides(args)
     with open_model(args) as model:
-        conversation = Conversation(model, args.system, generation_overrides(args))
-        for text in read_messages(cache_root() / "chat_history"):
-            if text in ("/bye", "/exit", "/quit"):
+        conversation = Conversation(model, args.system, overrides)
+        for message in read_messages(cache_root() / "chat_history"):
+            if not message.is_command:
+                _converse(model, conversation, message.text)
+            elif message.text in ("/bye", "/exit", "/quit"):
                 break
-            if text.startswith("/"):
-                _obey(conversation, text)
             else:
-                _converse(model, conversation, text)
+                _obey(conversation, message.text)
     return 0
 
 
 def _obey(conversation: Conversation, line: str) -> None:
     try:
         say(conversation.obey(line))
-    except CommandError as error:
+    except (CommandError, OSError, ValueError, RecursionError) as error:
         say(f"error: {error}")
 
 
@@ -65,7 +67,7 @@ def _converse(model: Model, conversation: Conversation, text: str) -> None:
         conversation.answer(_stream_answer(model, conversation))
     except ClosedError:
         raise
-    except PyQwenError as error:
+    except (PyQwenError, TypeError, ValueError) as error:  # of /set, some are noticed only here
         conversation.take_back()
         too_long = isinstance(error, ContextOverflowError)
         say(f"error: {error}{'; /clear forgets the conversation' if too_long else ''}")
@@ -88,13 +90,18 @@ def _stream_answer(model: Model, conversation: Conversation) -> ChatCompletion |
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
+        if stream is not None and stream.completion is not None:
+            output.finish(stream.completion.text)
         output.close()
         say("(stopped)")
     finally:
         output.close()
+    completion = cast("ChatCompletion | None", stream.completion) if stream is not None else None
+    if completion is not None and completion.finish_reason == "length":
+        say(f"({CUT_OFF})")
     if sys.stdout.isatty():
         print()
-    return cast("ChatCompletion | None", stream.completion) if stream is not None else None
+    return completion
 
 
 class _Answer:
@@ -103,6 +110,7 @@ class _Answer:
     def __init__(self) -> None:
         self._line = StatusLine()
         self._tokens = 0
+        self._shown = 0  # characters
         self._begun = 0.0
 
     def reading(self, done: int, total: int) -> None:
@@ -114,9 +122,14 @@ class _Answer:
         if self._tokens == 0:
             self._begun = now
         self._tokens += tokens
+        self._shown += len(text)
         seconds = now - self._begun
         speed = f"{(self._tokens - 1) / seconds:.1f} tokens/s" if seconds > 0.2 else ""
         self._line.write(text, speed)
+
+    def finish(self, text: str) -> None:
+        """Show what came after the reading of chunks was interrupted: it will be remembered."""
+        self._line.write(text[self._shown :], "")
 
     def close(self) -> None:
         self._line.close()

@@ -10,10 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyqwen.cli.console import say
+from pyqwen.cli.inputs import decode_utf8
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 _QUOTES = '"""'
@@ -36,18 +40,25 @@ def unquote(text: str) -> str:
     return text.rstrip()
 
 
-def read_messages(history: Path) -> Iterator[str]:
+class Message(NamedTuple):
+    """What was typed, without quotes around it; a quoted text is never a command."""
+
+    text: str
+    is_command: bool
+
+
+def read_messages(history: Path) -> Iterator[Message]:
     """Yield the messages until the end of the input; empty ones are left out."""
     texts = _ask(history) if sys.stdin.isatty() else _read_pipe()
     for text in texts:
         if message := unquote(text):
-            yield message
+            yield Message(message, text.startswith("/"))
 
 
 def _read_pipe() -> Iterator[str]:
     text = ""
-    for line in sys.stdin:
-        text += line.removesuffix("\n")
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        text += decode_utf8(line, f"line {number:,} of standard input").rstrip("\r\n")
         if is_complete(text):
             yield text
             text = ""
@@ -71,18 +82,29 @@ def _ask(history: Path) -> Iterator[str]:
 def _make_session(history: Path) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.formatted_text import HTML
-    from prompt_toolkit.history import FileHistory
 
-    history.parent.mkdir(parents=True, exist_ok=True)
-    history.touch(mode=0o600)
     return PromptSession(
         message=HTML("<ansigreen><b>&gt;&gt;&gt; </b></ansigreen>"),
         prompt_continuation="... ",
-        history=FileHistory(str(history)),
+        history=_open_history(history),
         multiline=True,
         key_bindings=_bindings(),
         placeholder=HTML("<ansibrightblack>a message, or /help</ansibrightblack>"),
     )
+
+
+def _open_history(path: Path) -> History:
+    """The messages of earlier chats; where they cannot be kept, those of this one."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.open("r+b").close()
+    except OSError as error:
+        say(f"your messages are not kept for the next time: {path}: {error.strerror}")
+        return InMemoryHistory()
+    return FileHistory(str(path))
 
 
 @contextmanager

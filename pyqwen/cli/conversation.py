@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyqwen.cli.console import counted
 from pyqwen.cli.options import SAMPLING_FLAGS
 from pyqwen.cli.run import describe_speed
 
@@ -24,9 +25,9 @@ HELP = """\
   /system TEXT        change the system prompt; /system alone shows it
   /stats              speed of the last answer, size of the conversation
   /bye                leave (also Ctrl-D)
-A line that ends with \\ goes on in the next one; \"\"\" begins a text of many lines that the next
-\"\"\" ends; Alt-Enter begins a new line. Ctrl-C stops an answer. To send a text that begins with /,
-put a space before it."""
+A line that ends with \\ goes on in the next one; \"\"\" begins a text of many lines
+that the next \"\"\" ends; Alt-Enter begins a new line. Ctrl-C stops an answer. To
+send a text that begins with /, put a space before it."""
 
 
 class Conversation:
@@ -100,13 +101,20 @@ class Conversation:
     def _save(self, name: str) -> str:
         path = _path(name, "/save")
         content = {"messages": self.messages, "settings": self.settings}
+        text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        if path.is_dir():
+            raise CommandError(f"{path} is a directory")
         part = path.with_name(f"{path.name}.part")
         try:
-            part.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", "utf-8")
+            part.write_text(text, "utf-8")
             part.replace(path)
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}") from error
-        return f"{len(self.turns)} messages saved in {path}"
+        except UnicodeEncodeError as error:
+            raise CommandError(f"the conversation holds what is not text: {error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+        return f"{counted(len(self.turns), 'message')} saved in {path}"
 
     def _load(self, name: str) -> str:
         from pyqwen.answer_tokens import drop_foreign_tokens
@@ -116,11 +124,11 @@ class Conversation:
             system, turns, settings = _saved(json.loads(path.read_text("utf-8")))
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CommandError(f"{path} is not a saved conversation") from error
         drop_foreign_tokens(turns, self._model.tokenizer)
         self.system, self.turns, self.settings = system, turns, settings
-        return f"{len(turns)} messages loaded from {path}"
+        return f"{counted(len(turns), 'message')} loaded from {path}"
 
     def _set(self, assignment: str) -> str:
         from pyqwen import SamplingParams
@@ -133,9 +141,10 @@ class Conversation:
             raise CommandError(f"there is no setting {name}; /set alone lists them")
         try:
             value = json.loads(text) if text.strip() else None
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             value = text.strip()
         try:
+            value = _from_json({field: value})[field]
             SamplingParams(**{field: value})
         except (TypeError, ValueError) as error:
             raise CommandError(str(error)) from error
@@ -180,7 +189,18 @@ class CommandError(Exception):
 def _path(name: str, command: str) -> Path:
     if not name:
         raise CommandError(f"{command} needs the name of a file")
-    return Path(name).expanduser()
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:  # ~ and a name that no user has
+        raise CommandError(f"{name}: {error}") from error
+
+
+def _from_json(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with token ids as the keys of ``logit_bias``: in JSON they must be strings."""
+    bias = settings.get("logit_bias")
+    if not isinstance(bias, dict):
+        return settings
+    return settings | {"logit_bias": {int(token): value for token, value in bias.items()}}
 
 
 def _saved(content: Any) -> tuple[str | None, list[dict[str, Any]], dict[str, Any]]:
@@ -188,7 +208,8 @@ def _saved(content: Any) -> tuple[str | None, list[dict[str, Any]], dict[str, An
     from pyqwen import SamplingParams
     from pyqwen.messages import normalize_messages
 
-    messages, settings = content["messages"], content.get("settings", {})
+    json.dumps(content, ensure_ascii=False).encode()  # refuses halves of surrogate pairs
+    messages, settings = content["messages"], _from_json(dict(content.get("settings", {})))
     SamplingParams(**settings)
     turns = normalize_messages(messages) if messages else []
     system = turns.pop(0)["content"] if turns and turns[0]["role"] == "system" else None

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pyqwen.cli.console import ProgressBar, UsageError, harmless, say
+from pyqwen.cli.console import ProgressBar, UsageError, counted, harmless, say
 from pyqwen.cli.inputs import open_model, read_stdin, read_text
 from pyqwen.cli.options import (
     Verbs,
@@ -17,6 +17,8 @@ from pyqwen.cli.options import (
 
 if TYPE_CHECKING:
     from pyqwen.results import Completion
+
+CUT_OFF = "cut off: -n or the context (-c) was reached"
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -43,14 +45,13 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    overrides = generation_overrides(args)
     messages = [{"role": "user", "content": _prompt(args)}]
     if args.system is not None:
         messages.insert(0, {"role": "system", "content": args.system})
     on_terminal = sys.stdout.isatty()
     with open_model(args) as model, ProgressBar("reading", "tokens") as bar:
-        with model.stream_chat(
-            messages, on_prompt=bar.update, **generation_overrides(args)
-        ) as stream:
+        with model.stream_chat(messages, on_prompt=bar.update, **overrides) as stream:
             for chunk in stream:
                 bar.close()
                 sys.stdout.write(harmless(chunk.text) if on_terminal else chunk.text)
@@ -80,14 +81,13 @@ def describe_speed(done: Completion) -> str:
     usage, timings = done.usage, done.timings
     cached = f", {usage.cached_tokens} of them cached" if usage.cached_tokens else ""
     speed = f"{timings.prompt_tokens_per_second:.1f} tokens/s"
-    parts = [f"prompt {usage.prompt_tokens} tokens{cached} ({speed})"]
+    parts = [f"prompt {counted(usage.prompt_tokens, 'token')}{cached} ({speed})"]
     if timings.first_token_seconds is not None:
         parts.append(f"first token after {timings.first_token_seconds:.2f} s")
-    parts.append(
-        f"answer {usage.completion_tokens} tokens ({timings.decode_tokens_per_second:.1f} tokens/s)"
-    )
+    answer = counted(usage.completion_tokens, "token")
+    parts.append(f"answer {answer} ({timings.decode_tokens_per_second:.1f} tokens/s)")
     if done.finish_reason == "length":
-        parts.append("cut off: -n or the context (-c) was reached")
+        parts.append(CUT_OFF)
     elif done.finish_reason == "cancelled":
         parts.append("stopped")
     return ", ".join(parts)

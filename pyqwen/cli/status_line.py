@@ -23,14 +23,15 @@ class StatusLine:
 
     def __init__(self) -> None:
         dumb = os.environ.get("TERM", "") in ("", "dumb") and os.name != "nt"
-        self._enabled = sys.stdout.isatty() and not dumb
+        self._terminal = sys.stdout.isatty()
+        self._enabled = self._terminal and not dumb
         self._column = 0
         self._shown = False
 
     def write(self, text: str, status: str) -> None:
         """Append text and put the status below it."""
         self._erase()
-        sys.stdout.write(harmless(text) if self._enabled else text)
+        sys.stdout.write(harmless(text) if self._terminal else text)
         self._draw(text, status)
         sys.stdout.flush()
 

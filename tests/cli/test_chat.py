@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 
 from pyqwen import Model
 from pyqwen.cli.chat_input import is_complete, unquote
-from pyqwen.cli.status_line import _advance
+from pyqwen.cli.conversation import HELP
+from pyqwen.cli.status_line import StatusLine, _advance
 
 SETTINGS = ("-n", "12", "--temp", "0")
 
@@ -124,6 +127,108 @@ def test_a_file_that_is_no_conversation_is_refused(
         file.write_text(text, "latin-1")
         result = call("chat", "-m", tiny_model_path, *SETTINGS, stdin=f"/load {file}\n")
         assert "is not a saved conversation" in result.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"messages": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        r'{"messages": [{"role": "user", "content": "\ud800"}]}',
+        '{"messages": [], "settings": [1]}',
+    ],
+    ids=["deep", "half a surrogate pair", "settings"],
+)
+def test_a_hostile_file_does_not_end_the_chat(
+    call, tiny_model_path: Path, tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "hostile.json"
+    file.write_text(text)
+    commands = f"/load {file}\nHello\n"
+    result = call("chat", "-m", tiny_model_path, *SETTINGS, stdin=commands)
+    assert result.code == 0
+    assert "error: " in result.err
+    assert "is not a saved conversation" in result.err
+    assert result.out == answers(tiny_model_path, "Hello")[0] + "\n"
+
+
+def test_a_save_that_fails_leaves_nothing(call, tiny_model_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "taken.json.part").mkdir()
+    for name in ("folder", "taken.json", "missing/x.json", "~no-such-user/x.json"):
+        target = name if name.startswith("~") else tmp_path / name
+        result = call("chat", "-m", tiny_model_path, stdin=f"/save {target}\n/stats\n")
+        assert result.code == 0
+        assert "error: " in result.err
+        assert "nothing was asked yet" in result.err
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names & {"folder.part", "taken.json", "missing"} == set()
+
+
+def test_a_quoted_text_is_no_command(call, tiny_model_path: Path) -> None:
+    text = '"""\n/usr/bin\n"""\n'
+    result = call("chat", "-m", tiny_model_path, *SETTINGS, stdin=text)
+    assert result.out == answers(tiny_model_path, "/usr/bin")[0] + "\n"
+
+
+def test_a_pipe_is_read_as_utf8(call, tiny_model_path: Path, monkeypatch) -> None:
+    result = call("chat", "-m", tiny_model_path, *SETTINGS, stdin="H\u00e9llo\r\n".encode())
+    assert result.out == answers(tiny_model_path, "H\u00e9llo")[0] + "\n"
+    result = call("chat", "-m", tiny_model_path, *SETTINGS, stdin=b"/stats\ncaf\xe9\n")
+    assert result.code == 2
+    assert "line 2 of standard input is not UTF-8 text" in result.err
+
+
+def test_an_answer_that_is_cut_off_says_so(call, tiny_model_path: Path) -> None:
+    result = call("chat", "-m", tiny_model_path, "-n", 2, "--seed", 1, stdin="Hello\n")
+    assert "(cut off: " in result.err
+
+
+@pytest.mark.parametrize("verb", ["run", "chat"])
+def test_settings_are_checked_before_the_model_is_looked_for(call, verb: str) -> None:
+    prompt = ["Hello"] if verb == "run" else []
+    result = call(verb, "-m", "./missing.gguf", "--top-p", "1.5", *prompt)
+    assert result.code == 2
+    assert "top_p" in result.err
+
+
+def test_a_bias_set_by_hand_is_kept_and_applied(
+    call, tiny_model_path: Path, tmp_path: Path
+) -> None:
+    with Model(tiny_model_path) as model:
+        first = model.chat("Hello", max_tokens=1, temperature=0).token_ids[0]
+    bias = json.dumps({str(first): -1000})
+    file = tmp_path / "talk.json"
+    commands = f"/set logit_bias {bias}\nHello\n/save {file}\n"
+    result = call("chat", "-m", tiny_model_path, *SETTINGS, stdin=commands)
+    with Model(tiny_model_path) as model:
+        text = model.chat("Hello", max_tokens=12, temperature=0, logit_bias={first: -1000}).text
+    assert result.out == f"{text}\n"
+    loaded = call("chat", "-m", tiny_model_path, *SETTINGS, stdin=f"/load {file}\n/set\n")
+    assert f"logit_bias = {{{first}: -1000.0}}" in loaded.err
+
+
+def test_a_setting_that_the_model_cannot_take_does_not_end_the_chat(
+    call, tiny_model_path: Path
+) -> None:
+    commands = '/set logit_bias {"2000000": 1}\nHello\n/set logit_bias\nHello\n'
+    result = call("chat", "-m", tiny_model_path, *SETTINGS, stdin=commands)
+    assert result.code == 0
+    assert result.out.endswith(answers(tiny_model_path, "Hello")[0] + "\n")
+
+
+def test_help_fits_80_columns() -> None:
+    assert max(map(len, HELP.splitlines())) <= 80
+
+
+def test_a_terminal_without_status_line_gets_no_control_characters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(written, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", written)
+    monkeypatch.setenv("TERM", "dumb")
+    StatusLine().write("a\x1b[2J", "1 token/s")
+    assert written.getvalue() == "a\u241b[2J"
 
 
 def test_set_shows_and_changes_the_settings(call, tiny_model_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -114,11 +115,52 @@ def test_a_chat_by_hand(start, slow_model_path: Path, terminal: Terminal) -> Non
     terminal.wait_for("a message, or /help")
     terminal.type("half a line\x03")
     terminal.wait_for("leaves")
+    terminal.wait_for("a message, or /help")
     terminal.type("\x04")
     assert process.wait(SECONDS) == 0
     history = Path(os.environ["PYQWEN_CACHE"], "chat_history")
     assert "Tell me a story" in history.read_text()
     assert history.stat().st_mode & 0o077 == 0
+
+
+def test_a_stopped_answer_is_remembered_as_shown(
+    start, slow_model_path: Path, terminal: Terminal, tmp_path: Path
+) -> None:
+    """And a chat whose messages cannot be kept for the next time says so, and goes on."""
+    (tmp_path / "in the way").write_text("")
+    process = start(
+        "chat",
+        "-m",
+        slow_model_path,
+        "--temp",
+        "0",
+        stdin=terminal.device,
+        stdout=subprocess.PIPE,
+        stderr=terminal.device,
+        start_new_session=True,
+        preexec_fn=terminal_of_the_process,
+        env=os.environ
+        | {
+            "TERM": "xterm",
+            "PROMPT_TOOLKIT_NO_CPR": "1",
+            "PYQWEN_ISA": "scalar",
+            "PYQWEN_CACHE": str(tmp_path / "in the way"),
+        },
+    )
+    terminal.wait_for("are not kept for the next time: .*in the way")
+    terminal.type("Tell me a story\r")
+    shown = process.stdout.read1()  # up to the prompt and from there the answer
+    while len(shown) < 500:
+        shown += process.stdout.read1()
+    terminal.type("\x03")
+    terminal.wait_for(r"\(stopped\)")
+    terminal.type("/save talk.json\r")
+    terminal.wait_for("2 messages saved")
+    terminal.type("/bye\r")
+    shown += process.stdout.read()
+    assert process.wait(SECONDS) == 0
+    _, answer = json.loads((tmp_path / "talk.json").read_text())["messages"]
+    assert answer["content"] in shown.decode()
 
 
 def terminal_of_the_process() -> None:
