@@ -435,10 +435,11 @@ class Model:
         if not 0 <= worst < rows:
             raise ValueError(f"token id {worst} is outside this model's 0 to {rows - 1}")
         if len(tokens) > self.context:
+            trained = self.config.context
+            longer = f" or open the model with a longer context (it was trained for {trained:,})"
             raise ContextOverflowError(
                 f"{len(tokens):,} tokens do not fit the context of {self.context:,}: shorten the "
-                f"prompt or open the model with a longer context (it was trained for "
-                f"{self.config.context:,})"
+                f"prompt{longer if self.context < trained else ''}"
             )
         return tokens
 

@@ -247,6 +247,14 @@ def test_a_question_that_does_not_fit_is_taken_back(call, tiny_model_path: Path)
     assert result.out == answers(tiny_model_path, "Hello")[0] + "\n"
 
 
+def test_no_longer_context_is_advised_than_the_model_was_trained_for(
+    call, tiny_model_path: Path
+) -> None:
+    result = call("chat", "-m", tiny_model_path, *SETTINGS, stdin="word " * 2000 + "\n")
+    assert "context of 512" in result.err
+    assert "longer context" not in result.err
+
+
 def test_bye_ends_it(call, tiny_model_path: Path) -> None:
     result = call("chat", "-m", tiny_model_path, *SETTINGS, stdin="/bye\nHello\n")
     assert (result.code, result.out) == (0, "")
