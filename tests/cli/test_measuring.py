@@ -165,7 +165,7 @@ def test_doctor_json(call, monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "value", "words"),
     [
         ("PYQWEN_ISA", "mmx", "names an instruction set that is unknown"),
-        ("PYQWEN_THREADS", "0", "must be a number of threads"),
+        ("PYQWEN_THREADS", "0", "must be a number"),
         ("PYQWEN_THREADS", "9999", "is more than the"),
         ("PYQWEN_EXACT", "1", "reference path"),
         ("PYQWEN_EXACT", "yes", "must be 1 or 0"),
