@@ -129,6 +129,8 @@ def test_progress_is_not_shown_without_a_terminal(start, tiny_model_path: Path) 
         tiny_model_path,
         "-n",
         5,
+        "--temp",  # drawn at random, control characters might be part of the answer
+        0,
         "Hello",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
