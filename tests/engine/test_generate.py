@@ -177,7 +177,7 @@ def test_forbidding_everything_is_an_error_of_that_request(model):
     bias = dict.fromkeys(range(model.config.real_tokens), -math.inf)
     with pytest.raises(ValueError, match="forbids every token"):
         model.generate(IDS, logit_bias=bias)
-    assert model.generate(IDS, max_tokens=1).usage.completion_tokens == 1
+    assert model.generate(IDS, max_tokens=1, ignore_eos=True).usage.completion_tokens == 1
 
 
 def test_params_and_overrides_combine(model):
