@@ -28,6 +28,7 @@ from pyqwen.quantize.architecture import (
     rope_factors,
 )
 from pyqwen.quantize.checkpoint import Checkpoint
+from pyqwen.quantize.gguf_output import begin_gguf
 from pyqwen.quantize.hyperparameters import Hyperparameters, read_hyperparameters
 from pyqwen.quantize.metadata import add_general, add_hyperparameters, read_sampling
 from pyqwen.quantize.output_file import OutputFile
@@ -112,7 +113,7 @@ def convert(
             target, inputs=[folder, *checkpoint.shard_paths], n_bytes=total + _HEADER_ROOM
         )
         with output:
-            _begin(writer, output)
+            begin_gguf(writer, output)
             for plan, tensor in zip(plans, tensors, strict=True):
                 _write_tensor(
                     output, writer, plan, tensor, checkpoint.tensors[plan.source], meter, h
@@ -219,19 +220,6 @@ def _add_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
             writer.add_string(key, value)
         case _:
             writer.add_array(key, value)
-
-
-def _begin(writer: gguf.GGUFWriter, output: OutputFile) -> None:
-    """Write all that comes before the values."""
-    from gguf.gguf_writer import WriterState
-
-    # The writer would open the file by name, which we hold locked; this is the state in which it is
-    # after that.
-    writer.fout, writer.state = [output.file], WriterState.EMPTY
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    writer.write_padding(output.file, output.file.tell())
 
 
 def _write_tensor(
