@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pyqwen.quantize.model_source import SourceTensor
+
+from pyqwen.errors import NumericError
 
 F32 = npt.NDArray[np.float32]
 
@@ -26,6 +29,19 @@ class BadValues(ValueError):
         self.index = int(np.argmax(bad))
         self.value = float(values.ravel()[self.index])
         super().__init__(what)
+
+
+def refusal(tensor: SourceTensor, bad: BadValues, start: int, target: str) -> NumericError:
+    """The error for ``bad`` values in rows from ``start`` on, which should have become ``target``."""
+    row, column = divmod(bad.index, tensor.columns)
+    advice = "the file is damaged: fetch it again"
+    if np.isfinite(bad.value):
+        advice = "keep it as f32" if target == "BF16" else "keep it as bf16 or f32"
+    count = f"{bad.count:,} values" if bad.count > 1 else "1 value"
+    return NumericError(
+        f"{tensor.where}: in tensor '{tensor.source or tensor.name}' {count} or more {bad.what}, the "
+        f"first at {tensor.place(start + row, column)}: {bad.value:g}; {advice}"
+    )
 
 
 def to_float32(raw: npt.NDArray[Any], dtype: str) -> F32:

@@ -1,23 +1,21 @@
-"""Writing GGUF through the ``gguf`` package into a file that we hold open and locked."""
+"""Writing GGUF through the ``gguf`` package into a file, or memory, that we hold open."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pyqwen.quantize.output_file import OutputFile
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import gguf
 
 
-def begin_gguf(writer: gguf.GGUFWriter, output: OutputFile) -> None:
+def begin_gguf(writer: gguf.GGUFWriter, file: IO[bytes]) -> None:
     """Write all that comes before the values: header, keys, and the table of tensors."""
     from gguf.gguf_writer import WriterState
 
-    # The writer would open the file by name, which we hold locked; this is the state in which it is
+    # The writer would open a file by name, and ours may be locked; this is the state in which it is
     # after that.
-    writer.fout, writer.state = [output.file], WriterState.EMPTY
+    writer.fout, writer.state = [file], WriterState.EMPTY
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    writer.write_padding(output.file, output.file.tell())
+    writer.write_padding(file, file.tell())

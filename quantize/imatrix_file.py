@@ -99,7 +99,7 @@ def write_imatrix(path: str | os.PathLike[str], matrix: ImportanceMatrix) -> Non
         )
     n_bytes = sum(array.nbytes for _, array in entries)
     with OutputFile(Path(path), inputs=[], n_bytes=n_bytes + _HEADER_ROOM) as output:
-        begin_gguf(writer, output)
+        begin_gguf(writer, output.file)
         for _, array in entries:
             output.file.write(array.tobytes())
             writer.write_padding(output.file, array.nbytes)

@@ -15,7 +15,8 @@ except ModuleNotFoundError as error:  # a core that is there and does not fit ra
         f"{Path(__file__).parents[1]} has no compiled C core: if this is the source folder, leave it "
         "and run elsewhere after 'pip install .', or install it in place with 'pip install -e .'"
     ) from error
-from pyqwen._native.files import FileHandle, FileInfo
+from pyqwen._native.dequantize import dequantize_rows
+from pyqwen._native.files import FileHandle, FileInfo, KeyType
 from pyqwen._native.hardware import default_threads, isas, machine, measure_bandwidth
 from pyqwen._native.models import KV_TYPES, ModelHandle, Progress, plan, read_config
 from pyqwen._native.quantize import (
@@ -34,6 +35,7 @@ __all__ = [
     "CancelFlag",
     "FileHandle",
     "FileInfo",
+    "KeyType",
     "ModelHandle",
     "Progress",
     "QuantizationError",
@@ -42,6 +44,7 @@ __all__ = [
     "SessionHandle",
     "check",
     "default_threads",
+    "dequantize_rows",
     "ffi",
     "isas",
     "lib",

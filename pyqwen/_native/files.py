@@ -46,6 +46,13 @@ class FileInfo(NamedTuple):
     tensor_bytes: int
 
 
+class KeyType(NamedTuple):
+    """The numbers that GGUF gives the type of a value and, in a list, that of its elements."""
+
+    value: int
+    element: int
+
+
 class FileHandle:
     """An open GGUF file.
 
@@ -101,13 +108,27 @@ class FileHandle:
         values = struct.unpack(f"<{key.count}{_STRUCT_CODES[key.element]}", _raw(key))
         return list(values) if key.type == lib.PQ_VALUE_ARRAY else values[0]
 
+    def exact_value(self, index: int) -> tuple[Any, KeyType]:
+        """The value of key `index` to be written again: texts are bytes, and the type is there."""
+        file = self.pointer
+        key = lib.pq_file_key(file, index)
+        if key == ffi.NULL:
+            raise IndexError(f"the file has no key {index}")
+        kind = KeyType(key.type, key.element)
+        if key.element != lib.PQ_VALUE_STRING:
+            return self.value(index), kind
+        return self._texts(file, key) if key.type == lib.PQ_VALUE_ARRAY else _raw(key), kind
+
     def _strings(self, file: Any, key: Any) -> list[str]:
+        return [text.decode("utf-8", "replace") for text in self._texts(file, key)]
+
+    def _texts(self, file: Any, key: Any) -> list[bytes]:
         text = bytearray(key.bytes)
         bounds = ffi.new("uint64_t[]", key.count + 1)
         error = new_error()
         check(lib.pq_file_strings(file, key, ffi.from_buffer(text), bounds, error), error)
         ends = ffi.unpack(bounds, key.count + 1)
-        return [text[a:b].decode("utf-8", "replace") for a, b in pairwise(ends)]
+        return [bytes(text[a:b]) for a, b in pairwise(ends)]
 
     def tensors(self) -> list[tuple[str, str, tuple[int, ...], int, int, int]]:
         """Name, type, dimensions (fastest first), bytes, offset and shard of each tensor."""
@@ -127,11 +148,21 @@ class FileHandle:
 
     def read(self, index: int, offset: int, n_bytes: int) -> bytearray:
         """Copy `n_bytes` bytes at `offset` inside the data of tensor `index`."""
+        data = bytearray(self._checked(index, offset, n_bytes))
+        self.read_into(index, offset, data)
+        return data
+
+    def read_into(self, index: int, offset: int, buffer: Any) -> None:
+        """Fill a writable `buffer` with the bytes at `offset` inside the data of tensor `index`."""
+        target = ffi.from_buffer(buffer, require_writable=True)
+        n_bytes = self._checked(index, offset, len(target))
         file = self.pointer
         tensor = lib.pq_file_tensor(file, index)
+        error = new_error()
+        check(lib.pq_file_read(file, tensor, offset, n_bytes, target, error), error)
+
+    def _checked(self, index: int, offset: int, n_bytes: int) -> int:
+        tensor = lib.pq_file_tensor(self.pointer, index)
         if tensor == ffi.NULL or offset < 0 or not 0 <= n_bytes <= tensor.bytes - offset:
             raise IndexError(f"no {n_bytes} bytes at {offset} in tensor {index}")
-        data = bytearray(n_bytes)
-        error = new_error()
-        check(lib.pq_file_read(file, tensor, offset, n_bytes, ffi.from_buffer(data), error), error)
-        return data
+        return n_bytes

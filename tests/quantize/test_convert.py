@@ -208,7 +208,7 @@ def test_slices_do_not_change_the_bytes(
 ) -> None:
     path = make_checkpoint(architecture="llama").write()
     whole = convert(path, tmp_path / "whole.gguf", "q8_0").path.read_bytes()
-    monkeypatch.setattr("pyqwen.quantize.conversion.SLICE_ELEMENTS", 384)  # 3 rows; heads have 32
+    monkeypatch.setattr("pyqwen.quantize.model_source.SLICE_ELEMENTS", 384)  # 3 rows; heads have 32
     sliced = convert(path, tmp_path / "sliced.gguf", "q8_0").path.read_bytes()
     assert whole == sliced
 
