@@ -17,6 +17,7 @@ F32 = npt.NDArray[np.float32]
 
 BLOCK = 32  # elements of a Q8_0 block
 _HALF = np.float32(np.nextafter(np.float32(0.5), np.float32(0)))
+_LARGEST_BF16 = float.fromhex("0x1.fep127")
 _TINY = np.float32(2.0**-120)  # below it 1 / scale overflows; as a float16 such a scale is 0 anyway
 
 
@@ -61,6 +62,15 @@ def check_finite(raw: npt.NDArray[Any], dtype: str) -> None:
         return
     values = to_float32(raw, dtype)
     raise BadValues("are NaN or infinite", ~np.isfinite(values).ravel(), values)
+
+
+def check_range(values: F32, target: str) -> None:
+    """``BadValues`` if there is one too large for ``target``, a tensor type of the core."""
+    if target == "F32":
+        return
+    name, largest = ("BF16", _LARGEST_BF16) if target == "BF16" else ("F16", 65504.0)
+    scales = "" if target == name else f", as which {target} stores its scales"
+    _refuse(np.abs(values) > largest, values, f"are too large for {name}{scales}")
 
 
 def encode(raw: npt.NDArray[Any], dtype: str, target: str) -> npt.NDArray[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING
+from io import BufferedWriter
+from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import gguf
@@ -14,7 +15,7 @@ def begin_gguf(writer: gguf.GGUFWriter, file: IO[bytes]) -> None:
 
     # The writer would open a file by name, and ours may be locked; this is the state in which it is
     # after that.
-    writer.fout, writer.state = [file], WriterState.EMPTY
+    writer.fout, writer.state = [cast("BufferedWriter", file)], WriterState.EMPTY
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
