@@ -48,7 +48,7 @@ typedef struct pq_error {
 typedef struct pq_file pq_file;
 
 typedef enum pq_load {
-    PQ_LOAD_MMAP = 0, /* map the file; pages are given back once packed */
+    PQ_LOAD_MMAP = 0, /* map the file, for matrices that are used as they are */
     PQ_LOAD_COPY = 1  /* read it: nothing stays mapped, nobody can change the weights under us */
 } pq_load;
 

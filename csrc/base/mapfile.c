@@ -143,17 +143,6 @@ pq_status pq_map_read(const pq_map *map, const char *name, uint64_t offset, uint
     return PQ_OK;
 }
 
-static uint64_t page_bytes(void) {
-    SYSTEM_INFO info;
-    GetSystemInfo(&info);
-    return info.dwPageSize;
-}
-
-/* Unlocking pages that are not locked fails, and removes them from the working set as documented. */
-static void drop_pages(const uint8_t *first, size_t bytes) {
-    VirtualUnlock((void *)(uintptr_t)first, bytes);
-}
-
 pq_status pq_map_check(const pq_map *map, const char *name, pq_error *err) {
     BY_HANDLE_FILE_INFORMATION info;
     if (!GetFileInformationByHandle(handle_of(map), &info))
@@ -269,16 +258,6 @@ pq_status pq_map_read(const pq_map *map, const char *name, uint64_t offset, uint
     return PQ_OK;
 }
 
-static uint64_t page_bytes(void) {
-    long n = sysconf(_SC_PAGESIZE);
-    return n > 0 ? (uint64_t)n : 65536;
-}
-
-/* Only advice: where it is refused the pages stay, and nothing is wrong. */
-static void drop_pages(const uint8_t *first, size_t bytes) {
-    (void)madvise((void *)(uintptr_t)first, bytes, MADV_DONTNEED);
-}
-
 pq_status pq_map_check(const pq_map *map, const char *name, pq_error *err) {
     struct stat st;
     if (fstat((int)map->handle, &st) != 0)
@@ -288,16 +267,3 @@ pq_status pq_map_check(const pq_map *map, const char *name, pq_error *err) {
 }
 
 #endif
-/* ----------------------------------------------------------------------------------------- both */
-
-void pq_map_release(const pq_map *map, uint64_t offset, uint64_t bytes) {
-    if (!map->data || offset > map->bytes)
-        return;
-    if (bytes > map->bytes - offset)
-        bytes = map->bytes - offset;
-    uint64_t page = page_bytes();
-    uint64_t first = (offset + page - 1) / page * page;
-    uint64_t end = (offset + bytes) / page * page;
-    if (end > first)
-        drop_pages(map->data + first, (size_t)(end - first));
-}

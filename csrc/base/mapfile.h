@@ -26,9 +26,6 @@ void pq_map_close(pq_map *map);
 pq_status pq_map_read(const pq_map *map, const char *name, uint64_t offset, uint64_t bytes,
                       void *dst, pq_error *err);
 
-/* Gives the whole pages inside the range back to the system; they are read again when touched. */
-void pq_map_release(const pq_map *map, uint64_t offset, uint64_t bytes);
-
 /* PQ_ERR_CHANGED if the file's size or time of change is not what it was when it was opened. A file
  * that was replaced by another of the same name has not changed: the old one stays open. */
 pq_status pq_map_check(const pq_map *map, const char *name, pq_error *err);

@@ -5,6 +5,8 @@
 #include <string.h>
 #if defined(_WIN32)
 #include <malloc.h>
+#elif defined(__linux__)
+#include <sys/mman.h>
 #endif
 
 void *pq_aligned_alloc(size_t bytes) {
@@ -33,6 +35,50 @@ void pq_aligned_free(void *p) {
     free(p);
 #endif
 }
+
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+/* LARGE: below it a block is not worth a mapping of its own. */
+enum { HUGE_PAGE = 2 << 20, LARGE = 2 * HUGE_PAGE };
+
+static size_t whole_pages(size_t bytes) {
+    return (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+}
+
+void *pq_large_alloc(size_t bytes) {
+    if (bytes < LARGE)
+        return pq_aligned_alloc(bytes);
+    if (bytes > SIZE_MAX - 2 * HUGE_PAGE)
+        return NULL;
+    const size_t size = whole_pages(bytes);
+    uint8_t *all =
+        mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED)
+        return NULL;
+    /* What stands before the first boundary of huge pages, and after the end, is given back. */
+    const size_t before = (HUGE_PAGE - (uintptr_t)all % HUGE_PAGE) % HUGE_PAGE;
+    if (before > 0)
+        munmap(all, before);
+    munmap(all + before + size, HUGE_PAGE - before);
+    madvise(all + before, size, MADV_HUGEPAGE); /* where it is refused, in small pages */
+    return all + before;
+}
+
+void pq_large_free(void *p, size_t bytes) {
+    if (bytes < LARGE)
+        pq_aligned_free(p);
+    else if (p)
+        munmap(p, whole_pages(bytes));
+}
+#else
+void *pq_large_alloc(size_t bytes) {
+    return pq_aligned_alloc(bytes);
+}
+
+void pq_large_free(void *p, size_t bytes) {
+    (void)bytes;
+    pq_aligned_free(p);
+}
+#endif
 
 void *pq_carve(pq_carver *c, uint64_t count, size_t element_bytes) {
     const size_t room = SIZE_MAX - PQ_ALIGN - c->bytes;

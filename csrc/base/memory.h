@@ -12,6 +12,12 @@ void *pq_aligned_alloc(size_t bytes);
 void *pq_aligned_calloc(size_t bytes);
 void pq_aligned_free(void *p);
 
+/* The same for many megabytes that are written once and then streamed: in huge pages where the system has
+ * them, which saves most of the faults of the writing and of the misses of the streaming. Freed by
+ * pq_large_free with the same size. */
+void *pq_large_alloc(size_t bytes);
+void pq_large_free(void *p, size_t bytes);
+
 /* Cuts arrays from one block. With base NULL it only adds up: run the same code twice, first to learn the
  * size, then to place the arrays. Sizes that overflow make `bytes` SIZE_MAX, which no allocation meets. */
 typedef struct pq_carver {

@@ -136,11 +136,6 @@ const uint8_t *pq_file_tensor_map(const pq_file *file, const pq_tensor *tensor) 
     return data ? data + tensor->offset : NULL;
 }
 
-void pq_file_release(const pq_file *file, const pq_tensor *tensor, uint64_t offset,
-                     uint64_t bytes) {
-    pq_map_release(&file->shards[tensor->shard].map, tensor->offset + offset, bytes);
-}
-
 pq_status pq_file_check_unchanged(const pq_file *file, pq_error *err) {
     pq_status status = PQ_OK;
     for (uint32_t s = 0; s < file->n_shards && status == PQ_OK; s++)

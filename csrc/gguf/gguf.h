@@ -12,8 +12,6 @@ const char *pq_file_shard_name(const pq_file *file, const pq_tensor *tensor);
 /* (tensor->bytes) inside the mapping, or NULL if the file was opened with PQ_LOAD_COPY. Aligned as
  * the file says, which is at least 8. */
 const uint8_t *pq_file_tensor_map(const pq_file *file, const pq_tensor *tensor);
-/* Gives the mapped pages of a part of a tensor back to the system, if there is a mapping. */
-void pq_file_release(const pq_file *file, const pq_tensor *tensor, uint64_t offset, uint64_t bytes);
 /* PQ_ERR_CHANGED if a file was written to or truncated since it was opened. */
 pq_status pq_file_check_unchanged(const pq_file *file, pq_error *err);
 

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "../quant/decode.h"
+#include "interleave.h"
 #include "unpacked.h"
 
 typedef struct member {
@@ -78,24 +79,32 @@ static inline void copy_unit(uint8_t *dst, const uint8_t *src, size_t unit) {
         memcpy(dst, src, 2);
 }
 
-static void pack_block(uint32_t type, uint32_t lanes, uint32_t lane, const uint8_t *block,
-                       uint8_t *group) {
-    for (const member *m = MEMBERS[type]; m < MEMBERS[type] + MAX_MEMBERS && m->bytes > 0; m++) {
-        uint8_t *dst = group + (size_t)m->offset * lanes + (size_t)lane * m->unit;
-        for (size_t i = 0; i < m->bytes; i += m->unit, dst += (size_t)lanes * m->unit)
-            copy_unit(dst, block + m->offset + i, m->unit);
-    }
-    const size_t fifth = fifth_bits(type, lanes);
-    if (fifth)
-        transpose_fifth_bits(group + fifth * lanes + (size_t)lane * 4);
+/* `units` units of each row, `row_step` bytes apart, alternating at `dst`; n_rows <= lanes. */
+static inline void interleave_slowly(const uint8_t *rows, size_t row_step, size_t n_rows,
+                                     uint32_t lanes, size_t units, size_t unit, uint8_t *dst) {
+    for (size_t row = 0; row < n_rows; row++)
+        for (size_t i = 0; i < units; i++)
+            copy_unit(dst + (i * lanes + row) * unit, rows + row * row_step + i * unit, unit);
 }
 
-/* The same for a whole panel of a type whose blocks are single numbers. */
-static void pack_numbers(uint32_t lanes, const uint8_t *rows, size_t n_rows, size_t cols,
-                         size_t bytes, uint8_t *panel) {
-    for (size_t lane = 0; lane < n_rows; lane++)
-        for (size_t k = 0; k < cols; k++)
-            copy_unit(panel + (k * lanes + lane) * bytes, rows + (lane * cols + k) * bytes, bytes);
+/* The same in squares, as far as there are rows and units that make one. */
+static void interleave(const uint8_t *rows, size_t row_step, size_t n_rows, uint32_t lanes,
+                       size_t units, size_t unit, uint8_t *dst) {
+    const size_t side = 16 / unit, square = n_rows / side * side, whole = units / side * side;
+    const size_t step = lanes * unit;
+    for (size_t i = 0; i < whole; i += side)
+        for (size_t row = 0; row < square; row += side) {
+            const uint8_t *src = rows + row * row_step + i * unit;
+            uint8_t *to = dst + i * step + row * unit;
+            if (unit == 4)
+                pq_interleave_4x4(src, row_step, to, step);
+            else
+                pq_interleave_8x8(src, row_step, to, step);
+        }
+    interleave_slowly(rows + whole * unit, row_step, square, lanes, units - whole, unit,
+                      dst + whole * step);
+    interleave_slowly(rows + square * row_step, row_step, n_rows - square, lanes, units, unit,
+                      dst + square * unit);
 }
 
 static void unpack_block(uint32_t type, uint32_t lanes, uint32_t lane, const uint8_t *group,
@@ -117,17 +126,20 @@ size_t pq_panel_bytes(uint32_t type, size_t cols, uint32_t lanes) {
 void pq_pack_panel(uint32_t type, size_t cols, uint32_t lanes, const uint8_t *rows, size_t n_rows,
                    uint8_t *panel) {
     const size_t blocks = cols / pq_type_block(type), bytes = pq_type_bytes(type);
-    const size_t row_bytes = blocks * bytes;
+    const size_t row_bytes = blocks * bytes, fifth = fifth_bits(type, lanes);
     if (n_rows < lanes)
         memset(panel, 0, row_bytes * lanes);
-    if (pq_type_block(type) == 1) {
-        pack_numbers(lanes, rows, n_rows, cols, bytes, panel);
+    if (pq_type_block(type) == 1) { /* single numbers: a row is as one long member */
+        interleave(rows, row_bytes, n_rows, lanes, cols, bytes, panel);
         return;
     }
-    for (size_t b = 0; b < blocks; b++)
-        for (uint32_t lane = 0; lane < n_rows; lane++)
-            pack_block(type, lanes, lane, rows + lane * row_bytes + b * bytes,
-                       panel + b * bytes * lanes);
+    for (size_t b = 0; b < blocks; b++, rows += bytes, panel += bytes * lanes) {
+        for (const member *m = MEMBERS[type]; m < MEMBERS[type] + MAX_MEMBERS && m->bytes > 0; m++)
+            interleave(rows + m->offset, row_bytes, n_rows, lanes, m->bytes / m->unit, m->unit,
+                       panel + (size_t)m->offset * lanes);
+        for (size_t row = 0; fifth && row < n_rows; row++)
+            transpose_fifth_bits(panel + fifth * lanes + row * 4);
+    }
 }
 
 void pq_unpack_row(const pq_matrix *w, size_t row, uint8_t *out) {

@@ -33,9 +33,9 @@ struct pq_model {
     float *output_norm;  /* (hidden) */
     double *rope_freqs;  /* (hd / 2) angle per position */
     float rope_scale;    /* of cosines and sines: YaRN's attention factor, else 1 */
-    uint64_t weight_bytes;
-    void **owned; /* every allocation above */
-    size_t n_owned, owned_room;
+    uint8_t *image;      /* (image_bytes) what the pointers above point into, but for `layers` */
+    size_t image_bytes;
+    uint64_t mapped_bytes; /* of matrices that point into the file */
 };
 
 /* Finds the tensors of an architecture in a file, with their shapes checked. `layer` < layers. */
@@ -58,7 +58,8 @@ pq_status pq_find_layer_tensors(pq_layer_tensors *out, const pq_file *file, cons
 void pq_rope_frequencies(const pq_config *config, const float *factors, double *freqs,
                          float *scale);
 
-/* Bytes a matrix takes once loaded for a kernel table (lanes == 1: as in the file). */
-uint64_t pq_matrix_bytes(const pq_tensor *tensor, uint32_t lanes);
+/* What pq_model_weight_bytes will say of a model for a kernel table with so many lanes. */
+pq_status pq_loaded_bytes(uint64_t *out, const pq_file *file, const pq_config *config,
+                          uint32_t lanes, pq_error *err);
 
 #endif

@@ -95,23 +95,6 @@ static size_t embedding_row_bytes(const pq_file *file) {
     return (size_t)(t->bytes / t->dims[1]);
 }
 
-/* Told by the name: a file may give a vector two dimensions, and a matrix may have one row. */
-static int is_vector(const char *name) {
-    return strstr(name, "norm.weight") || strstr(name, ".bias") || strstr(name, "rope_freqs");
-}
-
-/* What loading allocates: matrices packed or as they are, vectors in float32, and two tables. */
-static uint64_t loaded_bytes(const pq_file *file, const pq_config *c, uint32_t lanes) {
-    uint64_t sum = c->layers * sizeof(pq_layer) + c->head_dim / 2 * sizeof(double);
-    const pq_tensor *t;
-    for (uint64_t i = 0; (t = pq_file_tensor(file, i)) != NULL; i++) {
-        const int look_up_only = !c->tied && strcmp(t->name, "token_embd.weight") == 0;
-        sum += is_vector(t->name) ? t->dims[0] * sizeof(float)
-                                  : pq_matrix_bytes(t, look_up_only ? 1 : lanes);
-    }
-    return sum;
-}
-
 /* The cache of all sequences at full context; UINT64_MAX if 64 bits cannot count it. */
 static uint64_t full_cache_bytes(const pq_session_options *o, uint64_t block_bytes) {
     const uint64_t blocks = (uint64_t)o->sequences * ((o->context + PQ_KV_BLOCK - 1) / PQ_KV_BLOCK);
@@ -136,10 +119,12 @@ pq_status pq_plan(pq_memory_plan *out, const pq_file *file, const pq_model_optio
         (st = complete_options(&o, &c, err)) != PQ_OK)
         return st;
     const uint32_t lanes = model->exact ? 1 : kernels->lanes;
-    if ((st = scratch_size(&scratch, file, &c, lanes, err)) != PQ_OK)
+    uint64_t weights;
+    if ((st = scratch_size(&scratch, file, &c, lanes, err)) != PQ_OK ||
+        (st = pq_loaded_bytes(&weights, file, &c, lanes, err)) != PQ_OK)
         return st;
     const uint64_t block = pq_kv_block_bytes(&c, o.kv_type);
-    out->weights = loaded_bytes(file, &c, lanes);
+    out->weights = weights;
     out->kv_per_token = block / PQ_KV_BLOCK;
     out->kv = full_cache_bytes(&o, block);
     out->compute =

@@ -1,7 +1,8 @@
 /* weights.c - from a validated file to a pq_model: every matrix packed into the layout its kernels stream.
  *
- * Packing runs in parallel, a few row panels at a time, and the source pages of a mapped file are given back
- * as it goes, so that the weights are never resident twice.
+ * All weights lie in one block of memory, the image. One walk over them adds up its size, the same walk then
+ * fills it: each matrix in parallel, a few row panels at a time, through a buffer, so that the weights are
+ * never resident twice.
  */
 #include "model.h"
 
@@ -16,37 +17,20 @@
 typedef struct loader {
     pq_model *model;
     const pq_model_options *options;
-    uint32_t threads;
+    uint32_t lanes, threads;
+    pq_carver image;      /* where the weights go; without a base, only how much there is */
     uint64_t done, total; /* bytes, for the progress callback */
     pq_error *err;
 } loader;
 
-/* ------------------------------------------------------------------------------------------ ownership */
-
-static void *keep(loader *l, void *p, const char *what, size_t bytes) {
-    pq_model *m = l->model;
-    if (p && m->n_owned == m->owned_room) {
-        const size_t room = m->owned_room ? 2 * m->owned_room : 64;
-        void **grown = realloc(m->owned, room * sizeof *grown);
-        if (!grown) {
-            pq_aligned_free(p);
-            p = NULL;
-        } else {
-            m->owned = grown;
-            m->owned_room = room;
-        }
+/* A place in the image, or NULL. What alignment leaves free behind it is set to zero. */
+static void *carve(loader *l, uint64_t count, size_t element_bytes) {
+    uint8_t *place = pq_carve(&l->image, count, element_bytes);
+    if (place) {
+        const size_t bytes = (size_t)count * element_bytes;
+        memset(place + bytes, 0, (size_t)(l->image.base + l->image.bytes - place) - bytes);
     }
-    if (!p) {
-        pq_fail_memory(l->err, what, bytes);
-        return NULL;
-    }
-    m->owned[m->n_owned++] = p;
-    m->weight_bytes += bytes;
-    return p;
-}
-
-static void *own(loader *l, const char *what, uint64_t bytes) {
-    return keep(l, bytes <= SIZE_MAX ? pq_aligned_alloc((size_t)bytes) : NULL, what, (size_t)bytes);
+    return place;
 }
 
 static pq_status report_progress(loader *l, uint64_t bytes) {
@@ -59,7 +43,7 @@ static pq_status report_progress(loader *l, uint64_t bytes) {
 
 /* ------------------------------------------------------------------------------------------- matrices */
 
-uint64_t pq_matrix_bytes(const pq_tensor *t, uint32_t lanes) {
+static uint64_t matrix_bytes(const pq_tensor *t, uint32_t lanes) {
     if (lanes == 1)
         return t->bytes;
     return (t->dims[1] + lanes - 1) / lanes * pq_panel_bytes(t->type, t->dims[0], lanes);
@@ -77,20 +61,24 @@ static pq_matrix describe(const pq_tensor *t, uint32_t lanes) {
 static pq_status load_as_is(loader *l, const pq_tensor *t, pq_matrix *out) {
     *out = describe(t, 1);
     out->data = pq_file_tensor_map(l->model->file, t);
+    uint8_t *copy = out->data ? NULL : carve(l, t->bytes, 1);
     if (out->data) {
         l->model->mapped = 1;
-        l->model->weight_bytes += t->bytes;
-        return report_progress(l, t->bytes);
+        l->model->mapped_bytes += t->bytes;
     }
-    uint8_t *copy = own(l, t->name, t->bytes);
-    if (!copy)
-        return PQ_ERR_MEMORY;
-    out->data = copy;
-    const pq_status st = pq_file_read(l->model->file, t, 0, t->bytes, copy, l->err);
-    return st == PQ_OK ? report_progress(l, t->bytes) : st;
+    if (!l->image.base)
+        return PQ_OK;
+    if (copy) {
+        out->data = copy;
+        const pq_status st = pq_file_read(l->model->file, t, 0, t->bytes, copy, l->err);
+        if (st != PQ_OK)
+            return st;
+    }
+    return report_progress(l, t->bytes);
 }
 
-enum { PANELS_PER_CHUNK = 16 };
+/* Source bytes of a chunk, about: they and what becomes of them stay in the second-level cache. */
+enum { CHUNK_BYTES = 256 * 1024 };
 
 typedef struct pack_job {
     const pq_file *file;
@@ -98,41 +86,34 @@ typedef struct pack_job {
     const pq_matrix *matrix;
     uint8_t *packed;
     size_t row_bytes;
-    const uint8_t *map;  /* the source, or NULL: */
-    uint8_t *buffers;    /* (threads, lanes * row_bytes) read into here */
+    size_t panels;       /* of a chunk */
+    uint8_t *buffers;    /* (threads, panels * lanes * row_bytes) */
     pq_error *errors;    /* (threads) */
     pq_status *statuses; /* (threads) */
 } pack_job;
 
+/* Read through the system even where the file is mapped: a copy that stays in the cache is cheaper than
+ * the faults of a map, nothing of the source becomes resident, and a file that was cut is an error. */
 static void pack_chunk(void *arg, size_t chunk, unsigned thread) {
     pack_job *job = arg;
     const pq_matrix *m = job->matrix;
-    const size_t first = chunk * PANELS_PER_CHUNK * m->lanes;
-    const size_t end = first + PANELS_PER_CHUNK * m->lanes;
-    const size_t stop = end < m->rows ? end : m->rows;
-    for (size_t row = first; row < stop && job->statuses[thread] == PQ_OK; row += m->lanes) {
-        const size_t n = stop - row < m->lanes ? stop - row : m->lanes;
-        const uint8_t *source = job->map ? job->map + row * job->row_bytes : NULL;
-        if (!source) {
-            uint8_t *buffer = job->buffers + thread * m->lanes * job->row_bytes;
-            job->statuses[thread] = pq_file_read(job->file, job->tensor, row * job->row_bytes,
-                                                 n * job->row_bytes, buffer, &job->errors[thread]);
-            if (job->statuses[thread] != PQ_OK)
-                return;
-            source = buffer;
-        }
-        pq_pack_panel(m->type, m->cols, m->lanes, source, n,
-                      job->packed + row / m->lanes * m->panel_bytes);
-    }
-    if (job->map)
-        pq_file_release(job->file, job->tensor, first * job->row_bytes,
-                        (stop - first) * job->row_bytes);
+    const size_t most = job->panels * m->lanes, first = chunk * most;
+    const size_t n = m->rows - first < most ? m->rows - first : most;
+    uint8_t *buffer = job->buffers + thread * most * job->row_bytes;
+    if (job->statuses[thread] != PQ_OK)
+        return;
+    job->statuses[thread] = pq_file_read(job->file, job->tensor, first * job->row_bytes,
+                                         n * job->row_bytes, buffer, &job->errors[thread]);
+    for (size_t row = 0; row < n && job->statuses[thread] == PQ_OK; row += m->lanes)
+        pq_pack_panel(m->type, m->cols, m->lanes, buffer + row * job->row_bytes,
+                      n - row < m->lanes ? n - row : m->lanes,
+                      job->packed + (first + row) / m->lanes * m->panel_bytes);
 }
 
 static pq_status run_pack(loader *l, pack_job *job) {
-    const size_t per_chunk = (size_t)PANELS_PER_CHUNK * job->matrix->lanes;
-    pq_status st = pq_pool_run(l->threads, (job->matrix->rows + per_chunk - 1) / per_chunk,
-                               pack_chunk, job, NULL, l->err);
+    const size_t rows = job->panels * job->matrix->lanes;
+    pq_status st = pq_pool_run(l->threads, (job->matrix->rows + rows - 1) / rows, pack_chunk, job,
+                               NULL, l->err);
     for (uint32_t i = 0; st == PQ_OK && i < l->threads; i++)
         if ((st = job->statuses[i]) != PQ_OK && l->err)
             *l->err = job->errors[i];
@@ -141,33 +122,30 @@ static pq_status run_pack(loader *l, pack_job *job) {
 
 /* A matrix to multiply with: packed unless the kernels take rows as they are. */
 static pq_status load_matrix(loader *l, const pq_tensor *t, pq_matrix *out) {
-    const uint32_t lanes = l->model->exact ? 1 : l->model->kernels->lanes;
-    pq_status st;
-    if (lanes == 1)
+    if (l->lanes == 1)
         return load_as_is(l, t, out);
-    pq_matrix m = describe(t, lanes);
-    uint8_t *packed = own(l, t->name, pq_matrix_bytes(t, lanes));
-    if (!packed)
-        return PQ_ERR_MEMORY;
+    pq_matrix m = describe(t, l->lanes);
+    uint8_t *packed = carve(l, matrix_bytes(t, l->lanes), 1);
+    if (!l->image.base)
+        return PQ_OK;
     m.data = packed;
     pack_job job = {.file = l->model->file,
                     .tensor = t,
                     .matrix = &m,
                     .packed = packed,
                     .row_bytes = (size_t)(t->bytes / t->dims[1]),
-                    .map = pq_file_tensor_map(l->model->file, t),
                     .errors = calloc(l->threads, sizeof *job.errors),
                     .statuses = calloc(l->threads, sizeof *job.statuses)};
-    const uint64_t buffers = (uint64_t)l->threads * lanes;
-    size_t buffer_bytes;
-    if (!job.map && pq_checked_size(buffers, job.row_bytes, &buffer_bytes))
-        job.buffers = malloc(buffer_bytes);
-    if (job.errors && job.statuses && (job.map || job.buffers)) {
-        st = run_pack(l, &job);
-        pq_file_release(job.file, t, 0, t->bytes); /* also the pages that two chunks shared */
-    } else {
-        st = pq_fail_memory(l->err, "packing", buffers * job.row_bytes);
-    }
+    job.panels = CHUNK_BYTES / (l->lanes * job.row_bytes);
+    if (job.panels == 0)
+        job.panels = 1;
+    const uint64_t rows = (uint64_t)l->threads * l->lanes * job.panels;
+    size_t bytes;
+    if (pq_checked_size(rows, job.row_bytes, &bytes))
+        job.buffers = malloc(bytes);
+    const pq_status st = job.errors && job.statuses && job.buffers
+                             ? run_pack(l, &job)
+                             : pq_fail_memory(l->err, "packing", rows * job.row_bytes);
     free(job.buffers);
     free(job.errors);
     free(job.statuses);
@@ -183,13 +161,12 @@ static pq_status load_vector(loader *l, const pq_tensor *t, float **out) {
     if (!t)
         return PQ_OK;
     const size_t n = (size_t)t->dims[0];
+    float *values = carve(l, n, sizeof *values);
+    if (!l->image.base)
+        return PQ_OK;
     void *raw = malloc((size_t)t->bytes);
-    float *values = own(l, t->name, n * sizeof *values);
-    pq_status st = PQ_ERR_MEMORY;
-    if (!raw)
-        pq_fail_memory(l->err, t->name, t->bytes);
-    else if (values)
-        st = pq_file_read(l->model->file, t, 0, t->bytes, raw, l->err);
+    pq_status st = raw ? pq_file_read(l->model->file, t, 0, t->bytes, raw, l->err)
+                       : pq_fail_memory(l->err, t->name, t->bytes);
     if (st == PQ_OK)
         st = pq_dequantize(t->type, raw, n, values, l->err);
     free(raw);
@@ -225,28 +202,25 @@ static pq_status load_layer(loader *l, uint32_t index) {
 static pq_status load_rope(loader *l, const pq_tensor *factors) {
     pq_model *m = l->model;
     float *values = NULL;
-    pq_status st = load_vector(l, factors, &values);
-    if (st != PQ_OK)
+    const pq_status st = load_vector(l, factors, &values);
+    m->rope_freqs = carve(l, m->config.head_dim / 2, sizeof *m->rope_freqs);
+    if (st != PQ_OK || !l->image.base)
         return st;
-    m->rope_freqs = own(l, "rotary frequencies", m->config.head_dim / 2 * sizeof *m->rope_freqs);
-    if (!m->rope_freqs)
-        return PQ_ERR_MEMORY;
     const pq_float_env env = pq_float_env_enter();
     pq_rope_frequencies(&m->config, values, m->rope_freqs, &m->rope_scale);
     pq_float_env_write(env);
     return PQ_OK;
 }
 
+/* Walks over all weights: without an image it only adds up how large one must be, else it fills it. */
 static pq_status load_all(loader *l) {
     pq_model *m = l->model;
     pq_model_tensors t;
+    l->image.bytes = 0;
+    m->mapped_bytes = 0;
     pq_status st = pq_find_model_tensors(&t, m->file, &m->config, l->err);
     if (st != PQ_OK)
         return st;
-    m->layers = own(l, "the table of layers", m->config.layers * sizeof *m->layers);
-    if (!m->layers)
-        return PQ_ERR_MEMORY;
-    memset(m->layers, 0, m->config.layers * sizeof *m->layers);
     if ((st = load_vector(l, t.output_norm, &m->output_norm)) != PQ_OK ||
         (st = load_rope(l, t.rope_factors)) != PQ_OK)
         return st;
@@ -259,6 +233,35 @@ static pq_status load_all(loader *l) {
         return st;
     for (uint32_t i = 0; st == PQ_OK && i < m->config.layers; i++)
         st = load_layer(l, i);
+    return st;
+}
+
+/* Takes the memory that the weights need, having added it up. */
+static pq_status make_room(loader *l) {
+    pq_model *m = l->model;
+    m->layers = calloc(m->config.layers, sizeof *m->layers);
+    if (!m->layers)
+        return pq_fail_memory(l->err, "the table of layers", m->config.layers * sizeof *m->layers);
+    const pq_status st = load_all(l);
+    if (st != PQ_OK)
+        return st;
+    m->image_bytes = l->image.bytes;
+    m->image = pq_large_alloc(m->image_bytes);
+    l->image.base = m->image;
+    return m->image ? PQ_OK : pq_fail_memory(l->err, "the weights", m->image_bytes);
+}
+
+pq_status pq_loaded_bytes(uint64_t *out, const pq_file *file, const pq_config *config,
+                          uint32_t lanes, pq_error *err) {
+    pq_model m = {.config = *config, .file = file};
+    loader l = {.model = &m, .lanes = lanes, .err = err};
+    m.layers = calloc(config->layers, sizeof *m.layers);
+    const pq_status st =
+        m.layers ? load_all(&l)
+                 : pq_fail_memory(err, "the table of layers", config->layers * sizeof *m.layers);
+    free(m.layers);
+    m.image_bytes = l.image.bytes;
+    *out = pq_model_weight_bytes(&m);
     return st;
 }
 
@@ -281,8 +284,12 @@ pq_status pq_model_open(pq_model **out, const pq_file *file, const pq_model_opti
     m->file = file;
     m->exact = options->exact;
     pq_status st = pq_kernels_select(&m->kernels, options->isa, err);
-    if (st == PQ_OK)
+    if (st == PQ_OK) {
+        l.lanes = m->exact ? 1 : m->kernels->lanes;
         st = pq_config_read(&m->config, file, err);
+    }
+    if (st == PQ_OK)
+        st = make_room(&l);
     if (st == PQ_OK)
         st = load_all(&l);
     if (st == PQ_OK)
@@ -298,9 +305,8 @@ pq_status pq_model_open(pq_model **out, const pq_file *file, const pq_model_opti
 void pq_model_close(pq_model *m) {
     if (!m)
         return;
-    for (size_t i = 0; i < m->n_owned; i++)
-        pq_aligned_free(m->owned[i]);
-    free(m->owned);
+    pq_large_free(m->image, m->image_bytes);
+    free(m->layers);
     free(m);
 }
 
@@ -311,5 +317,5 @@ const char *pq_model_isa(const pq_model *m) {
     return m->kernels->isa;
 }
 uint64_t pq_model_weight_bytes(const pq_model *m) {
-    return m->weight_bytes;
+    return m->image_bytes + m->mapped_bytes + m->config.layers * sizeof *m->layers;
 }

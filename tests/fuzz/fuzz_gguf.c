@@ -76,7 +76,6 @@ static void use_tensor(const pq_file *file, const pq_tensor *tensor) {
         require(memcmp(map + tensor->bytes - n, part, (size_t)n) == 0, "map and read differ");
         touch(map, tensor->bytes);
     }
-    pq_file_release(file, tensor, 0, tensor->bytes);
 }
 
 static void open_and_use(const char *path, pq_load load) {
