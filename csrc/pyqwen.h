@@ -279,6 +279,39 @@ pq_status pq_session_logits(pq_session *session, uint32_t first, uint32_t n, flo
 pq_status pq_session_logprobs(pq_session *session, uint32_t first, uint32_t n,
                               const int32_t *targets, float *dst, pq_error *err);
 
+/* How the distribution of a model differs from that of a reference at one position. */
+typedef struct pq_divergence {
+    double kld;               /* Kullback-Leibler divergence from the reference, in nats, >= 0 */
+    double reference_logprob; /* natural log of the probability that it gives the target */
+    double logprob;           /* the same of the model */
+    uint32_t same_top;        /* 1: both find the same token likeliest */
+} pq_divergence;
+
+/* Compares outputs first .. first + n - 1 of two sessions, which evaluated the same tokens with two models
+ * of one vocabulary, over the real tokens; targets and out hold n. The logits are made and dropped a few
+ * rows at a time; `session` gives the threads, and cancelling either stops it. */
+pq_status pq_session_compare(pq_session *reference, pq_session *session, uint32_t first, uint32_t n,
+                             const int32_t *targets, pq_divergence *out, pq_error *err);
+
+/* What matrices are multiplied with, told by those that share it. */
+typedef enum pq_observed {
+    PQ_OBSERVED_QKV = 0,
+    PQ_OBSERVED_ATTENTION_OUTPUT = 1,
+    PQ_OBSERVED_GATE_UP = 2,
+    PQ_OBSERVED_DOWN = 3,
+    PQ_OBSERVED_OUTPUT = 4 /* the output matrix; for rows with `output` only */
+} pq_observed;
+
+/* Switches observing on (1), with nothing added up yet, or off (0), which forgets the sums. While it is on,
+ * every evaluation adds the squares of the inputs of all matrices up, per column: in float64 and in the
+ * order of the rows, so that the sums depend neither on threads nor on how a text was cut into
+ * evaluations. One that fails adds nothing. */
+pq_status pq_session_observe(pq_session *session, int on, pq_error *err);
+/* Copies the sums of one input (`columns` of them, which must be its width) and says over how many rows they
+ * go. layer is 0 for PQ_OBSERVED_OUTPUT. PQ_ERR_ARGUMENT where nothing is observed. */
+pq_status pq_session_observed(const pq_session *session, pq_observed input, uint32_t layer,
+                              double *sums, size_t columns, uint64_t *rows, pq_error *err);
+
 /* Sets (1) or clears (0) the flag that makes a running or later evaluation stop within milliseconds with
  * PQ_ERR_CANCELLED. Any thread, any time until the session is closed. */
 void pq_session_cancel(pq_session *session, int cancel);

@@ -76,6 +76,7 @@ typedef struct pass {
     uint32_t n;
     const pq_span *spans;
     size_t n_spans;
+    pq_observer *observer; /* or NULL */
     pq_error *err;
     /* of the step that runs now */
     uint32_t layer_index;
@@ -192,7 +193,13 @@ static void silu_row(pass *p, uint32_t row, unsigned thread) {
         pq_quantize_row(p->model, &p->inputs, row);
 }
 
-static pq_status linear(pass *p, const pq_product *products, size_t n) {
+static pq_status linear(pass *p, pq_observed input, const pq_product *products, size_t n) {
+    if (p->observer) {
+        const pq_status st = pq_observer_add(p->observer, p->workers, input, p->layer_index,
+                                             p->inputs.x, p->n, p->err);
+        if (st != PQ_OK)
+            return st;
+    }
     return pq_linear(p->model, p->workers, &p->inputs, p->n, products, n, p->err);
 }
 
@@ -209,7 +216,8 @@ static pq_status attention_block(pass *p) {
                               {&l->v, l->v_bias, ws->v, kv_width}};
     const pq_product o = {&l->o, NULL, ws->h, c->hidden};
     pq_status st;
-    if ((st = linear(p, qkv, 3)) != PQ_OK || (st = each_row(p, rope_store_row)) != PQ_OK ||
+    if ((st = linear(p, PQ_OBSERVED_QKV, qkv, 3)) != PQ_OK ||
+        (st = each_row(p, rope_store_row)) != PQ_OK ||
         (st = pq_attention(m, p->workers, p->cache, p->layer_index, p->spans, p->n_spans, ws->q,
                            ws->att, ws->partials, ws->partials_bytes, p->err)) != PQ_OK)
         return st;
@@ -217,7 +225,7 @@ static pq_status attention_block(pass *p) {
     p->quantize = pq_matrix_quantizes(m, &l->o);
     if (p->quantize && (st = each_row(p, quantize_row)) != PQ_OK)
         return st;
-    return linear(p, &o, 1);
+    return linear(p, PQ_OBSERVED_ATTENTION_OUTPUT, &o, 1);
 }
 
 /* h -> the feed-forward network's contribution, left in ws->h. */
@@ -227,16 +235,16 @@ static pq_status ffn_block(pass *p) {
     const size_t ffn = p->model->config.ffn;
     const pq_product gate_up[] = {{&l->gate, NULL, ws->gate, ffn}, {&l->up, NULL, ws->up, ffn}};
     const pq_product down = {&l->down, NULL, ws->h, p->model->config.hidden};
-    pq_status st = linear(p, gate_up, 2);
+    pq_status st = linear(p, PQ_OBSERVED_GATE_UP, gate_up, 2);
     if (st != PQ_OK)
         return st;
     p->inputs = pq_workspace_inputs(ws, ws->gate, p->n, ffn);
     p->quantize = pq_matrix_quantizes(p->model, &l->down);
-    return (st = each_row(p, silu_row)) != PQ_OK ? st : linear(p, &down, 1);
+    return (st = each_row(p, silu_row)) != PQ_OK ? st : linear(p, PQ_OBSERVED_DOWN, &down, 1);
 }
 
 /* The last contribution added and the final norm taken, for the rows that want logits. */
-static void finish_outputs(pass *p) {
+static pq_status finish_outputs(pass *p) {
     const size_t hidden = p->model->config.hidden;
     float *out = p->ws->outputs;
     for (uint32_t row = 0; row < p->n; row++) {
@@ -248,11 +256,16 @@ static void finish_outputs(pass *p) {
                                     out);
         out += hidden;
     }
+    const size_t outputs = (size_t)(out - p->ws->outputs) / hidden;
+    if (!p->observer || outputs == 0)
+        return PQ_OK;
+    return pq_observer_add(p->observer, p->workers, PQ_OBSERVED_OUTPUT, 0, p->ws->outputs, outputs,
+                           p->err);
 }
 
 pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cache *cache,
                      pq_workspace *ws, const pq_row *rows, uint32_t n, const pq_span *spans,
-                     size_t n_spans, pq_error *err) {
+                     size_t n_spans, pq_observer *observer, pq_error *err) {
     pass p = {.model = model,
               .workers = workers,
               .cache = cache,
@@ -261,6 +274,7 @@ pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cac
               .n = n,
               .spans = spans,
               .n_spans = n_spans,
+              .observer = observer,
               .err = err};
     pq_status st = each_row(&p, embed_row);
     const float *delta = NULL;
@@ -278,7 +292,5 @@ pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cac
         delta = ws->h;
     }
     p.delta = delta;
-    if (st == PQ_OK)
-        finish_outputs(&p);
-    return st;
+    return st == PQ_OK ? finish_outputs(&p) : st;
 }

@@ -9,6 +9,7 @@
 #include "../base/float_env.h"
 #include "../base/memory.h"
 #include "../base/pool.h"
+#include "divergence.h"
 #include "forward.h"
 
 enum {
@@ -25,9 +26,10 @@ struct pq_session {
     pq_workspace ws;
     void *memory; /* the workspace's */
     pq_workers workers;
-    pq_span *spans;   /* (batch) */
-    float *logits;    /* (LOGIT_ROWS, vocab_rows), allocated when first needed */
-    uint32_t outputs; /* rows in ws.outputs */
+    pq_span *spans;        /* (batch) */
+    float *logits;         /* (LOGIT_ROWS, vocab_rows), allocated when first needed */
+    uint32_t outputs;      /* rows in ws.outputs */
+    pq_observer *observer; /* NULL: off */
     atomic_int cancel;
 };
 
@@ -175,6 +177,7 @@ void pq_session_close(pq_session *s) {
     if (!s)
         return;
     pq_kv_close(&s->cache);
+    pq_observer_close(s->observer);
     pq_aligned_free(s->memory);
     pq_aligned_free(s->logits);
     free(s->spans);
@@ -268,10 +271,14 @@ static pq_status evaluate(pq_session *s, const pq_row *rows, uint32_t n, size_t 
         if (st != PQ_OK)
             return st;
     }
+    if (s->observer)
+        pq_observer_begin(s->observer);
     const pq_float_env env = pq_float_env_enter();
-    const pq_status st =
-        pq_forward(s->model, &s->workers, &s->cache, &s->ws, rows, n, s->spans, n_spans, err);
+    const pq_status st = pq_forward(s->model, &s->workers, &s->cache, &s->ws, rows, n, s->spans,
+                                    n_spans, s->observer, err);
     pq_float_env_write(env);
+    if (s->observer)
+        pq_observer_end(s->observer, st == PQ_OK);
     return st;
 }
 
@@ -297,6 +304,33 @@ pq_status pq_session_eval(pq_session *s, const pq_row *rows, uint32_t n, pq_erro
     for (uint32_t i = 0; st == PQ_OK && i < n; i++)
         s->outputs += rows[i].output != 0;
     return st;
+}
+
+pq_status pq_session_observe(pq_session *s, int on, pq_error *err) {
+    pq_observer *observer = NULL;
+    if (on) {
+        const pq_status st = pq_observer_open(&observer, &s->model->config, err);
+        if (st != PQ_OK)
+            return st;
+    }
+    pq_observer_close(s->observer);
+    s->observer = observer;
+    return PQ_OK;
+}
+
+pq_status pq_session_observed(const pq_session *s, pq_observed input, uint32_t layer, double *sums,
+                              size_t columns, uint64_t *rows, pq_error *err) {
+    if (!s->observer || !sums || !rows)
+        return pq_fail(err, PQ_ERR_ARGUMENT,
+                       s->observer ? "no room for the sums was given" : "nothing is observed");
+    size_t width;
+    const double *found = pq_observer_sums(s->observer, input, layer, &width, rows);
+    if (!found || width != columns)
+        return pq_fail(err, PQ_ERR_ARGUMENT,
+                       "input %d of layer %u with %zu columns is not observed", (int)input, layer,
+                       columns);
+    memcpy(sums, found, columns * sizeof *sums);
+    return PQ_OK;
 }
 
 /* ---------------------------------------------------------------------------- from hidden states to logits */
@@ -355,17 +389,28 @@ static void logprob_chunk(void *arg, size_t row, unsigned thread) {
         logits[job->targets[row]] - job->s->model->kernels->logsumexp(logits, c->real_tokens);
 }
 
+static pq_status check_targets(const pq_session *s, const int32_t *targets, uint32_t n,
+                               pq_error *err) {
+    const uint32_t real_tokens = s->model->config.real_tokens;
+    for (uint32_t i = 0; i < n; i++)
+        if (targets[i] < 0 || (uint32_t)targets[i] >= real_tokens)
+            return pq_fail(err, PQ_ERR_ARGUMENT, "target token %d is outside 0..%u", targets[i],
+                           real_tokens - 1);
+    return PQ_OK;
+}
+
+static pq_status fail_not_numbers(pq_error *err) {
+    return pq_fail(err, PQ_ERR_NUMERIC,
+                   "the model gave values that are not numbers; its weights are damaged");
+}
+
 pq_status pq_session_logprobs(pq_session *s, uint32_t first, uint32_t n, const int32_t *targets,
                               float *dst, pq_error *err) {
     const pq_config *c = &s->model->config;
     pq_status st = check_outputs(s, first, n, err);
     if (st == PQ_OK && n > 0 && (!targets || !dst))
         st = pq_fail(err, PQ_ERR_ARGUMENT, "no targets, or no room for log-probabilities");
-    for (uint32_t i = 0; st == PQ_OK && i < n; i++)
-        if (targets[i] < 0 || (uint32_t)targets[i] >= c->real_tokens)
-            st = pq_fail(err, PQ_ERR_ARGUMENT, "target token %d is outside 0..%u", targets[i],
-                         c->real_tokens - 1);
-    if (st == PQ_OK)
+    if (st == PQ_OK && (st = check_targets(s, targets, n, err)) == PQ_OK)
         st = need_logits(s, err);
     for (uint32_t done = 0; st == PQ_OK && done < n; done += LOGIT_ROWS) {
         const uint32_t rows = n - done < LOGIT_ROWS ? n - done : LOGIT_ROWS;
@@ -376,8 +421,52 @@ pq_status pq_session_logprobs(pq_session *s, uint32_t first, uint32_t n, const i
     }
     for (uint32_t i = 0; st == PQ_OK && i < n; i++)
         if (isnan(dst[i]))
-            st = pq_fail(err, PQ_ERR_NUMERIC,
-                         "the model gave values that are not numbers; its weights are damaged");
+            st = fail_not_numbers(err);
+    return st;
+}
+
+typedef struct compare_job {
+    const pq_session *reference, *s;
+    const int32_t *targets;
+    pq_divergence *out;
+} compare_job;
+
+static void compare_chunk(void *arg, size_t row, unsigned thread) {
+    (void)thread;
+    const compare_job *job = arg;
+    const pq_model *a = job->reference->model, *b = job->s->model;
+    pq_diverge(b->kernels, job->reference->logits + row * a->config.vocab_rows,
+               job->s->logits + row * b->config.vocab_rows, b->config.real_tokens,
+               job->targets[row], &job->out[row]);
+}
+
+pq_status pq_session_compare(pq_session *reference, pq_session *s, uint32_t first, uint32_t n,
+                             const int32_t *targets, pq_divergence *out, pq_error *err) {
+    const pq_config *a = &reference->model->config, *b = &s->model->config;
+    if (reference == s || a->real_tokens != b->real_tokens)
+        return pq_fail(err, PQ_ERR_ARGUMENT,
+                       "two sessions with as many tokens are compared, not %u and %u",
+                       a->real_tokens, b->real_tokens);
+    pq_status st = check_outputs(reference, first, n, err);
+    if (st != PQ_OK || (st = check_outputs(s, first, n, err)) != PQ_OK)
+        return st;
+    if (n > 0 && (!targets || !out))
+        return pq_fail(err, PQ_ERR_ARGUMENT, "no targets, or no room for what is compared");
+    if ((st = check_targets(s, targets, n, err)) != PQ_OK ||
+        (st = need_logits(reference, err)) != PQ_OK || (st = need_logits(s, err)) != PQ_OK)
+        return st;
+    for (uint32_t done = 0; st == PQ_OK && done < n; done += LOGIT_ROWS) {
+        const uint32_t rows = n - done < LOGIT_ROWS ? n - done : LOGIT_ROWS;
+        const size_t row = first + done;
+        compare_job job = {reference, s, targets + done, out + done};
+        if ((st = project(reference, reference->ws.outputs + row * a->hidden, rows,
+                          reference->logits, err)) == PQ_OK &&
+            (st = project(s, s->ws.outputs + row * b->hidden, rows, s->logits, err)) == PQ_OK)
+            st = pq_pool_run(s->threads, rows, compare_chunk, &job, &s->cancel, err);
+    }
+    for (uint32_t i = 0; st == PQ_OK && i < n; i++)
+        if (isnan(out[i].kld))
+            st = fail_not_numbers(err);
     return st;
 }
 

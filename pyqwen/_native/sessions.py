@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,26 @@ from pyqwen._ffi import ffi, lib
 from pyqwen._native.models import ModelHandle, session_options
 from pyqwen._native.sampling import Sample, SamplerHandle, sample_or_error
 from pyqwen._native.status import check, new_error
+
+# The layout of pq_divergence: one entry per position.
+DIVERGENCE = np.dtype(
+    [
+        ("kld", np.float64),
+        ("reference_logprob", np.float64),
+        ("logprob", np.float64),
+        ("same_top", np.uint32),
+    ],
+    align=True,
+)
+
+# What matrices are multiplied with, by the matrices that share it.
+OBSERVED = {
+    "qkv": lib.PQ_OBSERVED_QKV,
+    "attention_output": lib.PQ_OBSERVED_ATTENTION_OUTPUT,
+    "gate_up": lib.PQ_OBSERVED_GATE_UP,
+    "down": lib.PQ_OBSERVED_DOWN,
+    "output": lib.PQ_OBSERVED_OUTPUT,
+}
 
 
 class SessionHandle:
@@ -107,6 +128,47 @@ class SessionHandle:
             error,
         )
         return out
+
+    def compare(
+        self, reference: SessionHandle, first: int, targets: Sequence[int]
+    ) -> npt.NDArray[Any]:
+        """Return how this model's distributions differ from another's, which read the same tokens.
+
+        One entry of ``DIVERGENCE`` for output ``first``, ``first + 1``, ... and the target after it.
+        """
+        ids = np.asarray(targets, np.int32)
+        out = np.empty(len(ids), DIVERGENCE)
+        error = new_error()
+        check(
+            lib.pq_session_compare(
+                reference.pointer,
+                self.pointer,
+                first,
+                len(ids),
+                ffi.from_buffer("int32_t[]", ids),
+                ffi.from_buffer("pq_divergence[]", out, require_writable=True),
+                error,
+            ),
+            error,
+        )
+        return out
+
+    def observe(self, on: bool = True) -> None:
+        """Begin adding up the squares of what matrices are multiplied with, or stop and forget them."""
+        error = new_error()
+        check(lib.pq_session_observe(self.pointer, 1 if on else 0, error), error)
+
+    def observed(self, what: str, layer: int, columns: int) -> tuple[npt.NDArray[np.float64], int]:
+        """Return the sums of one of the inputs in ``OBSERVED``, and over how many rows they go."""
+        sums, rows, error = np.empty(columns, np.float64), ffi.new("uint64_t *"), new_error()
+        data = ffi.from_buffer("double[]", sums, require_writable=True)
+        check(
+            lib.pq_session_observed(
+                self.pointer, OBSERVED[what], layer, data, columns, rows, error
+            ),
+            error,
+        )
+        return sums, int(rows[0])
 
     def cancel(self, on: bool = True) -> None:
         """Set or clear the flag that stops an evaluation; any thread may call this."""

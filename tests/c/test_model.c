@@ -113,6 +113,10 @@ static void test_arguments(void) {
     CHECK(pq_session_logits(s, UINT32_MAX, 2, logits, &err) == PQ_ERR_ARGUMENT);
     CHECK(pq_session_logprobs(s, 0, 1, NULL, logits, &err) == PQ_ERR_ARGUMENT);
     CHECK(pq_session_logprobs(s, 0, 0, NULL, NULL, &err) == PQ_OK);
+    const int32_t beyond = ROWS;
+    pq_divergence difference;
+    CHECK(pq_session_compare(s, s, 0, 1, &beyond, &difference, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_logprobs(s, 0, 1, &beyond, logits, &err) == PQ_ERR_ARGUMENT);
     CHECK(pq_session_fork(s, 0, 0, 1, &err) == PQ_ERR_ARGUMENT);
     CHECK(pq_session_fork(s, 0, 1, 2, &err) == PQ_ERR_ARGUMENT);
     CHECK(pq_session_rewind(s, 2, 0, &err) == PQ_ERR_ARGUMENT);
@@ -327,6 +331,29 @@ static pq_status sample_one(pq_session *s, pq_error *err) {
 }
 
 /* Everything from the file to a token. An evaluation that found no memory is repeated: it must go through. */
+/* Two sessions of one model that read the same, one of them observed. */
+static pq_status compare_observed(opened *o, pq_error *err) {
+    const pq_session_options options = {.sequences = 1, .threads = 2};
+    const int32_t target = 3;
+    pq_session *other = NULL;
+    pq_divergence difference = {.kld = -1};
+    double sums[96];
+    uint64_t rows = 0;
+    pq_status st = pq_session_open(&other, o->model, &options, err);
+    if (st == PQ_OK && (st = pq_session_observe(other, 1, err)) != PQ_OK)
+        CHECK(pq_session_observed(other, PQ_OBSERVED_DOWN, 1, sums, 96, &rows, NULL) != PQ_OK);
+    if (st == PQ_OK && (st = pq_session_rewind(o->session, 0, 0, err)) == PQ_OK &&
+        (st = feed(o->session, 0, 70, err)) == PQ_OK && (st = feed(other, 0, 70, err)) == PQ_OK &&
+        (st = pq_session_compare(o->session, other, 0, 1, &target, &difference, err)) == PQ_OK) {
+        CHECK(difference.kld == 0 && difference.same_top == 1);
+        CHECK(difference.logprob < 0 && difference.logprob == difference.reference_logprob);
+        st = pq_session_observed(other, PQ_OBSERVED_DOWN, 1, sums, 96, &rows, err);
+        CHECK(st == PQ_OK && rows == 70 && sums[95] > 0);
+    }
+    pq_session_close(other);
+    return st;
+}
+
 static pq_status whole_walk(const pq_model_options *options, pq_load load, pq_error *err) {
     const pq_session_options session = {.sequences = 2, .threads = 2};
     opened o;
@@ -344,6 +371,8 @@ static pq_status whole_walk(const pq_model_options *options, pq_load load, pq_er
         CHECK(pq_session_length(o.session, 0) == 100);
     if (st == PQ_OK)
         st = sample_one(o.session, err);
+    if (st == PQ_OK)
+        st = compare_observed(&o, err);
     close_all(&o);
     return st;
 }

@@ -29,18 +29,23 @@ class Reference:
         }
         self._keys = {name: field.contents() for name, field in reader.fields.items()}
         self._architecture = str(self._keys["general.architecture"])
+        self.squares: dict[
+            str, Array
+        ] = {}  # of what matrices were multiplied with, summed by column
 
     def _key(self, name: str, default: Any = None) -> Any:
         return self._keys.get(f"{self._architecture}.{name}", default)
 
     def logits(self, ids: Sequence[int]) -> Array:
-        """Return raw logits (len(ids), vocabulary rows)."""
+        """Return raw logits (len(ids), vocabulary rows); ``squares`` is of this call."""
         x = self._tensors["token_embd.weight"][np.asarray(ids)]
         for i in range(self._key("block_count")):
             x = x + self._attention(f"blk.{i}.", self._norm(x, f"blk.{i}.attn_norm"))
             x = x + self._feed_forward(f"blk.{i}.", self._norm(x, f"blk.{i}.ffn_norm"))
-        output = self._tensors.get("output.weight", self._tensors["token_embd.weight"])
-        return self._norm(x, "output_norm") @ output.T
+        name = "output.weight" if "output.weight" in self._tensors else "token_embd.weight"
+        x = self._norm(x, "output_norm")
+        self.squares[name] = np.sum(x * x, axis=0)
+        return x @ self._tensors[name].T
 
     def _norm(self, x: Array, name: str) -> Array:
         mean = np.mean(x * x, axis=-1, keepdims=True)
@@ -48,6 +53,7 @@ class Reference:
         return np.asarray(scaled * self._tensors[f"{name}.weight"])
 
     def _linear(self, x: Array, name: str) -> Array:
+        self.squares[f"{name}.weight"] = np.sum(x * x, axis=0)
         bias = self._tensors.get(f"{name}.bias", 0.0)
         return np.asarray(x @ self._tensors[f"{name}.weight"].T + bias)
 
