@@ -9,13 +9,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from pyqwen._native import SessionHandle
+from pyqwen.errors import CancelledError
 
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.05  # on Windows a wait without a limit would not notice Ctrl-C
+
+
+class Cancellable(Protocol):
+    """What stops the work: a session, or several that the work uses together."""
+
+    def cancel(self, on: bool = True) -> None: ...
 
 
 class _Outcome(Generic[T]):
@@ -23,12 +29,16 @@ class _Outcome(Generic[T]):
     error: BaseException | None = None
 
 
-def run_interruptibly(session: SessionHandle, work: Callable[[], T]) -> T:
+def run_interruptibly(
+    session: Cancellable, work: Callable[[], T], *, cancel: threading.Event | None = None
+) -> T:
     """Return what ``work`` returns or raise what it raises; only ``work`` may use the session.
 
     An exception in the waiting thread, such as ``KeyboardInterrupt``, cancels the session, waits
-    for the work to end and is raised; the session can be used again.
+    for the work to end and is raised; the session can be used again. So does setting ``cancel``,
+    which raises ``CancelledError``.
     """
+    _check(cancel)
     outcome: _Outcome[T] = _Outcome()
     done = threading.Event()  # Thread.join would forget the thread when it is interrupted
 
@@ -44,7 +54,7 @@ def run_interruptibly(session: SessionHandle, work: Callable[[], T]) -> T:
     try:
         thread.start()
         while not done.wait(_POLL_SECONDS):
-            pass
+            _check(cancel)
     except RuntimeError:  # no thread could be started
         raise
     except BaseException:
@@ -57,3 +67,8 @@ def run_interruptibly(session: SessionHandle, work: Callable[[], T]) -> T:
     if outcome.error is not None:
         raise outcome.error
     return outcome.value
+
+
+def _check(cancel: threading.Event | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("the work was cancelled")

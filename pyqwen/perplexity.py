@@ -1,10 +1,4 @@
-"""Perplexity of a text, computed as llama-perplexity does, so that the numbers can be compared.
-
-The tokens are cut into chunks of ``context``; each is read from an empty cache, and only the
-predictions of its second half count, which have at least half a context before them. Where the
-model wants a beginning-of-text token, it takes the place of the first token of each chunk. (Source
-of the method: tools/perplexity/perplexity.cpp of llama.cpp.)
-"""
+"""Perplexity of a text, computed as llama-perplexity does: see ``text_chunks``."""
 
 from __future__ import annotations
 
@@ -15,6 +9,7 @@ from functools import partial
 
 from pyqwen._native import ModelHandle, SessionHandle
 from pyqwen.interruptible import run_interruptibly
+from pyqwen.text_chunks import TextChunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,42 +49,24 @@ def perplexity(
     of each chunk. Raises ``ValueError`` for a text of fewer than two chunks, as llama-perplexity
     does.
     """
-    if context < 4:
-        raise ValueError(f"a context of {context} tokens leaves nothing to predict; use 4 or more")
-    if len(ids) < 2 * context:
-        raise ValueError(
-            f"the text has {len(ids):,} tokens, but perplexity at a context of {context} needs "
-            f"{2 * context:,} or more: give a longer text or a smaller context (-c)"
-        )
-    count = len(ids) // context if chunks is None else min(chunks, len(ids) // context)
+    text = TextChunks(ids, context, chunks, bos=bos)
     session = SessionHandle(model, context=context, threads=threads, kv_type=kv_type)
     try:
         total = _Sums()
-        for chunk in range(count):
-            tokens = list(ids[chunk * context : (chunk + 1) * context])
-            inputs = tokens[:-1] if bos is None else [bos, *tokens[1:-1]]
-            score = partial(_score, session, inputs, tokens)
-            total.add(run_interruptibly(session, score))
+        for chunk in range(text.count):
+            total.add(run_interruptibly(session, partial(_score, session, text, chunk)))
             if progress is not None:
-                progress(total.estimate(chunk + 1, context), count)
-        return total.estimate(count, context)
+                progress(total.estimate(chunk + 1, context), text.count)
+        return total.estimate(text.count, context)
     finally:
         session.close()
 
 
-def _score(session: SessionHandle, inputs: list[int], tokens: list[int]) -> list[float]:
-    """Return the log-probabilities of the tokens that follow the first half and one."""
-    session.rewind(0, 0)
-    first = len(tokens) // 2
+def _score(session: SessionHandle, text: TextChunks, chunk: int) -> list[float]:
+    """Return the log-probabilities of the tokens that count."""
     scores: list[float] = []
-    for begin in range(0, len(inputs), session.batch):
-        end = min(begin + session.batch, len(inputs))
-        wanted = range(max(begin, first), end)
-        outputs = [1 if position >= first else 0 for position in range(begin, end)]
-        session.eval(inputs[begin:end], [0] * (end - begin), outputs)
-        if wanted:
-            scores += session.logprobs(0, [tokens[i + 1] for i in wanted]).tolist()
-    return scores
+    text.read(chunk, [session], lambda targets: scores.extend(session.logprobs(0, targets)))
+    return [float(score) for score in scores]
 
 
 class _Sums:

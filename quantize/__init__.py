@@ -1,13 +1,16 @@
-"""Making model files: from checkpoints as they are published to GGUF, and to smaller types.
+"""Making model files: from checkpoints as they are published to GGUF, to smaller types, and what that costs.
 
-``convert`` and ``quantize`` are the public functions; ``read_imatrix`` and ``write_imatrix`` are the
-files of importance matrices. Nothing here is imported to run a model.
+``convert`` and ``quantize`` make model files; ``imatrix`` measures which weights matter
+(``read_imatrix`` and ``write_imatrix`` are the files of that), ``compare`` how a model differs from the
+one it was made from. Nothing here is imported to run a model.
 """
 
 from __future__ import annotations
 
+from pyqwen.quantize.activations import imatrix
 from pyqwen.quantize.conversion import OUTTYPES, Conversion, ConvertedTensor, convert
 from pyqwen.quantize.imatrix_file import ImportanceMatrix, read_imatrix, write_imatrix
+from pyqwen.quantize.quality import Comparison, compare
 from pyqwen.quantize.quantization import Quantization, QuantizedTensor, TypeTotal, WorstBlock
 from pyqwen.quantize.quantizer import quantize
 from pyqwen.quantize.recipes import RECIPES
@@ -15,6 +18,7 @@ from pyqwen.quantize.recipes import RECIPES
 __all__ = [
     "OUTTYPES",
     "RECIPES",
+    "Comparison",
     "Conversion",
     "ConvertedTensor",
     "ImportanceMatrix",
@@ -22,7 +26,9 @@ __all__ = [
     "QuantizedTensor",
     "TypeTotal",
     "WorstBlock",
+    "compare",
     "convert",
+    "imatrix",
     "quantize",
     "read_imatrix",
     "write_imatrix",

@@ -74,36 +74,35 @@ def write_imatrix(path: str | os.PathLike[str], matrix: ImportanceMatrix) -> Non
     ``ValueError`` for values that are negative, not finite or not one row, or names that are too
     long; ``OSError`` where the file cannot be written.
     """
+    n_bytes = sum(values.nbytes for values in matrix.values.values())
+    with OutputFile(Path(path), inputs=[], n_bytes=n_bytes + _HEADER_ROOM) as output:
+        write_entries(output, matrix)
+        output.commit()
+
+
+def write_entries(output: OutputFile, matrix: ImportanceMatrix) -> None:
+    """Write ``matrix`` to a file that is open already; to commit it is the caller's."""
     import gguf
 
-    entries: list[tuple[str, NDArray[np.float32]]] = []
+    arrays: dict[str, NDArray[np.float32]] = {}
     for name in sorted(matrix.values):  # the order is part of the bytes
-        values = matrix.values[name]
-        _check_writable(name, values, matrix.counts[name])
-        sums = (values.astype(np.float64) * matrix.counts[name]).astype(np.float32)
-        entries.append((name + _SUMS, sums))
-        entries.append((name + _COUNTS, np.array([matrix.counts[name]], np.float32)))
+        values, count = matrix.values[name], matrix.counts[name]
+        _check_writable(name, values, count)
+        arrays[name + _SUMS] = (values.astype(np.float64) * count).astype(np.float32)
+        arrays[name + _COUNTS] = np.array([count], np.float32)
     writer = gguf.GGUFWriter(None, "")
     writer.kv_data[0].clear()  # general.architecture: this is no model
     writer.add_type("imatrix")
     writer.add_array(_DATASETS, list(matrix.datasets) or [""])  # gguf writes no empty array
     writer.add_uint32(_CHUNKS, matrix.chunks)
     writer.add_uint32(_CHUNK_SIZE, matrix.chunk_size)
-    for name, array in entries:
-        writer.add_tensor_info(
-            name,
-            array.shape,
-            array.dtype,
-            array.nbytes,
-            raw_dtype=gguf.GGMLQuantizationType.F32,
-        )
-    n_bytes = sum(array.nbytes for _, array in entries)
-    with OutputFile(Path(path), inputs=[], n_bytes=n_bytes + _HEADER_ROOM) as output:
-        begin_gguf(writer, output.file)
-        for _, array in entries:
-            output.file.write(array.tobytes())
-            writer.write_padding(output.file, array.nbytes)
-        output.commit()
+    kind = gguf.GGMLQuantizationType.F32
+    for name, array in arrays.items():
+        writer.add_tensor_info(name, array.shape, array.dtype, array.nbytes, raw_dtype=kind)
+    begin_gguf(writer, output.file)
+    for array in arrays.values():
+        output.file.write(array.tobytes())
+        writer.write_padding(output.file, array.nbytes)
 
 
 def _check_writable(name: str, values: NDArray[np.float32], count: int) -> None:
@@ -201,7 +200,7 @@ def _looks_like_dat(head: bytes, size: int) -> bool:
     """A number of entries, and then the first name with its length; text and GGUF differ."""
     if len(head) < 9 or head[:4] == b"GGUF":
         return False
-    entries, length = struct.unpack("<ii", head[:8])
+    entries, length = (int.from_bytes(head[i : i + 4], "little", signed=True) for i in (0, 4))
     return 1 <= entries <= _MOST_ENTRIES and 1 <= length <= _LONGEST_NAME and 8 + length <= size
 
 
@@ -222,7 +221,8 @@ def _read_dat(path: Path) -> ImportanceMatrix:
         _check_numbers(path, name, numbers)
         counts[name] = max(calls, 1)  # files of 2023 may say 0, and are then means already
         values[name] = (numbers.astype(np.float64) / counts[name]).astype(np.float32)
-    chunks, datasets = 0, ()
+    chunks = 0
+    datasets: tuple[str, ...] = ()
     if data.left:  # files of 2023 end here
         chunks = data.number("the number of chunks", 0, 2**31 - 1)
         if data.left:

@@ -6,8 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,9 @@ from pyqwen.cli.options import given
 
 if TYPE_CHECKING:
     from pyqwen import Model
-    from pyqwen._native import ModelHandle
     from pyqwen.gguf_file import GGUFFile
     from pyqwen.tokenizer import Tokenizer
+    from pyqwen.weights import Weights
 
 
 def find_model(name: str | None) -> Path:
@@ -59,17 +58,6 @@ def open_tokenizer(name: str | None) -> tuple[GGUFFile, Tokenizer]:
     return file, Tokenizer.from_metadata(file.metadata, source=str(path))
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A loaded model without the engine around it, for the verbs that measure."""
-
-    path: Path
-    file: GGUFFile
-    model: ModelHandle
-    threads: int
-    kv_type: str
-
-
 def open_model(args: argparse.Namespace) -> Model:
     """Load the model of a verb that generates, and say what is loaded before it begins."""
     from pyqwen import Model, plan
@@ -85,20 +73,15 @@ def open_model(args: argparse.Namespace) -> Model:
 @contextmanager
 def open_weights(name: str | None, threads: int | None, kv_type: str | None) -> Iterator[Weights]:
     """Load a model; arguments that are None come from the environment, else from the defaults."""
-    from pyqwen import _native, environment
-    from pyqwen.gguf_file import GGUFFile
+    from pyqwen import weights
 
-    isa, exact = environment.isa(), environment.exact()
-    threads = threads or environment.threads() or _native.default_threads()
-    kv_type = kv_type or ("f32" if exact else "f16")
     path = find_model(name)
-    with GGUFFile(path) as file, ProgressBar("loading", "bytes") as bar:
-        model = _native.ModelHandle(
-            file.handle, isa=isa, threads=threads, exact=exact, progress=bar.update
-        )
+    with (
+        ProgressBar("loading", "bytes") as bar,
+        weights.open_weights(path, threads=threads, kv_type=kv_type, progress=bar.update) as opened,
+    ):
         bar.close()
-        with closing(model):
-            yield Weights(path, file, model, threads, kv_type)
+        yield opened
 
 
 def read_stdin() -> str:

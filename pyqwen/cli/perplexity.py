@@ -45,10 +45,9 @@ def run(args: argparse.Namespace) -> int:
     text = read_text(args.file).removesuffix("\n")  # llama.cpp drops it from a file, too
 
     from pyqwen.perplexity import perplexity
-    from pyqwen.tokenizer import Tokenizer
 
     with open_weights(args.model, args.threads, args.kv_type) as weights:
-        tokenizer = Tokenizer.from_metadata(weights.file.metadata, source=args.model)
+        tokenizer = weights.tokenizer()
         ids = tokenizer.encode(text)
         begun = time.monotonic()
         with ProgressBar("reading", "chunks") as bar:

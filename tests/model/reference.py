@@ -29,15 +29,14 @@ class Reference:
         }
         self._keys = {name: field.contents() for name, field in reader.fields.items()}
         self._architecture = str(self._keys["general.architecture"])
-        self.squares: dict[
-            str, Array
-        ] = {}  # of what matrices were multiplied with, summed by column
 
     def _key(self, name: str, default: Any = None) -> Any:
         return self._keys.get(f"{self._architecture}.{name}", default)
 
     def logits(self, ids: Sequence[int]) -> Array:
         """Return raw logits (len(ids), vocabulary rows); ``squares`` is of this call."""
+        # Of what matrices are multiplied with, summed by column.
+        self.squares: dict[str, Array] = {}
         x = self._tensors["token_embd.weight"][np.asarray(ids)]
         for i in range(self._key("block_count")):
             x = x + self._attention(f"blk.{i}.", self._norm(x, f"blk.{i}.attn_norm"))
