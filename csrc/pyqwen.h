@@ -148,8 +148,8 @@ void pq_cancel_set(pq_cancel *cancel, int value);
  * error small or, with importance (cols; the mean square of the activations that meet each column), the
  * error that it weights. The bytes are the same for any number of threads on any machine.
  * PQ_ERR_NUMERIC for a weight that is not finite or, but for F32 and BF16, beyond f16 (65504), naming row
- * and column; dst is then, as after a cancel, written in part. */
-pq_status pq_quantize_rows(uint32_t type, const float *x, size_t rows, size_t cols,
+ * and column; dst is then, as after a cancel, written in part. isa: as in pq_isa_name; NULL: the best. */
+pq_status pq_quantize_rows(const char *isa, uint32_t type, const float *x, size_t rows, size_t cols,
                            const float *importance, void *dst, uint32_t threads,
                            const pq_cancel *cancel, pq_error *err);
 

@@ -55,6 +55,7 @@ static const pq_kernels pq_kernels_scalar = {
     .logsumexp = pq_logsumexp_scalar,
     .to_f16 = pq_to_f16_scalar,
     .from_f16 = pq_from_f16_scalar,
+    .quantize_weights = pq_quantize_weights_scalar,
 };
 
 #ifdef PQ_HAVE_X86_AVX2
@@ -76,6 +77,7 @@ static const pq_kernels pq_kernels_avx2 = {
     .logsumexp = pq_logsumexp_avx2,
     .to_f16 = pq_to_f16_avx2,
     .from_f16 = pq_from_f16_avx2,
+    .quantize_weights = pq_quantize_weights_avx2,
 };
 #endif
 
@@ -98,6 +100,7 @@ static const pq_kernels pq_kernels_avxvnni = {
     .logsumexp = pq_logsumexp_avx2,
     .to_f16 = pq_to_f16_avx2,
     .from_f16 = pq_from_f16_avx2,
+    .quantize_weights = pq_quantize_weights_avx2,
 };
 #endif
 
@@ -120,6 +123,7 @@ static const pq_kernels pq_kernels_avx512vnni = {
     .logsumexp = pq_logsumexp_avx512vnni,
     .to_f16 = pq_to_f16_avx512vnni,
     .from_f16 = pq_from_f16_avx512vnni,
+    .quantize_weights = pq_quantize_weights_avx512vnni,
 };
 #endif
 
@@ -145,6 +149,7 @@ static const pq_kernels pq_kernels_avx512vnni = {
         .logsumexp = pq_logsumexp_neon,                                                            \
         .to_f16 = pq_to_f16_neon,                                                                  \
         .from_f16 = pq_from_f16_neon,                                                              \
+        .quantize_weights = pq_quantize_weights_neon,                                              \
     }
 
 static const pq_kernels pq_kernels_neon =

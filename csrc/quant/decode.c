@@ -86,20 +86,35 @@ static void decode_iq4_nl(const pq_block_iq4_nl *b, pq_decoded *out) {
  */
 
 /* 2-bit quants: element 128 n + 32 c + i is in bits 2 c, 2 c + 1 of byte 32 n + i. */
-static int two_bits(const uint8_t *q, int k) {
-    return q[k / 128 * 32 + k % 32] >> k / 32 % 4 * 2 & 3;
+static void two_bits(const uint8_t *q, int8_t *value) {
+    for (int run = 0; run < PQ_SUPER / 32; run++) {
+        for (int i = 0; i < 32; i++)
+            value[32 * run + i] = (int8_t)(q[run / 4 * 32 + i] >> run % 4 * 2 & 3);
+    }
 }
 
 /* 4-bit quants: element 64 n + 32 c + i is in half c of byte 32 n + i. */
-static int four_bits(const uint8_t *q, int k) {
-    return q[k / 64 * 32 + k % 32] >> k / 32 % 2 * 4 & 15;
+static void four_bits(const uint8_t *q, int8_t *value) {
+    for (int run = 0; run < PQ_SUPER / 32; run++) {
+        for (int i = 0; i < 32; i++)
+            value[32 * run + i] = (int8_t)(q[run / 2 * 32 + i] >> run % 2 * 4 & 15);
+    }
+}
+
+/* Adds 1 << shift where bit c of byte i, of element 32 c + i, is set, and takes an offset off. */
+static void add_bits(const uint8_t *high, int shift, int offset, int8_t *value) {
+    for (int run = 0; run < PQ_SUPER / 32; run++) {
+        for (int i = 0; i < 32; i++) {
+            const int bit = (high[i] >> run & 1) << shift;
+            value[32 * run + i] = (int8_t)(value[32 * run + i] + bit - offset);
+        }
+    }
 }
 
 static void decode_q2_k(const pq_block_q2_k *b, pq_decoded *out) {
     out->d = pq_load_f16(b->d);
     out->m = pq_load_f16(b->dmin);
-    for (int k = 0; k < PQ_SUPER; k++)
-        out->value[k] = (int8_t)two_bits(b->q, k);
+    two_bits(b->q, out->value);
     for (int s = 0; s < 16; s++) {
         out->scale[s] = (int8_t)(b->scales[s] & 15);
         out->min[s] = b->scales[s] >> 4;
@@ -109,8 +124,8 @@ static void decode_q2_k(const pq_block_q2_k *b, pq_decoded *out) {
 /* Six-bit scales: the low four bits in halves of bytes 0..7, the high two in bytes 8..11. */
 static void decode_q3_k(const pq_block_q3_k *b, pq_decoded *out) {
     out->d = pq_load_f16(b->d);
-    for (int k = 0; k < PQ_SUPER; k++)
-        out->value[k] = (int8_t)(two_bits(b->q, k) + (b->high[k % 32] >> k / 32 & 1) * 4 - 4);
+    two_bits(b->q, out->value);
+    add_bits(b->high, 2, 4, out->value);
     for (int s = 0; s < 16; s++) {
         const int low = b->scales[s % 8] >> s / 8 * 4 & 15;
         const int high = b->scales[8 + s % 4] >> s / 4 * 2 & 3;
@@ -136,16 +151,15 @@ static void decode_q4_k(const pq_block_q4_k *b, pq_decoded *out) {
     out->d = pq_load_f16(b->d);
     out->m = pq_load_f16(b->dmin);
     scales_and_mins(b->scales, out);
-    for (int k = 0; k < PQ_SUPER; k++)
-        out->value[k] = (int8_t)four_bits(b->q, k);
+    four_bits(b->q, out->value);
 }
 
 static void decode_q5_k(const pq_block_q5_k *b, pq_decoded *out) {
     out->d = pq_load_f16(b->d);
     out->m = pq_load_f16(b->dmin);
     scales_and_mins(b->scales, out);
-    for (int k = 0; k < PQ_SUPER; k++)
-        out->value[k] = (int8_t)(four_bits(b->q, k) | (b->high[k % 32] >> k / 32 & 1) << 4);
+    four_bits(b->q, out->value);
+    add_bits(b->high, 4, 0, out->value);
 }
 
 /* Element 128 n + 64 h + 32 c + i: low bits in half h of low[64 n + 32 c + i], the two high bits in
@@ -153,9 +167,12 @@ static void decode_q5_k(const pq_block_q5_k *b, pq_decoded *out) {
 static void decode_q6_k(const pq_block_q6_k *b, pq_decoded *out) {
     out->d = pq_load_f16(b->d);
     memcpy(out->scale, b->scales, sizeof b->scales);
-    for (int k = 0; k < PQ_SUPER; k++) {
-        const int low = b->low[k / 128 * 64 + k % 64] >> k / 64 % 2 * 4 & 15;
-        out->value[k] = (int8_t)((low | two_bits(b->high, k) << 4) - 32);
+    two_bits(b->high, out->value);
+    for (int run = 0; run < PQ_SUPER / 32; run++) {
+        const uint8_t *low = b->low + run / 4 * 64 + run % 2 * 32;
+        int8_t *value = out->value + 32 * run;
+        for (int i = 0; i < 32; i++)
+            value[i] = (int8_t)(((low[i] >> run / 2 % 2 * 4 & 15) | value[i] << 4) - 32);
     }
 }
 
@@ -167,9 +184,10 @@ static void decode_iq4_xs(const pq_block_iq4_xs *b, pq_decoded *out) {
         const int low = b->scales_low[j / 2] >> j % 2 * 4 & 15;
         out->scale[s] = (int8_t)((low | (int)(high >> 2 * j & 3) << 4) - 32);
     }
-    for (int k = 0; k < PQ_SUPER; k++) {
-        const int byte = b->q[k / 32 * 16 + k % 16];
-        out->value[k] = IQ4_VALUES[byte >> k / 16 % 2 * 4 & 15];
+    for (int run = 0; run < PQ_SUPER / 16; run++) {
+        const uint8_t *q = b->q + run / 2 * 16;
+        for (int i = 0; i < 16; i++)
+            out->value[16 * run + i] = IQ4_VALUES[q[i] >> run % 2 * 4 & 15];
     }
 }
 

@@ -11,6 +11,7 @@
 #include "../base/checked.h"
 #include "../base/pool.h"
 #include "../base/status.h"
+#include "../kernels/kernels.h"
 #include "dequantize.h"
 #include "quantize_row.h"
 #include "types.h"
@@ -155,7 +156,7 @@ static pq_status run_quantize(quantize_job *job, uint32_t threads, const pq_canc
     return status;
 }
 
-pq_status pq_quantize_rows(uint32_t type, const float *x, size_t rows, size_t cols,
+pq_status pq_quantize_rows(const char *isa, uint32_t type, const float *x, size_t rows, size_t cols,
                            const float *importance, void *dst, uint32_t threads,
                            const pq_cancel *cancel, pq_error *err) {
     pq_status status = check_shape("quantize", type, rows, cols, threads, err);
@@ -163,8 +164,10 @@ pq_status pq_quantize_rows(uint32_t type, const float *x, size_t rows, size_t co
         return status;
     if (!x || !dst)
         return pq_fail(err, PQ_ERR_ARGUMENT, "pq_quantize_rows: x and dst must not be NULL");
+    const pq_kernels *kernels;
     float *normalized = NULL;
-    if (importance)
+    status = pq_kernels_select(&kernels, isa, err);
+    if (status == PQ_OK && importance)
         status = normalize_importance(importance, cols, &normalized, err);
     if (status != PQ_OK)
         return status;
@@ -177,6 +180,7 @@ pq_status pq_quantize_rows(uint32_t type, const float *x, size_t rows, size_t co
                         .limit = pq_quantizer_limit(type)};
     atomic_init(&job.first_refused, SIZE_MAX);
     pq_quantizer_init(&job.quantizer, type, cols, normalized);
+    job.quantizer.search = kernels->quantize_weights;
     status = run_quantize(&job, threads, cancel, err);
     free(normalized);
     return status;

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "f16.h"
 #include "tree.h"
@@ -16,9 +17,12 @@ float pq_block_unit(const float *x, int n) {
             size[j] = fabsf(x[i + j]) > size[j] ? fabsf(x[i + j]) : size[j];
     }
     const float top = pq_max_32(size);
-    int exponent;
-    frexpf(top, &exponent);
-    return top > 0.0f ? ldexpf(1.0f, exponent > -119 ? exponent - 1 : -120) : 1.0f;
+    uint32_t bits;
+    memcpy(&bits, &top, sizeof bits);
+    bits &= 0x7F800000; /* its exponent alone is the power of two below it */
+    float unit;
+    memcpy(&unit, &bits, sizeof unit);
+    return top == 0.0f ? 1.0f : unit > 0x1p-120f ? unit : 0x1p-120f;
 }
 
 void pq_fill_group(pq_group *g, const float *x, const float *w, int n, float unit) {

@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "../pyqwen.h"
+#include "blocks.h"
 #include "encode.h"
 #include "f16.h"
 #include "quantize_block.h"
+#include "tree.h"
 #include "types.h"
 
 /* ------------------------------------------------------------------------------------ plain numbers */
@@ -28,6 +30,29 @@ static void to_bf16(const float *x, size_t n, uint8_t *dst) {
         bits += 0x7FFF + (bits >> 16 & 1);
         dst[0] = (uint8_t)(bits >> 16);
         dst[1] = (uint8_t)(bits >> 24);
+    }
+}
+
+/* The largest weight of a block becomes 127: with so many levels a search would win nothing. */
+static void to_q8_0(const float *x, size_t n, uint8_t *dst) {
+    for (size_t i = 0; i < n; i += 32, dst += sizeof(pq_block_q8_0)) {
+        pq_block_q8_0 *block = (pq_block_q8_0 *)dst;
+        const float unit = pq_block_unit(x + i, 32);
+        float top[32], scaled[32];
+        for (int j = 0; j < 32; j++) {
+            scaled[j] = x[i + j] / unit; /* exact */
+            top[j] = fabsf(scaled[j]);
+        }
+        const float scale = pq_f16_scale(pq_max_32(top) / 127.0f, unit);
+        const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+        const uint16_t d = pq_f32_to_f16(scale * unit);
+        block->d[0] = (uint8_t)d;
+        block->d[1] = (uint8_t)(d >> 8);
+        for (int j = 0; j < 32; j++) {
+            float q = scaled[j] * inverse;
+            q = q < -127.0f ? -127.0f : q > 127.0f ? 127.0f : q;
+            block->q[j] = (int8_t)((q + 0x1.8p23f) - 0x1.8p23f);
+        }
     }
 }
 
@@ -53,22 +78,17 @@ static float mean_square(const float *x, size_t n) {
     return (float)(sum / (double)n);
 }
 
-/* How much the squared error of each weight counts: alike, which makes the mean squared error least, or
+/* How much the squared error of each weight counts, where there are importances:
  * importance * sqrt(2 s + x^2), s the row's mean square, as ggml's K-quants have it: large weights count
  * a little more, which was found to serve perplexity better than the importance alone (ik_llama.cpp,
  * discussion 140). Divided by sqrt(s), so that the unit of x does not matter. */
 static void error_weights(const pq_quantizer *quantizer, const float *x, float *w) {
     const size_t n = quantizer->cols;
     const float *importance = quantizer->importance;
-    const float square = importance ? mean_square(x, n) : 0.0f;
+    const float square = mean_square(x, n);
     const float inverse = square > 0x1p-100f ? 1.0f / square : 0.0f;
-    if (!importance) {
-        for (size_t i = 0; i < n; i++)
-            w[i] = 1.0f;
-    } else {
-        for (size_t i = 0; i < n; i++)
-            w[i] = importance[i] * sqrtf(2.0f + x[i] * x[i] * inverse);
-    }
+    for (size_t i = 0; i < n; i++)
+        w[i] = importance[i] * sqrtf(2.0f + x[i] * x[i] * inverse);
 }
 
 /* ------------------------------------------------------------------------------------------- blocks */
@@ -96,25 +116,38 @@ void pq_quantizer_init(pq_quantizer *out, uint32_t type, size_t cols, const floa
     }
 }
 
+static void search_blocks(const pq_quantizer *quantizer, const float *x, float *scratch,
+                          uint8_t *dst) {
+    const uint32_t type = quantizer->type;
+    const size_t n = quantizer->cols, elements = pq_type_block(type), bytes = pq_type_bytes(type);
+    pq_decoded block[PQ_GROUPS];
+    const float *w = NULL;
+    if (quantizer->importance) {
+        error_weights(quantizer, x, scratch);
+        w = scratch;
+    }
+    for (size_t i = 0, count; i < n; i += count * elements) {
+        count = (n - i) / elements < PQ_GROUPS ? (n - i) / elements : PQ_GROUPS;
+        quantizer->search(type, &quantizer->levels, x + i, elements, w ? w + i : NULL, elements,
+                          count, block);
+        for (size_t b = 0; b < count; b++, dst += bytes)
+            pq_encode_block(type, &block[b], dst);
+    }
+}
+
 void pq_quantize_weights(const pq_quantizer *quantizer, const float *x, float *scratch,
                          uint8_t *dst) {
     const uint32_t type = quantizer->type;
-    const size_t n = quantizer->cols, elements = pq_type_block(type), bytes = pq_type_bytes(type);
+    const size_t n = quantizer->cols;
     if (type == PQ_F32) {
         memcpy(dst, x, n * sizeof *x);
     } else if (type == PQ_F16) {
         to_f16(x, n, dst);
     } else if (type == PQ_BF16) {
         to_bf16(x, n, dst);
+    } else if (type == PQ_Q8_0) {
+        to_q8_0(x, n, dst);
     } else {
-        pq_decoded block;
-        error_weights(quantizer, x, scratch);
-        for (size_t i = 0; i < n; i += elements, dst += bytes) {
-            if (elements == PQ_SUPER)
-                pq_quantize_super_block(type, &quantizer->levels, x + i, scratch + i, &block);
-            else
-                pq_quantize_block(type, &quantizer->levels, x + i, scratch + i, &block);
-            pq_encode_block(type, &block, dst);
-        }
+        search_blocks(quantizer, x, scratch, dst);
     }
 }

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "scale_search.h"
+#include "lanes.h"
 
 /* What all rows of a tensor share. */
 typedef struct pq_quantizer {
@@ -14,6 +14,7 @@ typedef struct pq_quantizer {
     const float *importance; /* (cols), above 0; or NULL: all alike */
     pq_levels levels;
     signed char nearest[PQ_NEAREST];
+    pq_quantize_weights_fn search; /* of an instruction set; the caller sets it */
 } pq_quantizer;
 
 /* `type` is a supported one and cols a multiple of its block. The quantizer must not be moved after that. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyqwen import environment
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.status import check, new_error, to_dict
 
@@ -97,18 +98,21 @@ def quantize_rows(
     importance: NDArray[np.float32] | None = None,
     threads: int | None = None,
     cancel: CancelFlag | None = None,
+    isa: str | None = None,
 ) -> NDArray[np.uint8]:
     """Return `weights` (rows, cols) as the rows of a tensor file: uint8 (rows, bytes per row).
 
     `importance` (cols) weights the squared error of each column. The bytes do not depend on
-    `threads`.
+    `threads` or `isa` (None: ``PYQWEN_ISA``, else the best instruction set here).
     """
     import numpy as np
 
+    isa = environment.isa() if isa is None else isa
     kind, rows, cols, row_bytes = _matrix(weights, tensor_type)
     out = np.empty((rows, row_bytes), dtype=np.uint8)
     error = new_error()
     status = lib.pq_quantize_rows(
+        ffi.NULL if isa is None else isa.encode(),
         kind.number,
         _floats(weights, "weights"),
         rows,

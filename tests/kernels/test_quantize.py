@@ -157,6 +157,28 @@ def test_threads_do_not_change_a_byte(name):
 
 
 @pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
+@pytest.mark.parametrize("cols", [256, 768, 4096])
+def test_instruction_sets_do_not_change_a_byte(name, cols):
+    weights, importance = normal(5, cols) ** 3, importances(cols)
+    weights[2, :200] = 0
+    weights[3] *= np.float32(1e-6)
+    weights[4] = 1 + weights[4]
+    for given in (None, importance):
+        scalar = _native.quantize_rows(weights, name, importance=given, isa="scalar")
+        for isa in mx.available_isas():
+            data = _native.quantize_rows(weights, name, importance=given, isa=isa)
+            assert data.tobytes() == scalar.tobytes(), isa
+
+
+def test_the_environment_names_the_instruction_set(monkeypatch):
+    monkeypatch.setenv("PYQWEN_ISA", "scalar")
+    assert _native.quantize_rows(normal(), "Q4_K").shape == (16, 576)
+    monkeypatch.setenv("PYQWEN_ISA", "abacus")
+    with pytest.raises(ValueError, match=r"PYQWEN_ISA .*'abacus'"):
+        _native.quantize_rows(normal(), "Q4_K")
+
+
+@pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
 def test_a_row_does_not_depend_on_its_neighbors(name):
     weights = normal(4)
     whole = _native.quantize_rows(weights, name)

@@ -1,0 +1,25 @@
+/* lanes.h - the contract of the block search: 16 groups of weights side by side, one in each lane of a vector.
+ *
+ * A group is what shares one scale: a block of 32, or a sub-block (of 16 or 32) of a super-block. Each lane goes
+ * through the same operations in the same order whatever the vectors' width, and nothing is fused; so every
+ * instruction set finds the same integers. lane_search.h and lane_blocks.h are the search, written over
+ * the operations in lane_vectors.h of each folder of kernels/; quantize_weights.c there compiles it.
+ */
+#ifndef PQ_LANES_H
+#define PQ_LANES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "decode.h"
+#include "scale_search.h"
+
+enum { PQ_GROUPS = 16 };
+
+/* `count` blocks of `type` (not Q8_0), block b of 32 or 256 weights at x + b * x_stride, to the integers and scales
+ * that represent them best. w + b * w_stride: how much each weight's squared error counts (> 0); NULL: all alike. */
+typedef void (*pq_quantize_weights_fn)(uint32_t type, const pq_levels *levels, const float *x,
+                                       size_t x_stride, const float *w, size_t w_stride,
+                                       size_t count, pq_decoded *out);
+
+#endif
