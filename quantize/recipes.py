@@ -193,12 +193,13 @@ class _Chooser:
                 return fitting_type(kind, columns)
         if options.pure or self._default in _FLOATS:
             return fitting_type(self._default, columns)
-        return fitting_type(self._mixed(tensor.name, columns), columns)
+        return fitting_type(self._mixed(tensor.name), columns)
 
-    def _mixed(self, name: str, columns: int) -> str:
+    def _mixed(self, name: str) -> str:
         """The type by the recipe, whatever the length of the rows."""
         if name == _OUTPUT or (name == _EMBEDDING and self._tied):
-            return self._options.output_tensor_type or self._output(columns)
+            least = "Q8_0" if self._default == "Q8_0" else "Q6_K"
+            return self._options.output_tensor_type or least
         if "attn_v.weight" in name:
             self._value += 1
             return self._attn_v(self._value - 1)
@@ -210,11 +211,6 @@ class _Chooser:
                 self._recipe, self._default
             )
         return self._default
-
-    def _output(self, columns: int) -> str:
-        if columns % tensor_types()[self._default].block or self._default == "Q8_0":
-            return "Q8_0"
-        return "Q6_K"
 
     def _attn_v(self, i: int) -> str:
         kind = self._default

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyqwen.quantize import convert
+from pyqwen.quantize import convert, quantize
 from pyqwen.quantize.safetensors_file import SafetensorsFile
 
 from pyqwen.errors import (
@@ -26,15 +26,25 @@ WEIGHT = "model.layers.1.mlp.up_proj.weight"
 
 @pytest.fixture
 def refuse(tmp_path: Path) -> Callable[..., None]:
-    """``refuse(path, error, *words)``: converting fails so, and leaves the directory as it was."""
+    """``refuse(path, error, *words)``: converting and quantizing fail so, and leave nothing behind."""
 
-    def check(path: Path, error: type[Exception], *words: str, outtype: str = "auto") -> None:
+    def check(
+        path: Path,
+        error: type[Exception],
+        *words: str,
+        outtype: str = "auto",
+        quantizes: bool = True,
+    ) -> None:
         before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(error) as caught:
-            convert(path, tmp_path / "model.gguf", outtype)
-        for word in words:
-            assert word in str(caught.value)
-        assert sorted(tmp_path.rglob("*")) == before
+        recipe = "Q4_0" if outtype == "auto" else outtype
+        for make, kind in ((convert, outtype), (quantize, recipe)):
+            if make is quantize and not quantizes:
+                continue
+            with pytest.raises(error) as caught:
+                make(path, tmp_path / "model.gguf", kind)
+            for word in words:
+                assert word in str(caught.value)
+            assert sorted(tmp_path.rglob("*")) == before
 
     return check
 
@@ -43,12 +53,17 @@ def refuse(tmp_path: Path) -> Callable[..., None]:
 
 
 def test_no_directory(refuse, tmp_path: Path) -> None:
-    refuse(tmp_path / "missing", ModelNotFoundError, "missing", "no such directory")
+    missing = tmp_path / "missing"
+    refuse(missing, ModelNotFoundError, "missing", "no such directory", quantizes=False)
+    with pytest.raises(ModelNotFoundError, match="no such file or directory"):
+        quantize(missing, tmp_path / "model.gguf", "Q4_0")
 
 
 def test_a_file_instead_of_a_directory(refuse, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
-    refuse(tmp_path / "model.safetensors", ModelFormatError, "is a file")
+    refuse(tmp_path / "model.safetensors", ModelFormatError, "is a file", quantizes=False)
+    with pytest.raises(ModelFormatError, match=r"model\.safetensors"):
+        quantize(tmp_path / "model.safetensors", tmp_path / "model.gguf", "Q4_0")
 
 
 def test_pickles_are_never_read(refuse, make_checkpoint) -> None:

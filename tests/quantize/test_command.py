@@ -1,13 +1,16 @@
-"""``pyqwen convert``: exit codes, what goes to stdout and what to stderr."""
+"""``pyqwen convert`` and ``quantize``: exit codes, what goes to stdout and what to stderr."""
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pyqwen.quantize import quantize
 
 from pyqwen.__main__ import main
 
@@ -65,3 +68,91 @@ def test_control_c(make_checkpoint, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 130
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+
+
+# ---------------------------------------------------------------------------------------------- quantize
+
+
+def test_quantize(make_checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, report, plot = (tmp_path / name for name in ("m.gguf", "r.json", "p.svg"))
+    path = make_checkpoint(hidden=256, ffn=288).write()
+    command = ["quantize", str(path), str(out), "q4_k_m", "2", "--tensor-type", "attn_q=q8_0"]
+    assert main([*command, "--report", str(report), "--plot", str(plot)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{out}\n"
+    assert "* 1 tensor is Q8_0: rows of 288" in printed.err
+    assert f"{out.stat().st_size:,} bytes" in printed.err
+    facts = json.loads(report.read_text())
+    assert facts["file_bytes"] == out.stat().st_size
+    rows = {line.split()[0]: line for line in printed.err.splitlines() if line}
+    for tensor in facts["tensors"]:
+        row = rows[tensor["name"]]
+        assert tensor["type"] in row
+        assert (tensor["rms_error"] is None) or f"{100 * tensor['rms_error']:.3f} %" in row
+    assert plot.read_text().startswith("<svg")
+    assert main(["inspect", str(out)]) == 0
+
+
+def test_quantize_dry_run(
+    make_checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = make_checkpoint().write(), tmp_path / "m.gguf"
+    assert main(["quantize", str(path), str(out), "--dry-run", "--pure", "Q4_0"]) == 0
+    printed = capsys.readouterr()
+    assert "blk.1.ffn_down.weight" in printed.out
+    assert printed.err == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["Q4_K_XL"], "unknown type 'Q4_K_XL'"),
+        (["Q4_0", "--tensor-type", "ffn_up"], "RE=TYPE"),
+        (["Q4_0", "--tensor-type", "ffn_up=q9"], "unknown tensor type 'q9'"),
+        (["Q4_0", "--tensor-type", "ffn[=q8_0"], "regular expression"),
+        (["Q4_0", "0"], "argument THREADS"),
+        (["Q4_0", "--include-weights", "a", "--exclude-weights", "b"], "not allowed with"),
+        (["Q4_0", "--report", "OUT"], "is the output"),
+    ],
+)
+def test_quantize_wrong_usage(
+    make_checkpoint,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    path, out = make_checkpoint().write(), tmp_path / "m.gguf"
+    command = ["quantize", str(path), str(out), *(str(out) if w == "OUT" else w for w in words)]
+    try:
+        code = main(command)
+    except SystemExit as caught:
+        code = int(str(caught.code))
+    assert code == 2
+    assert message in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_the_report_may_not_replace_the_model(make_checkpoint, tmp_path: Path) -> None:
+    path = make_checkpoint().write()
+    command = ["quantize", str(path), str(tmp_path / "m.gguf"), "Q4_0", "--report"]
+    assert main([*command, str(path / "config.json")]) == 1
+    assert main([*command, str(tmp_path / "missing" / "r.json")]) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_the_readme(make_checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of README, with a small model under the name that it uses."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Quantizing a checkpoint")[1].split("\n## ")[0]
+    code = section.split("```python\n")[1].split("```")[0]
+    make_checkpoint().write().rename(tmp_path / "Qwen2.5-0.5B-Instruct")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "qwen2.5-0.5b-q4_k_m.gguf").is_file()
+    report = quantize("Qwen2.5-0.5B-Instruct", None, "Q4_K_M", dry_run=True).to_dict()
+    described = set(re.findall(r"`(\w+)`", section.split("`--report F.json`")[1]))
+    tensor_keys = report["tensors"][0].keys() | {"error", "row", "column"}
+    type_keys = next(iter(report["types"].values())).keys()
+    assert report.keys() | tensor_keys | type_keys <= described

@@ -1,0 +1,222 @@
+"""``pyqwen quantize``: a model to smaller types, and what that lost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyqwen.cli.console import ProgressBar, UsageError, counted, format_bytes, harmless, say
+from pyqwen.cli.options import Verbs, add_verb, positive_int
+
+if TYPE_CHECKING:
+    from pyqwen.quantize import Quantization, QuantizedTensor
+    from pyqwen.quantize.output_file import OutputFile
+
+# Those of pyqwen.quantize.RECIPES, which is not imported to show the help.
+_TYPES = (
+    "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K "
+    "IQ4_NL IQ4_XS F16 BF16 F32 COPY"
+)
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "quantize",
+        run,
+        summary="quantize a model, and measure what that loses",
+        description="Reads GGUF or a Hugging Face checkpoint and gives each tensor the type that "
+        "llama-quantize gives it. The report goes to stderr (of a dry run to stdout): per tensor the "
+        "RMS error relative to its weights, the same weighted with the importance matrix, and the "
+        "worst block. OUT.gguf is replaced only when all of it is written.",
+        examples=(
+            "pyqwen quantize model-bf16.gguf model-q4_k_m.gguf Q4_K_M",
+            "pyqwen quantize ./Qwen2.5-3B-Instruct out.gguf Q4_K_M --imatrix imatrix.gguf",
+            "pyqwen quantize model-bf16.gguf out.gguf Q5_K_S --tensor-type ffn_down=q6_k --dry-run",
+        ),
+    )
+    parser.add_argument("source", metavar="IN", help="GGUF file, or directory of a checkpoint")
+    parser.add_argument("out", metavar="OUT.gguf", help="the file to write")
+    parser.add_argument("type", metavar="TYPE", help=textwrap.fill(_TYPES, 56))
+    parser.add_argument(
+        "threads",
+        metavar="THREADS",
+        nargs="?",
+        type=positive_int,
+        help="threads (default: PYQWEN_THREADS, or one for each fast core)",
+    )
+    _add_type_options(parser)
+    _add_importance_options(parser)
+    parser.add_argument(
+        "--allow-requantize",
+        action="store_true",
+        help="quantize tensors that are quantized already; that costs quality",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show types and sizes, and write nothing"
+    )
+    parser.add_argument("--report", metavar="F.json", help="write the report as JSON, too")
+    parser.add_argument("--plot", metavar="F.svg", help="draw errors and sizes by layer")
+
+
+def _add_type_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tensor-type",
+        dest="tensor_types",
+        metavar="RE=T",
+        action="append",
+        default=[],
+        help="type of the tensors in whose name the expression is found; the first one counts",
+    )
+    parser.add_argument("--output-tensor-type", metavar="T", help="type of output.weight")
+    parser.add_argument("--token-embedding-type", metavar="T", help="type of token_embd.weight")
+    parser.add_argument(
+        "--leave-output-tensor", action="store_true", help="keep output.weight as it is"
+    )
+    parser.add_argument("--pure", action="store_true", help="the same type for all matrices")
+
+
+def _add_importance_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--imatrix", metavar="F", help="importance matrix (pyqwen imatrix, llama-imatrix)"
+    )
+    group = parser.add_mutually_exclusive_group()
+    for flag, text in (
+        ("--include-weights", "use the matrix only for tensors with this in their name"),
+        ("--exclude-weights", "do not use the matrix for tensors with this in their name"),
+    ):
+        group.add_argument(flag, metavar="NAME", action="append", default=[], help=text)
+
+
+def run(args: argparse.Namespace) -> int:
+    pairs = [_tensor_type(text) for text in args.tensor_types]
+
+    from pyqwen.quantize import quantize
+    from pyqwen.quantize.plot import plot_svg
+    from pyqwen.quantize.recipes import TypeOptions, recipe_name
+
+    try:  # what is wrong here is the command line, not the model
+        recipe_name(args.type)
+        TypeOptions(pairs, args.output_tensor_type, args.token_embedding_type)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    report, plot = (_side_output(path, args) for path in (args.report, args.plot))
+    with ProgressBar("quantizing", "bytes") as bar:
+        done = quantize(
+            args.source,
+            args.out,
+            args.type,
+            imatrix=args.imatrix,
+            include_weights=args.include_weights,
+            exclude_weights=args.exclude_weights,
+            tensor_types=pairs,
+            output_tensor_type=args.output_tensor_type,
+            token_embedding_type=args.token_embedding_type,
+            leave_output_tensor=args.leave_output_tensor,
+            pure=args.pure,
+            allow_requantize=args.allow_requantize,
+            dry_run=args.dry_run,
+            threads=args.threads,
+            progress=bar.update,
+        )
+    for line in _report(done):
+        if args.dry_run:
+            print(harmless(line))
+        else:
+            say(harmless(line))
+    if report:
+        _write(report, json.dumps(done.to_dict(), ensure_ascii=False, indent=1) + "\n")
+    if plot:
+        _write(plot, plot_svg(done))
+    if done.path:
+        sys.stdout.write(f"{done.path}\n")
+    return 0
+
+
+def _tensor_type(text: str) -> tuple[str, str]:
+    pattern, separator, kind = text.rpartition("=")
+    if not pattern or not separator or not kind:
+        raise UsageError(f"--tensor-type {text!r}: expected RE=TYPE, such as ffn_down=q6_k")
+    return pattern, kind
+
+
+def _side_output(path: str | None, args: argparse.Namespace) -> OutputFile | None:
+    """Where a report or plot will go; that it can is checked before the minutes of work."""
+    if path is None:
+        return None
+    from pyqwen.quantize.output_file import OutputFile
+
+    if Path(path).resolve() == Path(args.out).resolve():
+        raise UsageError(f"{path} is the output; name another file for the report or plot")
+    inputs = [Path(p) for p in (args.source, args.imatrix) if p is not None]
+    return OutputFile(Path(path), inputs=inputs, n_bytes=0)
+
+
+def _write(output: OutputFile, text: str) -> None:
+    with output:
+        output.file.write(text.encode("utf-8"))
+        output.commit()
+
+
+def _report(done: Quantization) -> list[str]:
+    return [*_table(done.tensors), "", *_totals(done), *_fallbacks(done), *done.notes]
+
+
+def _table(tensors: Iterable[QuantizedTensor]) -> list[str]:
+    header = ("tensor", "type", "shape", "bits", "error", "weighted", "worst block")
+    rows = [header, *map(_row, tensors)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _row(tensor: QuantizedTensor) -> tuple[str, ...]:
+    changed = tensor.type != tensor.source_type
+    kind = f"{tensor.source_type} -> {tensor.type}" if changed else tensor.type
+    worst = tensor.worst_block
+    return (
+        tensor.name,
+        kind + ("*" if tensor.fallback else ""),
+        " x ".join(map(str, tensor.shape)),
+        f"{tensor.bits_per_weight:.2f}",
+        _percent(tensor.rms_error),
+        _percent(tensor.weighted_error),
+        f"{_percent(worst.error)} at [{worst.row}, {worst.column}]" if worst else "",
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.3f} %"
+
+
+def _totals(done: Quantization) -> list[str]:
+    lines = [
+        f"{kind}: {counted(total.tensors, 'tensor')}, {format_bytes(total.bytes)}"
+        for kind, total in done.types.items()
+    ]
+    before = 8 * done.source_bytes / done.weights if done.weights else 0.0
+    line = (
+        f"{done.architecture} as {done.type}: {done.file_bytes:,} bytes "
+        f"({format_bytes(done.file_bytes)}), {done.bits_per_weight:.2f} bits per weight after "
+        f"{before:.2f}"
+    )
+    if done.rms_error is not None:
+        line += f", RMS error {_percent(done.rms_error)}"
+    return [*lines, line]
+
+
+def _fallbacks(done: Quantization) -> list[str]:
+    """The reasons behind the asterisks of the table."""
+    counts = Counter((tensor.type, tensor.fallback) for tensor in done.fallbacks)
+    return [
+        f"* {counted(n, 'tensor')} {'is' if n == 1 else 'are'} {kind}: {reason}"
+        for (kind, reason), n in counts.items()
+    ]
