@@ -75,7 +75,7 @@ def run_workloads(
     """
     if repetitions < 1:
         raise ValueError(f"repetitions must be 1 or more, not {repetitions}")
-    timers: dict[int, _Timer] = {}
+    timers: dict[int, Timer] = {}
     context = max((workload.n_depth + workload.tokens for workload in workloads), default=0)
     try:
         for workload in workloads:
@@ -83,15 +83,18 @@ def run_workloads(
                 started(workload)
             threads = workload.n_threads
             if threads not in timers:
-                timers[threads] = _Timer(model, context, threads, kv_type)
+                timers[threads] = Timer(model, context, threads, kv_type)
             yield workload, timers[threads].measure(workload, repetitions)
     finally:
         for timer in timers.values():
-            timer.session.close()
+            timer.close()
 
 
-class _Timer:
-    """A session whose one sequence always begins with the same random tokens."""
+class Timer:
+    """A session whose one sequence always begins with the same random tokens.
+
+    ``context``: the most tokens of a test, its depth included. Close it after use.
+    """
 
     def __init__(self, model: ModelHandle, context: int, threads: int, kv_type: str) -> None:
         self.session = SessionHandle(model, context=context, threads=threads, kv_type=kv_type)
@@ -100,14 +103,24 @@ class _Timer:
         self._random = random.Random(_SEED)
         self._kv_type = kv_type
 
-    def measure(self, workload: Workload, repetitions: int) -> Row:
+    def close(self) -> None:
+        """Free the session."""
+        self.session.close()
+
+    def prepare(self, workload: Workload) -> None:
+        """Compute the state at the workload's depth, unless it is there, and warm up."""
         run_interruptibly(self.session, lambda: self._go_to(workload.n_depth))
         run_interruptibly(self.session, lambda: self._warm_up(workload))
+
+    def time(self, workload: Workload) -> int:
+        """Run a prepared workload once; return nanoseconds."""
+        return run_interruptibly(self.session, lambda: self._time(workload))
+
+    def measure(self, workload: Workload, repetitions: int) -> Row:
+        """Prepare a workload and run it ``repetitions`` times."""
+        self.prepare(workload)
         test_time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        times = [
-            run_interruptibly(self.session, lambda: self._time(workload))
-            for _ in range(repetitions)
-        ]
+        times = [self.time(workload) for _ in range(repetitions)]
         speeds = [workload.tokens * 1e9 / ns for ns in times]
         return {
             "n_batch": self.session.batch,
@@ -202,18 +215,64 @@ _FILE_TYPES = {
     32: "BF16",
 }
 
+# llama-bench's settings that are what they are here: no accelerator, no pinning, flash attention.
+_SETTINGS: Row = {
+    "cpu_mask": "0x0",
+    "cpu_strict": False,
+    "poll": 50,
+    "n_gpu_layers": 0,
+    "n_cpu_moe": 0,
+    "split_mode": "none",
+    "main_gpu": 0,
+    "no_kv_offload": True,
+    "flash_attn": 1,
+    "devices": "none",
+    "tensor_split": "0.00",
+    "tensor_buft_overrides": "none",
+    "load_mode": "mmap",
+    "lazy_mode": "off",
+    "embeddings": False,
+    "no_op_offload": 1,
+    "no_host": False,
+    "fit_target": 0,
+    "fit_min_ctx": 0,
+}
 
-def describe(file: GGUFFile, model: ModelHandle, filename: str) -> Row:
-    """The columns that say what was measured, and on which machine."""
+KEYS = (
+    *("build_commit", "build_number", "cpu_info", "gpu_info", "backends"),
+    *("model_filename", "model_type", "model_size", "model_n_params"),
+    *("n_batch", "n_ubatch", "n_threads", "cpu_mask", "cpu_strict", "poll", "type_k", "type_v"),
+    *("n_gpu_layers", "n_cpu_moe", "split_mode", "main_gpu", "no_kv_offload", "flash_attn"),
+    *("devices", "tensor_split", "tensor_buft_overrides", "load_mode", "lazy_mode", "embeddings"),
+    *("no_op_offload", "no_host", "repack", "fit_target", "fit_min_ctx"),
+    *("n_prompt", "n_gen", "n_depth", "test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts"),
+    *("samples_ns", "samples_ts", "isa"),
+)
+"""The keys of a row: llama-bench's (of build 0c1e570) in its order, and ``isa``."""
+
+
+def complete(common: Row, row: Row) -> Row:
+    """Return a row with all of ``KEYS``: what ``describe`` says, and one test's result."""
+    merged = common | row
+    return {key: merged[key] for key in KEYS}
+
+
+def describe(file: GGUFFile, model: ModelHandle, filename: str, *, repack: bool = True) -> Row:
+    """The columns that say what was measured, how, and on which machine.
+
+    ``repack``: whether weights were packed for the kernels, as they are unless ``exact``.
+    """
     parameters = sum(int(np.prod(tensor.shape)) for tensor in file.tensors)
     file_type = _FILE_TYPES.get(file.metadata.get("general.file_type", -1), "mixed types")
     size = file.metadata.get("general.size_label") or f"{parameters / 1e9:.1f}B"
-    return {
+    return _SETTINGS | {
         "build_commit": f"pyqwen {version('pyqwen')}",
+        "build_number": 0,
         "cpu_info": _native.machine()["cpu"],
         "gpu_info": "",
         "backends": "CPU",
         "isa": model.isa,
+        "repack": repack,
         "model_filename": filename,
         "model_type": f"{model.config['architecture']} {size} {file_type}",
         "model_size": file.tensor_bytes,

@@ -71,7 +71,8 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyqwen.benchmark import describe, plan_workloads, run_workloads
+    from pyqwen import environment
+    from pyqwen.benchmark import complete, describe, plan_workloads, run_workloads
 
     with open_weights(args.model, max(args.threads or [0]), args.kv_type) as weights:
         workloads = plan_workloads(
@@ -82,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
         )
         if not workloads:
             raise UsageError("nothing to measure: -p and -n are both 0")
-        common = describe(weights.file, weights.model, str(weights.path))
+        common = describe(
+            weights.file, weights.model, str(weights.path), repack=not environment.exact()
+        )
         with ProgressBar("measuring", "tests") as bar:
 
             def started(workload: Workload) -> None:
@@ -97,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
                     started=started,
                 ):
                     bar.close()  # the row is printed where the bar stands
-                    yield workload, common | row
+                    yield workload, complete(common, row)
 
             _PRINTERS[args.output](finished())
     return 0

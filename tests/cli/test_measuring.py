@@ -83,26 +83,51 @@ def test_bos_takes_the_place_of_the_first_token(tiny_model_path: Path) -> None:
 
 
 BENCH = ("-p", "16,8", "-n", "3", "-r", "2")
-KEYS = [
+KEYS = [  # llama-bench's, in its order
+    "build_commit",
+    "build_number",
+    "cpu_info",
+    "gpu_info",
+    "backends",
     "model_filename",
     "model_type",
     "model_size",
     "model_n_params",
-    "cpu_info",
-    "n_threads",
     "n_batch",
+    "n_ubatch",
+    "n_threads",
+    "cpu_mask",
+    "cpu_strict",
+    "poll",
+    "type_k",
+    "type_v",
+    "n_gpu_layers",
+    "n_cpu_moe",
+    "split_mode",
+    "main_gpu",
+    "no_kv_offload",
+    "flash_attn",
+    "devices",
+    "tensor_split",
+    "tensor_buft_overrides",
+    "load_mode",
+    "lazy_mode",
+    "embeddings",
+    "no_op_offload",
+    "no_host",
+    "repack",
+    "fit_target",
+    "fit_min_ctx",
     "n_prompt",
     "n_gen",
     "n_depth",
-    "type_k",
-    "type_v",
+    "test_time",
     "avg_ns",
     "stddev_ns",
     "avg_ts",
     "stddev_ts",
     "samples_ns",
     "samples_ts",
-    "test_time",
 ]
 
 
@@ -113,7 +138,7 @@ def test_bench_json_is_one_array_of_all_tests(call, tiny_model_path: Path) -> No
     lengths = [(16, 0), (8, 0), (0, 3)]
     assert tests == [(d, t, p, n) for d in (0, 32) for t in (1, 2) for p, n in lengths]
     for row in rows:
-        assert set(KEYS) <= set(row)
+        assert list(row) == [*KEYS, "isa"]
         assert len(row["samples_ns"]) == len(row["samples_ts"]) == 2
         tokens = row["n_prompt"] + row["n_gen"]
         assert row["samples_ts"] == [tokens * 1e9 / ns for ns in row["samples_ns"]]
@@ -129,6 +154,18 @@ def test_bench_jsonl_and_csv(call, tiny_model_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(table)))
     assert [row["n_gen"] for row in rows] == ["0", "0", "3"]
     assert float(rows[0]["avg_ts"]) > 0
+    assert list(rows[0]) == [*KEYS[:-2], "isa"]
+
+
+def test_bench_says_what_was_packed(
+    call, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ("bench", "-m", tiny_model_path, "-p", 4, "-n", 0, "-r", 1, "-o", "json")
+    assert call(*argv).json[0]["repack"] is True
+    monkeypatch.setenv("PYQWEN_EXACT", "1")
+    (row,) = call(*argv).json
+    assert row["repack"] is False
+    assert row["type_k"] == "f32"
 
 
 def test_bench_markdown(call, tiny_model_path: Path) -> None:
