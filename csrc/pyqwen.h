@@ -380,8 +380,13 @@ void pq_machine_describe(pq_machine *out);
 uint32_t pq_default_threads(void);
 /* The instruction sets compiled in, best first; NULL past the end. */
 const char *pq_isa_name(uint32_t index);
-/* 1 if the processor and the operating system allow it and it is selected by default when best. */
+/* 1 if the processor and the operating system allow it. */
 int pq_isa_available(const char *name);
+/* What it is and where it was run, in one line; NULL for an unknown name. */
+const char *pq_isa_summary(const char *name);
+/* What is used unless another is named: the best that is available, of those that ran on a processor and not
+ * in an emulator only (on Arm: neon). */
+const char *pq_isa_default(void);
 /* Reads `bytes` of memory with `threads` threads, several times: the best rate in bytes per second. */
 pq_status pq_measure_bandwidth(uint32_t threads, uint64_t bytes, double *out, pq_error *err);
 

@@ -53,6 +53,8 @@ _GIB = 1 << 30
 class Report:
     """What was found. ``problems`` holds one sentence for each thing that should be put right.
 
+    ``isa`` is the instruction set in use and ``kernels`` a line about it.
+
     Sizes are in bytes, ``bandwidth`` (of reading memory with ``threads`` threads) in bytes per
     second.
     """
@@ -62,6 +64,7 @@ class Report:
     machine: dict[str, Any]
     isas: dict[str, bool]
     isa: str
+    kernels: str
     threads: int
     bandwidth: float
     environment: dict[str, str]
@@ -77,12 +80,12 @@ def examine() -> Report:
     asked_isa = _setting(environment.isa, problems)
     asked_threads = _setting(environment.threads, problems)
     exact = _setting(environment.exact, problems)
-    isa = asked_isa or _best(isas)
+    isa = asked_isa or _native.default_isa()
     cache = _cache()
     versions = {"pyqwen": _version("pyqwen"), "python": platform.python_version()}
     versions |= {name: _version(name) for name in _LIBRARIES}
     problems += [
-        *_instruction_problems(isa, _best(isas)),
+        *_instruction_problems(isa, _native.default_isa(), list(isas)),
         *_thread_problems(asked_threads, machine),
         *_memory_problems(machine),
         *_exactness_problems(exact),
@@ -99,6 +102,7 @@ def examine() -> Report:
         machine=machine,
         isas=isas,
         isa=isa,
+        kernels=_native.isa_summary(isa),
         threads=asked_threads or _native.default_threads(),
         bandwidth=_bandwidth(machine),
         environment=_environment(),
@@ -114,10 +118,6 @@ def _setting(read: Callable[[], _Value], problems: list[str]) -> _Value | None:
     except ValueError as error:
         problems.append(str(error))
         return None
-
-
-def _best(isas: dict[str, bool]) -> str:
-    return next(name for name, available in isas.items() if available)
 
 
 def _version(name: str) -> str | None:
@@ -175,9 +175,13 @@ def _is_writable_folder(folder: Path) -> bool:
 # ----------------------------------------------------------------------------------------- problems
 
 
-def _instruction_problems(isa: str, best: str) -> list[str]:
-    if isa != best:
-        return [f"PYQWEN_ISA={isa} forces slower kernels than this processor has; unset it: {best}"]
+def _instruction_problems(isa: str, default: str, best_first: list[str]) -> list[str]:
+    if best_first.index(isa) < best_first.index(default):
+        return [f"PYQWEN_ISA={isa} selects kernels that are not the default: {default} is"]
+    if isa != default:
+        return [
+            f"PYQWEN_ISA={isa} forces slower kernels than this processor has; unset it: {default}"
+        ]
     if isa == "scalar":
         wanted = (
             "AVX2, FMA and F16C" if platform.machine().lower() in ("x86_64", "amd64") else "SIMD"

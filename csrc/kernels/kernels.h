@@ -175,7 +175,7 @@ typedef struct pq_kernels {
     pq_quantize_weights_fn quantize_weights;
 } pq_kernels;
 
-/* By name, or the best that is available here for NULL. PQ_ERR_ARGUMENT names those there are. */
+/* By name, or pq_isa_default() for NULL. PQ_ERR_ARGUMENT names those there are. */
 pq_status pq_kernels_select(const pq_kernels **out, const char *isa, pq_error *err);
 
 /* ------------------------------------------------------------------------------------------- packing */

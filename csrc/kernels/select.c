@@ -26,6 +26,9 @@
 #ifdef PQ_HAVE_ARM_NEON
 #include "arm_dotprod/dotprod.h"
 #include "arm_neon/neon.h"
+#ifdef PQ_HAVE_ARM_I8MM
+#include "arm_i8mm/i8mm.h"
+#endif
 #if defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__APPLE__)
@@ -129,7 +132,7 @@ static const pq_kernels pq_kernels_avx512vnni = {
 
 #ifdef PQ_HAVE_ARM_NEON
 
-/* Both of Arm: they differ in the products of quantized matrices only. */
+/* All of Arm: they differ in the products of quantized matrices only. */
 #define PQ_ARM_KERNELS(name, text)                                                                 \
     {                                                                                              \
         .isa = #name,                                                                              \
@@ -156,6 +159,10 @@ static const pq_kernels pq_kernels_neon =
     PQ_ARM_KERNELS(neon, "NEON: four float32 or 16 int8 at a time; so far run under qemu only");
 static const pq_kernels pq_kernels_dotprod =
     PQ_ARM_KERNELS(dotprod, "NEON with int8 dot products; so far run under qemu only");
+#ifdef PQ_HAVE_ARM_I8MM
+static const pq_kernels pq_kernels_i8mm =
+    PQ_ARM_KERNELS(i8mm, "NEON with int8 matrix products; so far run under qemu only");
+#endif
 
 #endif
 
@@ -238,46 +245,73 @@ static int avx512vnni_available(void) {
 
 #ifdef PQ_HAVE_ARM_NEON
 
-/* Only the operating system can say. */
+/* Only the operating system can say. The numbers are spelled out for old headers lack the names. */
+
 static int dotprod_available(void) {
 #if defined(__linux__)
-    enum { ASIMDDP = 1 << 20 }; /* HWCAP_ASIMDDP, which old headers lack */
+    enum { ASIMDDP = 1 << 20 }; /* HWCAP_ASIMDDP */
     return (getauxval(AT_HWCAP) & ASIMDDP) != 0;
 #elif defined(__APPLE__)
     int yes = 0;
     size_t size = sizeof yes;
     return sysctlbyname("hw.optional.arm.FEAT_DotProd", &yes, &size, NULL, 0) == 0 && yes;
 #elif defined(_WIN32)
-    enum { V82_DP = 43 }; /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE, which old headers lack */
+    enum { V82_DP = 43 }; /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE */
     return IsProcessorFeaturePresent(V82_DP) != 0;
 #else
     return 0;
 #endif
 }
 
+#ifdef PQ_HAVE_ARM_I8MM
+static int i8mm_available(void) {
+    if (!dotprod_available())
+        return 0;
+#if defined(__linux__)
+    enum { I8MM = 1 << 13 }; /* HWCAP2_I8MM */
+    return (getauxval(AT_HWCAP2) & I8MM) != 0;
+#elif defined(__APPLE__)
+    int yes = 0;
+    size_t size = sizeof yes;
+    return sysctlbyname("hw.optional.arm.FEAT_I8MM", &yes, &size, NULL, 0) == 0 && yes;
+#elif defined(_WIN32)
+    enum { V82_I8MM = 66 }; /* PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE */
+    return IsProcessorFeaturePresent(V82_I8MM) != 0;
+#else
+    return 0;
+#endif
+}
+#endif
+
 #endif
 
 /* ----------------------------------------------------------------------------------------- the choice */
 
-/* Best first. */
+/* Best first. What was only emulated so far is used where it is named: another set is the default, so that
+ * nobody is the first to run it without knowing. NEON is the exception, which has no other beside it that
+ * ran on an Arm processor, and which every one of them has. */
 static const struct {
     const pq_kernels *table;
     int (*available)(void);
+    int by_name; /* never the default */
 } choices[] = {
 #ifdef PQ_HAVE_X86_AVX512VNNI
-    {&pq_kernels_avx512vnni, avx512vnni_available},
+    {&pq_kernels_avx512vnni, avx512vnni_available, 0},
 #endif
 #ifdef PQ_HAVE_X86_AVXVNNI
-    {&pq_kernels_avxvnni, avxvnni_available},
+    {&pq_kernels_avxvnni, avxvnni_available, 0},
 #endif
 #ifdef PQ_HAVE_X86_AVX2
-    {&pq_kernels_avx2, avx2_available},
+    {&pq_kernels_avx2, avx2_available, 0},
 #endif
 #ifdef PQ_HAVE_ARM_NEON
-    {&pq_kernels_dotprod, dotprod_available},
-    {&pq_kernels_neon, always},
+#ifdef PQ_HAVE_ARM_I8MM
+    {&pq_kernels_i8mm, i8mm_available, 1},
 #endif
-    {&pq_kernels_scalar, always},
+    {&pq_kernels_dotprod, dotprod_available, 1},
+    {&pq_kernels_neon, always, 0},
+#endif
+    {&pq_kernels_scalar, always, 0},
 };
 
 enum { CHOICES = sizeof choices / sizeof choices[0] };
@@ -294,17 +328,34 @@ int pq_isa_available(const char *name) {
     return 0;
 }
 
+const char *pq_isa_summary(const char *name) {
+    for (size_t i = 0; name && i < CHOICES; i++) {
+        if (strcmp(choices[i].table->isa, name) == 0)
+            return choices[i].table->summary;
+    }
+    return NULL;
+}
+
+const char *pq_isa_default(void) {
+    size_t i = 0;
+    while (choices[i].by_name || !choices[i].available()) /* scalar is always there */
+        i++;
+    return choices[i].table->isa;
+}
+
 pq_status pq_kernels_select(const pq_kernels **out, const char *isa, pq_error *err) {
     char names[128] = "";
     size_t used = 0;
     int compiled_in = 0;
+    if (!isa)
+        isa = pq_isa_default();
     for (size_t i = 0; i < CHOICES; i++) {
         const pq_kernels *table = choices[i].table;
-        const int named = isa && strcmp(table->isa, isa) == 0;
+        const int named = strcmp(table->isa, isa) == 0;
         compiled_in |= named;
         if (!choices[i].available())
             continue;
-        if (named || !isa) {
+        if (named) {
             *out = table;
             return PQ_OK;
         }

@@ -17,7 +17,14 @@ except ModuleNotFoundError as error:  # a core that is there and does not fit ra
     ) from error
 from pyqwen._native.dequantize import dequantize_rows
 from pyqwen._native.files import FileHandle, FileInfo, KeyType
-from pyqwen._native.hardware import default_threads, isas, machine, measure_bandwidth
+from pyqwen._native.hardware import (
+    default_isa,
+    default_threads,
+    isa_summary,
+    isas,
+    machine,
+    measure_bandwidth,
+)
 from pyqwen._native.models import KV_TYPES, ModelHandle, Progress, plan, read_config
 from pyqwen._native.quantize import (
     CancelFlag,
@@ -43,9 +50,11 @@ __all__ = [
     "SamplerHandle",
     "SessionHandle",
     "check",
+    "default_isa",
     "default_threads",
     "dequantize_rows",
     "ffi",
+    "isa_summary",
     "isas",
     "lib",
     "machine",

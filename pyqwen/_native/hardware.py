@@ -28,6 +28,19 @@ def isas() -> dict[str, bool]:
     return out
 
 
+def default_isa() -> str:
+    """Return the instruction set that is used unless another is named."""
+    return str(ffi.string(lib.pq_isa_default()).decode())
+
+
+def isa_summary(isa: str) -> str:
+    """Return in one line what an instruction set's kernels are, and where they were run."""
+    summary = lib.pq_isa_summary(isa.encode())
+    if summary == ffi.NULL:
+        raise ValueError(f"unknown instruction set {isa!r}")
+    return str(ffi.string(summary).decode())
+
+
 def measure_bandwidth(threads: int, n_bytes: int) -> float:
     """Return the rate in bytes per second at which ``threads`` threads read memory."""
     out, error = ffi.new("double *"), new_error()

@@ -51,6 +51,7 @@ def _lines(report: Report) -> list[tuple[str, str]]:
         ("processor", machine["cpu"] or "unknown"),
         ("system", report.platform),
         ("instructions", f"{report.isa} (available: {available})"),
+        ("kernels", report.kernels),
         (
             "cores",
             f"{machine['performance_cores']} fast ones of {machine['logical_cores']}{quota}; "

@@ -512,8 +512,28 @@ static void test_isa(void) {
     test_logsumexp_of_damaged();
 }
 
+/* The default is the best that is available, but none of Arm's that only ran under an emulator. */
+static void test_default(void) {
+    const pq_kernels *chosen = NULL;
+    const char *first = pq_isa_name(0);
+    for (uint32_t i = 0; !pq_isa_available(first); i++)
+        first = pq_isa_name(i);
+    CHECK(pq_kernels_select(&chosen, NULL, NULL) == PQ_OK);
+    CHECK(strcmp(chosen->isa, pq_isa_default()) == 0);
+    CHECK(strcmp(chosen->summary, pq_isa_summary(chosen->isa)) == 0);
+#if defined(__aarch64__)
+    CHECK(strcmp(chosen->isa, "neon") == 0);
+    CHECK(pq_isa_available("dotprod") == 0 || strcmp(first, chosen->isa) != 0);
+#else
+    CHECK(strcmp(chosen->isa, first) == 0);
+#endif
+    CHECK(pq_isa_summary("mmx") == NULL);
+    CHECK(pq_isa_summary(NULL) == NULL);
+}
+
 int main(void) {
     make_arena();
+    test_default();
     CHECK(pq_kernels_select(&scalar, "scalar", NULL) == PQ_OK);
     for (uint32_t i = 0; pq_isa_name(i); i++) {
         const int failures = check_failures;

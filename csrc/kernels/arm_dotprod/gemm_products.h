@@ -21,8 +21,9 @@ PQ_INLINE pq_dot pq_dot_zero(void) {
         (dot)->rows = vdotq_laneq_s32((dot)->rows, (w), (x), (j));                                 \
     } while (0)
 
-PQ_INLINE int32x4_t pq_dot_sum(const pq_dot *dot) {
-    return dot->rows;
+PQ_INLINE int32x4_t pq_dot_sum(const pq_dot *dot, const int n, const int t) {
+    (void)n;
+    return dot[t].rows;
 }
 
 #endif

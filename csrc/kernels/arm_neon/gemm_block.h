@@ -90,7 +90,11 @@ PQ_INLINE size_t block_bytes(const uint32_t type) {
 
 /* --------------------------------------------------------------------------------- the template */
 
+#ifdef PQ_PAIRS_OF_ROWS
+#include "../arm_i8mm/gemm_columns.h"
+#else
 #include "gemm_columns.h"
+#endif
 
 PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const pq_tile *a) {
     const size_t group_bytes = unpacked ? UNPACKED_BLOCK : PQ_LANES * block_bytes(type);
@@ -112,7 +116,7 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
             multiply_16(type, unpacked, n, group + 16 * r, 0, 0, 1, q, b * 32 + 16, dot);
             PQ_EACH(t, n, {
                 const size_t block = t * (a->cols / 32) + b;
-                const float32x4_t i = vcvtq_f32_s32(pq_dot_sum(&dot[t]));
+                const float32x4_t i = vcvtq_f32_s32(pq_dot_sum(dot, n, t));
                 acc[t][r] = vfmaq_f32(acc[t][r], vmulq_n_f32(w.d[r], a->d[block]), i);
                 if (has_min(type))
                     acc[t][r] = vfmaq_n_f32(acc[t][r], w.m[r], a->s[block]);
@@ -124,9 +128,11 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
 
 PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {
     for (size_t b = 0; b < blocks; b++) {
-        for (int j = 0; j < VECTORS; j++) {
+        for (int j = 0; j < VECTORS; j += 2) {
             PQ_EACH(r, PQ_HALVES, {
-                vst1q_s8((int8_t *)out + j * 32 + 16 * r, packed_quants(type, group + 16 * r, j));
+                const uint8_t *rows = group + 16 * r;
+                store_pair((int8_t *)out + j * 32 + 16 * r, packed_quants(type, rows, j),
+                           packed_quants(type, rows, j + 1));
             });
         }
         *(block_scales *)(void *)(out + VECTORS * 32) = scales(type, group);

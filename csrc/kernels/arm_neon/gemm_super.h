@@ -249,7 +249,11 @@ PQ_INLINE void scales(const uint32_t type, const uint8_t *group, super_scales *o
 
 /* --------------------------------------------------------------------------------- the template */
 
+#ifdef PQ_PAIRS_OF_ROWS
+#include "../arm_i8mm/gemm_columns.h"
+#else
 #include "gemm_columns.h"
+#endif
 
 /* sum (tokens) = scale times the products of columns 32 i .. + 31, i = 4 h + s, for rows 4 r .. + 3. */
 PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
@@ -263,14 +267,14 @@ PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
     multiply_16(type, unpacked, n, rows, h, s, 0, q, k, dot);
     if (!has_scales_of_16(type)) {
         multiply_16(type, unpacked, n, rows, h, s, 1, q, k + 16, dot);
-        PQ_EACH(t, n, { sum[t] = vmulq_s32(pq_dot_sum(&dot[t]), scale->factor[i][r]); });
+        PQ_EACH(t, n, { sum[t] = vmulq_s32(pq_dot_sum(dot, n, t), scale->factor[i][r]); });
         return;
     }
-    PQ_EACH(t, n, { sum[t] = vmulq_s32(pq_dot_sum(&dot[t]), scale->factor[2 * i][r]); });
+    PQ_EACH(t, n, { sum[t] = vmulq_s32(pq_dot_sum(dot, n, t), scale->factor[2 * i][r]); });
     clear(n, dot);
     multiply_16(type, unpacked, n, rows, h, s, 1, q, k + 16, dot);
     PQ_EACH(t, n,
-            { sum[t] = vmlaq_s32(sum[t], pq_dot_sum(&dot[t]), scale->factor[2 * i + 1][r]); });
+            { sum[t] = vmlaq_s32(sum[t], pq_dot_sum(dot, n, t), scale->factor[2 * i + 1][r]); });
 }
 
 /* total (tokens, halves) = the sum over the super-block's 32s of the activations' scale times the
@@ -362,10 +366,12 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
     for (size_t b = 0; b < blocks; b++) {
         for (size_t h = 0; h < 2; h++) {
             PQ_EACH(s, 4, {
-                for (int j = 0; j < VECTORS_32; j++) {
+                for (int j = 0; j < VECTORS_32; j += 2) {
                     int8_t *at = (int8_t *)out + h * 1024 + s * 256 + j * 32;
-                    vst1q_s8(at, packed_quants(type, group, h, s, j));
-                    vst1q_s8(at + 16, packed_quants(type, group + 16, h, s, j));
+                    store_pair(at, packed_quants(type, group, h, s, j),
+                               packed_quants(type, group, h, s, j + 1));
+                    store_pair(at + 16, packed_quants(type, group + 16, h, s, j),
+                               packed_quants(type, group + 16, h, s, j + 1));
                 }
             });
         }
