@@ -24,6 +24,7 @@ from pyqwen._native.hardware import (
     isas,
     machine,
     measure_bandwidth,
+    measure_int8,
 )
 from pyqwen._native.models import KV_TYPES, ModelHandle, Progress, plan, read_config
 from pyqwen._native.quantize import (
@@ -59,6 +60,7 @@ __all__ = [
     "lib",
     "machine",
     "measure_bandwidth",
+    "measure_int8",
     "measure_quantization",
     "new_error",
     "plan",

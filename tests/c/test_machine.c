@@ -38,6 +38,26 @@ static void test_bandwidth(void) {
     CHECK(rate == -1);
 }
 
+static void test_int8(void) {
+    pq_error err;
+    double rate = -1;
+    for (uint32_t i = 0; pq_isa_name(i); i++) {
+        const char *isa = pq_isa_name(i);
+        if (!pq_isa_available(isa) || strcmp(isa, "scalar") == 0)
+            continue;
+        CHECK(pq_measure_int8(isa, 2, &rate, &err) == PQ_OK);
+        printf("2 threads with %s: %.1f billion products of int8 per second\n", isa, rate / 1e9);
+        CHECK(rate > 1e7 && rate < 1e15);
+    }
+    rate = -1;
+    CHECK(pq_measure_int8("scalar", 2, &rate, &err) == PQ_ERR_ARGUMENT);
+    CHECK(strstr(err.text, "scalar") != NULL);
+    CHECK(pq_measure_int8("mmx", 2, &rate, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_measure_int8(pq_isa_name(0), 0, &rate, &err) == PQ_ERR_ARGUMENT);
+    CHECK(strstr(err.text, "threads") != NULL);
+    CHECK(rate == -1);
+}
+
 /* ---------------------------------------------------------------------------- made-up machines */
 
 #if defined(__linux__)
@@ -233,6 +253,7 @@ static void test_made_up_machines(void) {
 int main(void) {
     test_real_machine();
     test_bandwidth();
+    test_int8();
 #if defined(__linux__)
     test_made_up_machines();
 #endif
