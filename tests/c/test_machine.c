@@ -144,6 +144,12 @@ static void test_intel_hybrid(void) {
     CHECK(cores("01111111") == 2);
     CHECK(cores("00001111") == 4); /* bound to the efficient ones */
     CHECK(cores("00011000") == 1);
+    CHECK(cores("01011000") == 2); /* one thread of each core, and an efficient one */
+    CHECK(cores("11001111") == 1);
+    for (unsigned cpu = 0; cpu < 8;
+         cpu++) /* newer kernels tell capacities, too: the list decides */
+        put_cpu(cpu, "cpu_capacity", cpu < 4 ? "1024\n" : "600\n");
+    CHECK(cores("11111111") == 2);
 }
 
 static void test_arm_capacities(void) {
