@@ -76,6 +76,8 @@ class GGUFSource(ModelSource):
                 continue
             value, kind = self._file.handle.exact_value(index)
             is_list = kind.value == gguf.GGUFValueType.ARRAY
+            if is_list and not value:
+                continue  # the gguf package writes no empty list, and it says nothing
             keys[name] = gguf.GGUFValue(
                 value=value,
                 type=gguf.GGUFValueType(kind.value),

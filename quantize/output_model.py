@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 Part = npt.NDArray[Any]
 _DEFAULT_ALIGNMENT = 32
+# So much goes to the disk while more is computed, which leaves little to wait for at the end.
+_SYNC_BYTES = 64 << 20
+_sync = getattr(os, "fdatasync", os.fsync)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +88,16 @@ def write_model(
     output = OutputFile(out, inputs=inputs, n_bytes=size)
     with output:
 
-        def write(part: Part | bytes) -> None:
-            output.file.write(part if isinstance(part, bytes) else part.data)
+        def sync(_: int) -> None:
+            _sync(output.file.fileno())
 
-        with WriteBehind[Part | bytes](write) as behind:
+        def write(part: Part | bytes) -> None:
+            before = output.file.tell() // _SYNC_BYTES
+            output.file.write(part if isinstance(part, bytes) else part.data)
+            if output.file.tell() // _SYNC_BYTES > before:
+                syncing.put(before)
+
+        with WriteBehind(sync) as syncing, WriteBehind[Part | bytes](write) as behind:
             behind.put(header)
             for tensor in tensors:
                 done = 0

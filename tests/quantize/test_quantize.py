@@ -174,6 +174,7 @@ def test_all_kinds_of_keys_are_kept(checkpoint: Path, tmp_path: Path) -> None:
     for name, (value, kind) in odd.items():
         writer.add_key_value(name, value, kind)
     writer.add_key_value("odd.list", [1, 2, 70000], kinds.ARRAY, kinds.INT64)
+    writer.add_key_value("odd.texts", ["a", b"\xff"], kinds.ARRAY, kinds.STRING)
     for tensor in reader.tensors:
         writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
     writer.write_header_to_file()
@@ -365,3 +366,22 @@ def test_memory_does_not_grow_with_the_model(make_checkpoint, tmp_path: Path) ->
     small, large = peak(8), peak(24)
     more_weights = 16 * (3 * 256 * 512 + 3 * 256 * 256) * 4  # bytes as float32
     assert large - small < more_weights / 20
+
+
+def test_empty_lists_are_left_out(checkpoint: Path, tmp_path: Path) -> None:
+    convert(checkpoint, tmp_path / "full.gguf")
+    data = bytearray((tmp_path / "full.gguf").read_bytes())
+    # The merges become a list of none: their bytes go into a key of their own, a text.
+    at = data.index(b"tokenizer.ggml.merges") + len(b"tokenizer.ggml.merges")
+    merges = b"".join(len(m).to_bytes(8, "little") + m for m in (b"t h", b"th e"))
+    assert data[at + 16 : at + 16 + len(merges)] == merges
+    empty = data[at : at + 8] + bytes(8)
+    text = b"x" * (len(merges) - 8 - 1 - 4 - 8)
+    key = (1).to_bytes(8, "little") + b"x" + (8).to_bytes(4, "little")
+    data[at : at + 16 + len(merges)] = empty + key + len(text).to_bytes(8, "little") + text
+    data[16:24] = (int.from_bytes(data[16:24], "little") + 1).to_bytes(8, "little")
+    (tmp_path / "full.gguf").write_bytes(data)
+    quantize(tmp_path / "full.gguf", tmp_path / "out.gguf", "Q8_0")
+    keys = read(tmp_path / "out.gguf")[0]
+    assert "tokenizer.ggml.merges" not in keys
+    assert keys["x"] == text.decode()
