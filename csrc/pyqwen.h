@@ -153,6 +153,17 @@ pq_status pq_quantize_rows(const char *isa, uint32_t type, const float *x, size_
                            const float *importance, void *dst, uint32_t threads,
                            const pq_cancel *cancel, pq_error *err);
 
+/* One panel of columns of GPTQ (error feedback), at most 256, whole blocks: those of x (rows, x_stride) are quantized
+ * to `type` into dst (rows, dst_stride bytes). factor (cols, cols): the panel's diagonal block of U, the upper
+ * Cholesky factor of the inverse of the inputs' second moments (of all columns of the matrix). errors (rows, cols)
+ * receives what the caller takes off the columns right of the panel: x[:, right] -= errors * U[panel, right];
+ * the sum of its squares is the expected squared error of the outputs. isa, threads and cancel as above. PQ_ERR_NUMERIC
+ * where the diagonal is not positive. (Frantar et al., arXiv 2210.17323.) */
+pq_status pq_quantize_with_feedback(const char *isa, uint32_t type, const float *x, size_t x_stride,
+                                    size_t rows, size_t cols, const float *factor, void *dst,
+                                    size_t dst_stride, float *errors, uint32_t threads,
+                                    const pq_cancel *cancel, pq_error *err);
+
 /* Sums over a tensor x that was quantized to y. */
 typedef struct pq_quantization_error {
     double error;           /* (y - x)^2 */

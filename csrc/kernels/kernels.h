@@ -173,6 +173,7 @@ typedef struct pq_kernels {
 
     /* Weights to tensor types: quant/lanes.h. */
     pq_quantize_weights_fn quantize_weights;
+    pq_feedback_fn quantize_panel;
 } pq_kernels;
 
 /* By name, or pq_isa_default() for NULL. PQ_ERR_ARGUMENT names those there are. */

@@ -59,6 +59,7 @@ static const pq_kernels pq_kernels_scalar = {
     .to_f16 = pq_to_f16_scalar,
     .from_f16 = pq_from_f16_scalar,
     .quantize_weights = pq_quantize_weights_scalar,
+    .quantize_panel = pq_quantize_panel_scalar,
 };
 
 #ifdef PQ_HAVE_X86_AVX2
@@ -81,6 +82,7 @@ static const pq_kernels pq_kernels_avx2 = {
     .to_f16 = pq_to_f16_avx2,
     .from_f16 = pq_from_f16_avx2,
     .quantize_weights = pq_quantize_weights_avx2,
+    .quantize_panel = pq_quantize_panel_avx2,
 };
 #endif
 
@@ -104,6 +106,7 @@ static const pq_kernels pq_kernels_avxvnni = {
     .to_f16 = pq_to_f16_avx2,
     .from_f16 = pq_from_f16_avx2,
     .quantize_weights = pq_quantize_weights_avx2,
+    .quantize_panel = pq_quantize_panel_avx2,
 };
 #endif
 
@@ -127,6 +130,7 @@ static const pq_kernels pq_kernels_avx512vnni = {
     .to_f16 = pq_to_f16_avx512vnni,
     .from_f16 = pq_from_f16_avx512vnni,
     .quantize_weights = pq_quantize_weights_avx512vnni,
+    .quantize_panel = pq_quantize_panel_avx512vnni,
 };
 #endif
 
@@ -153,6 +157,7 @@ static const pq_kernels pq_kernels_avx512vnni = {
         .to_f16 = pq_to_f16_neon,                                                                  \
         .from_f16 = pq_from_f16_neon,                                                              \
         .quantize_weights = pq_quantize_weights_neon,                                              \
+        .quantize_panel = pq_quantize_panel_neon,                                                  \
     }
 
 static const pq_kernels pq_kernels_neon =

@@ -7,9 +7,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "block_scale.h"
 #include "lane_search.h"
 #include "lane_supers.h"
-#include "quantize_block.h"
 #include "types.h"
 
 /* -------------------------------------------------------------------------------------- blocks of 32 */

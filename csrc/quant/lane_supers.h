@@ -13,8 +13,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "block_scale.h"
 #include "lane_search.h"
-#include "quantize_block.h"
 #include "types.h"
 
 /* Candidates for each f16 number, and turns of improvement. */

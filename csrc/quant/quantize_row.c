@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "../pyqwen.h"
+#include "block_scale.h"
 #include "blocks.h"
 #include "encode.h"
 #include "f16.h"
-#include "quantize_block.h"
 #include "tree.h"
 #include "types.h"
 

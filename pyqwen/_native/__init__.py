@@ -32,6 +32,7 @@ from pyqwen._native.quantize import (
     QuantizationError,
     measure_quantization,
     quantize_rows,
+    quantize_with_feedback,
     tensor_types,
 )
 from pyqwen._native.sampling import Sample, SamplerHandle
@@ -65,6 +66,7 @@ __all__ = [
     "new_error",
     "plan",
     "quantize_rows",
+    "quantize_with_feedback",
     "read_config",
     "tensor_types",
 ]

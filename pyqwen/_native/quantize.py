@@ -127,6 +127,50 @@ def quantize_rows(
     return out
 
 
+def quantize_with_feedback(
+    panel: NDArray[np.float32],
+    tensor_type: str,
+    factor: NDArray[np.float32],
+    *,
+    threads: int | None = None,
+    cancel: CancelFlag | None = None,
+    isa: str | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Quantize some columns of a matrix by GPTQ; return their bytes and the errors to feed on.
+
+    `panel` (rows, cols) may be a view of a matrix's columns, at most 256 of them; `factor` (cols,
+    cols) is the diagonal block of U for them. The caller then takes ``errors @ U[panel, right]`` off
+    the columns right of the panel. The rest is as in `quantize_rows`.
+    """
+    import numpy as np
+
+    isa = environment.isa() if isa is None else isa
+    rows, cols = panel.shape
+    kind = _type(tensor_type)
+    if panel.dtype != "float32" or panel.strides[1] != 4 or panel.strides[0] % 4:
+        raise TypeError("panel must be columns of a C-contiguous float32 matrix")
+    data = np.empty((rows, cols // kind.block * kind.n_bytes), dtype=np.uint8)
+    errors = np.empty((rows, cols), dtype=np.float32)
+    error = new_error()
+    status = lib.pq_quantize_with_feedback(
+        ffi.NULL if isa is None else isa.encode(),
+        kind.number,
+        ffi.cast("const float *", panel.ctypes.data),
+        panel.strides[0] // 4,
+        rows,
+        cols,
+        _floats(factor, "factor", (cols, cols)),
+        ffi.cast("void *", data.ctypes.data),
+        data.shape[1],
+        ffi.cast("float *", errors.ctypes.data),
+        lib.pq_default_threads() if threads is None else threads,
+        ffi.NULL if cancel is None else cancel.pointer,
+        error,
+    )
+    check(status, error)
+    return data, errors
+
+
 def measure_quantization(
     data: NDArray[np.uint8],
     weights: NDArray[np.float32],
