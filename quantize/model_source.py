@@ -132,5 +132,12 @@ def set_key(keys: dict[str, gguf.GGUFValue], name: str, value: int | str) -> Non
 
 
 def plain_values(keys: Mapping[str, gguf.GGUFValue]) -> dict[str, Any]:
-    """The values alone, as `pyqwen.tokenizer` and others read metadata."""
-    return {name: value.value for name, value in keys.items()}
+    """The values alone, as `pyqwen.tokenizer` and others read metadata: texts as str."""
+    return {name: _text(value.value) for name, value in keys.items()}
+
+
+def _text(value: Any) -> Any:
+    """Bytes as the text that they are, also in lists; anything else as it is."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return [_text(item) for item in value] if isinstance(value, list) else value

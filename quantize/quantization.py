@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pyqwen._native import QuantizationError
+
 
 @dataclass(frozen=True, slots=True)
 class TypeTotal:
@@ -34,7 +36,8 @@ class QuantizedTensor:
     ``rms_error`` is the root mean square of the error, relative to that of the weights;
     ``weighted_error`` the same with each column's importance. They are None where nothing was
     changed, or nothing measured (a dry run), ``weighted_error`` also where no importance is known.
-    ``fallback`` says why a tensor did not get the type that was meant for it.
+    ``fallback`` says why a tensor did not get the type that was meant for it, ``divergence`` what it
+    is expected to add to the mean divergence of the model's predictions, in nats; only AUTO knows.
     """
 
     name: str
@@ -46,6 +49,7 @@ class QuantizedTensor:
     weighted_error: float | None = None
     worst_block: WorstBlock | None = None
     fallback: str | None = None
+    divergence: float | None = None
 
     @property
     def weights(self) -> int:
@@ -138,4 +142,21 @@ def _tensor_to_dict(tensor: QuantizedTensor) -> dict[str, Any]:
         "weighted_error": tensor.weighted_error,
         "worst_block": asdict(tensor.worst_block) if tensor.worst_block else None,
         "fallback": tensor.fallback,
+        "divergence": tensor.divergence,
     }
+
+
+def joined_errors(
+    before: QuantizationError | None, error: QuantizationError, start: int
+) -> QuantizationError:
+    """The errors of a tensor with those of its next rows, which begin at ``start``."""
+    error = error._replace(worst_row=error.worst_row + start)
+    if before is None:
+        return error
+    worst = error if error.worst > before.worst else before
+    return worst._replace(
+        error=before.error + error.error,
+        energy=before.energy + error.energy,
+        weighted_error=before.weighted_error + error.weighted_error,
+        weighted_energy=before.weighted_energy + error.weighted_energy,
+    )

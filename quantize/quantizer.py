@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from pyqwen.quantize import encode, recipes
+from pyqwen.quantize.auto.options import calibration_options
 from pyqwen.quantize.background import ReadAhead
 from pyqwen.quantize.imatrix_file import ImportanceMatrix, read_imatrix
 from pyqwen.quantize.importance import Importance
@@ -32,7 +33,12 @@ from pyqwen.quantize.output_model import (
     tensor_bytes,
     write_model,
 )
-from pyqwen.quantize.quantization import Quantization, QuantizedTensor, WorstBlock
+from pyqwen.quantize.quantization import (
+    Quantization,
+    QuantizedTensor,
+    WorstBlock,
+    joined_errors,
+)
 
 from pyqwen._native import (
     QuantizationError,
@@ -47,7 +53,7 @@ if TYPE_CHECKING:
     import gguf
 
 _LOGGER = logging.getLogger("pyqwen")
-_QUANTIZATION_VERSION = 2  # general.quantization_version: of the layout of the block types
+QUANTIZATION_VERSION = 2  # general.quantization_version: of the layout of the block types
 
 
 def quantize(
@@ -64,6 +70,11 @@ def quantize(
     leave_output_tensor: bool = False,
     pure: bool = False,
     allow_requantize: bool = False,
+    calibration: str | None = None,
+    error_feedback: bool | None = None,
+    channel_scales: bool | None = None,
+    target_size: int | None = None,
+    target_bpw: float | None = None,
     dry_run: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -79,10 +90,19 @@ def quantize(
     type. A tensor that is quantized already is quantized again only with ``allow_requantize``: that
     costs quality. ``dry_run`` computes types and sizes and writes nothing (``out`` may be None).
 
-    The bytes depend neither on ``threads`` (default: one for each fast core) nor on the machine.
-    ``progress(done, total)`` gets bytes of the output; setting ``cancel`` from another thread raises
-    ``CancelledError`` here. An existing ``out`` is replaced in one step at the end; before that, and
-    on any error, it stays as it was.
+    ``calibration`` is a text, some 30,000 tokens of the kind the model is to be used for. With it
+    ``error_feedback`` (GPTQ) lets later weights make up for the rounding of earlier ones,
+    ``channel_scales`` (as AWQ) evens out the columns of matrices by folding scales into their
+    neighbors, and the type ``AUTO``, for which both are on by default, chooses the types of tensors
+    for the least expected divergence of the model's predictions within ``target_size`` bytes of file
+    or ``target_bpw`` bits per weight. A recipe with ``calibration`` alone weights errors as with an
+    importance matrix made from that text.
+
+    Without ``calibration`` the bytes depend neither on ``threads`` (default: one for each fast core)
+    nor on the machine; with it they do, as the products of numpy do.
+    ``progress(done, total)`` gets bytes of the output, or units of work; setting ``cancel`` from
+    another thread raises ``CancelledError`` here. An existing ``out`` is replaced in one step at the
+    end; before that, and on any error, it stays as it was.
 
     ``ModelFileError`` (and its subclasses) where the model or the matrix is incomplete, damaged or of
     an unsupported kind, ``NumericError`` where a weight is NaN, infinite or too large for its type,
@@ -97,15 +117,39 @@ def quantize(
         raise ValueError("include_weights and exclude_weights exclude each other; give one")
     if out is None and not dry_run:
         raise ValueError("out is missing; only a dry run writes nothing")
+    calibration_wish = calibration_options(
+        recipe, calibration, error_feedback, channel_scales, target_size, target_bpw
+    )
     with open_source(source) as model:
         importance = None
         if imatrix is not None:
             path = None if isinstance(imatrix, ImportanceMatrix) else Path(imatrix)
             matrix = imatrix if isinstance(imatrix, ImportanceMatrix) else read_imatrix(imatrix)
             importance = Importance(matrix, path, model, include_weights, exclude_weights)
+        if calibration_wish is not None:
+            from pyqwen.quantize.calibrated import quantize_calibrated
+
+            return quantize_calibrated(
+                model,
+                None if out is None or dry_run else Path(out),
+                recipe,
+                options,
+                calibration_wish,
+                allow_requantize=allow_requantize,
+                notes=["the importance matrix was not used: the calibration text takes its place"]
+                if importance
+                else [],
+                threads=threads,
+                progress=progress,
+                cancel=cancel,
+            )
         planned = _plan(model, recipe, options, importance, allow_requantize)
         keys = _keys(model, recipe, importance)
-        notes = [*model.notes, *_unused(options, model), *_without_importance(planned, importance)]
+        notes = [
+            *model.notes,
+            *unused_patterns(options, model),
+            *_without_importance(planned, importance),
+        ]
         result = Quantization(
             source=model.path,
             path=None,
@@ -147,7 +191,7 @@ def _plan(
     for tensor in model.tensors:
         choice = choices[tensor.name]
         if choice.type != tensor.type and not allow_requantize:
-            _refuse_requantizing(tensor, choice.type)
+            refuse_requantizing(tensor, choice.type)
         if choice.fallback:
             _LOGGER.info("%s is written as %s: %s", tensor.name, choice.type, choice.fallback)
         planned.append(
@@ -163,7 +207,8 @@ def _plan(
     return planned
 
 
-def _refuse_requantizing(tensor: SourceTensor, kind: str) -> None:
+def refuse_requantizing(tensor: SourceTensor, kind: str) -> None:
+    """``UnsupportedModelError`` if the tensor is quantized."""
     if tensor_types()[tensor.type].block > 1:
         raise UnsupportedModelError(
             f"{tensor.where}: tensor '{tensor.name}' is {tensor.type} already; making {kind} of it "
@@ -177,7 +222,7 @@ def _keys(
     model: ModelSource, recipe: str, importance: Importance | None
 ) -> dict[str, gguf.GGUFValue]:
     keys = model.keys()
-    set_key(keys, "general.quantization_version", _QUANTIZATION_VERSION)
+    set_key(keys, "general.quantization_version", QUANTIZATION_VERSION)
     if recipe != recipes.COPY:
         set_key(keys, "general.file_type", recipes.FILE_TYPES[recipe])
     if importance is not None and importance.values:
@@ -185,7 +230,7 @@ def _keys(
     return keys
 
 
-def _unused(options: recipes.TypeOptions, model: ModelSource) -> list[str]:
+def unused_patterns(options: recipes.TypeOptions, model: ModelSource) -> list[str]:
     """Expressions that were probably meant to match something."""
     names = [t.name for t in model.tensors if recipes.is_quantizable(t.name, t.shape)]
     return [
@@ -274,7 +319,7 @@ class _Work:
         except NumericError:
             raise _refused(tensor, kind, start, rows) from None
         error = measure_quantization(data, rows, kind, importance=importance, threads=self._threads)
-        self._errors[tensor.name] = _joined(self._errors.get(tensor.name), error, start)
+        self._errors[tensor.name] = joined_errors(self._errors.get(tensor.name), error, start)
         return data
 
     def measured(self, tensor: QuantizedTensor) -> QuantizedTensor:
@@ -284,7 +329,7 @@ class _Work:
             return tensor
         weighted = None
         if tensor.name in self._importance:
-            weighted = _relative(error.weighted_error, error.weighted_energy)
+            weighted = relative_error(error.weighted_error, error.weighted_energy)
         return replace(
             tensor,
             rms_error=error.relative,
@@ -297,27 +342,14 @@ class _Work:
         if not self._errors:
             return None
         errors = self._errors.values()
-        return _relative(math.fsum(e.error for e in errors), math.fsum(e.energy for e in errors))
+        return relative_error(
+            math.fsum(e.error for e in errors), math.fsum(e.energy for e in errors)
+        )
 
 
-def _relative(error: float, energy: float) -> float:
+def relative_error(error: float, energy: float) -> float:
+    """The root mean square of errors relative to that of what they are errors of, from sums of squares."""
     return math.sqrt(error / energy) if energy > 0 else 0.0
-
-
-def _joined(
-    before: QuantizationError | None, error: QuantizationError, start: int
-) -> QuantizationError:
-    """The errors of a tensor with those of its next rows, which begin at ``start``."""
-    error = error._replace(worst_row=error.worst_row + start)
-    if before is None:
-        return error
-    worst = error if error.worst > before.worst else before
-    return worst._replace(
-        error=before.error + error.error,
-        energy=before.energy + error.energy,
-        weighted_error=before.weighted_error + error.weighted_error,
-        weighted_energy=before.weighted_energy + error.weighted_energy,
-    )
 
 
 def _check_copied(tensor: SourceTensor, start: int, rows: npt.NDArray[np.uint8]) -> None:

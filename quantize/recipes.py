@@ -40,6 +40,7 @@ FILE_TYPES = {name: number for name, _, number in _RECIPES}
 _ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 COPY = "COPY"
 RECIPES = (*_DEFAULTS, COPY)
+AUTO = "AUTO"  # no recipe: types by a budget
 _FLOATS = ("F32", "F16", "BF16")
 
 # Where rows are no multiple of 256: the type of 32 that takes the place, before F16 does.
@@ -106,11 +107,12 @@ class Choice:
 
 
 def recipe_name(name: str) -> str:
-    """The recipe of that name, in any case; ``Q4_K`` is ``Q4_K_M``. ``ValueError`` if there is none."""
+    """The recipe of that name, or AUTO, in any case; ``Q4_K`` is ``Q4_K_M``. ``ValueError`` if there is
+    none."""
     upper = name.upper()
     recipe = _ALIASES.get(upper, upper)
-    if recipe not in RECIPES:
-        raise ValueError(f"unknown type {name!r}; choose one of {', '.join(RECIPES)}")
+    if recipe not in RECIPES and recipe != AUTO:
+        raise ValueError(f"unknown type {name!r}; choose one of {', '.join((*RECIPES, AUTO))}")
     return recipe
 
 
@@ -137,6 +139,29 @@ def choose_types(
     # Some rules count the tensors of a kind that came before, in this order.
     ordered = sorted(tensors, key=lambda tensor: (_layer(tensor.name), tensor.name))
     return {tensor.name: chooser.choose(tensor) for tensor in ordered}
+
+
+def given_types(tensors: Sequence[TensorShape], options: TypeOptions) -> dict[str, Choice]:
+    """The types that no recipe and no budget decides: of vectors, and what ``options`` say."""
+    given = {tensor.name: given_type(tensor, options) for tensor in tensors}
+    return {name: choice for name, choice in given.items() if choice is not None}
+
+
+def given_type(tensor: TensorShape, options: TypeOptions) -> Choice | None:
+    """The type of one tensor, where it is not for a recipe to decide."""
+    if not is_quantizable(tensor.name, tensor.shape):
+        return Choice(tensor.type)
+    if options.leave_output_tensor and tensor.name == _OUTPUT:
+        return Choice(tensor.type)
+    columns = tensor.shape[-1]
+    if options.token_embedding_type and tensor.name == _EMBEDDING:
+        return fitting_type(options.token_embedding_type, columns)
+    if options.output_tensor_type and tensor.name == _OUTPUT:
+        return fitting_type(options.output_tensor_type, columns)
+    for pattern, kind in options.patterns:
+        if pattern.search(tensor.name):
+            return fitting_type(kind, columns)
+    return None
 
 
 def is_quantizable(name: str, shape: tuple[int, ...]) -> bool:
@@ -177,21 +202,12 @@ class _Chooser:
         self._is_70b = model.layers == 80 and grouped
 
     def choose(self, tensor: TensorShape) -> Choice:
-        options = self._options
-        kept = Choice(tensor.type)
-        if self._recipe == COPY or not is_quantizable(tensor.name, tensor.shape):
-            return kept
-        if options.leave_output_tensor and tensor.name == _OUTPUT:
-            return kept
+        if self._recipe == COPY:
+            return Choice(tensor.type)
+        if (given := given_type(tensor, self._options)) is not None:
+            return given
         columns = tensor.shape[-1]
-        if options.token_embedding_type and tensor.name == _EMBEDDING:
-            return fitting_type(options.token_embedding_type, columns)
-        if options.output_tensor_type and tensor.name == _OUTPUT:
-            return fitting_type(options.output_tensor_type, columns)
-        for pattern, kind in options.patterns:
-            if pattern.search(tensor.name):
-                return fitting_type(kind, columns)
-        if options.pure or self._default in _FLOATS:
+        if self._options.pure or self._default in _FLOATS:
             return fitting_type(self._default, columns)
         return fitting_type(self._mixed(tensor.name), columns)
 

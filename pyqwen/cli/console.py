@@ -64,7 +64,7 @@ def print_table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> None:
 class ProgressBar:
     """A bar on stderr, from the first update until it is closed; nothing if that is no terminal."""
 
-    def __init__(self, what: str, unit: Literal["bytes", "tokens", "tests", "chunks"]) -> None:
+    def __init__(self, what: str, unit: Literal["bytes", "tokens", "tests", "chunks", "%"]) -> None:
         self._what = what
         self._unit = unit
         self._bar: Progress | None = None
@@ -113,6 +113,8 @@ def _make_bar(unit: str) -> Progress:
     speed: progress.ProgressColumn
     if unit == "bytes":
         amount, speed = progress.DownloadColumn(), progress.TransferSpeedColumn()
+    elif unit == "%":
+        amount, speed = progress.TaskProgressColumn(), progress.TextColumn("")
     else:
         amount = progress.MofNCompleteColumn()
         speed = progress.TextColumn(unit)

@@ -8,20 +8,22 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyqwen.cli.console import ProgressBar, UsageError, counted, format_bytes, harmless, say
+from pyqwen.cli.inputs import read_text
 from pyqwen.cli.options import Verbs, add_verb, positive_int
 
 if TYPE_CHECKING:
     from pyqwen.quantize import Quantization, QuantizedTensor
     from pyqwen.quantize.output_file import OutputFile
 
-# Those of pyqwen.quantize.RECIPES, which is not imported to show the help.
+# Those of pyqwen.quantize.RECIPES and AUTO, which is not imported to show the help.
 _TYPES = (
     "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K "
-    "IQ4_NL IQ4_XS F16 BF16 F32 COPY"
+    "IQ4_NL IQ4_XS F16 BF16 F32 COPY AUTO"
 )
 
 
@@ -39,6 +41,8 @@ def add_parser(verbs: Verbs) -> None:
             "pyqwen quantize model-bf16.gguf model-q4_k_m.gguf Q4_K_M",
             "pyqwen quantize ./Qwen2.5-3B-Instruct out.gguf Q4_K_M --imatrix imatrix.gguf",
             "pyqwen quantize model-bf16.gguf out.gguf Q5_K_S --tensor-type ffn_down=q6_k --dry-run",
+            "pyqwen quantize ./Qwen2.5-3B-Instruct out.gguf AUTO --target-size 1.9G "
+            "--calibration text.txt",
         ),
     )
     parser.add_argument("source", metavar="IN", help="GGUF file, or directory of a checkpoint")
@@ -53,6 +57,7 @@ def add_parser(verbs: Verbs) -> None:
     )
     _add_type_options(parser)
     _add_importance_options(parser)
+    _add_calibration_options(parser)
     parser.add_argument(
         "--allow-requantize",
         action="store_true",
@@ -94,20 +99,74 @@ def _add_importance_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(flag, metavar="NAME", action="append", default=[], help=text)
 
 
+def _add_calibration_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--calibration",
+        metavar="TEXT",
+        help="text of the kind the model is used for, some 30,000 tokens; AUTO needs it, and it takes "
+        "the place of an importance matrix",
+    )
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
+        "--target-size",
+        metavar="N[K|M|G]",
+        type=_size,
+        help="of AUTO: the most bytes of the file; K, M and G are powers of 1000",
+    )
+    target.add_argument(
+        "--target-bpw", metavar="X", type=float, help="of AUTO: the most bits per weight"
+    )
+    for flag, text in (
+        ("--error-feedback", "let later weights make up for the rounding of earlier ones (GPTQ)"),
+        ("--channel-scales", "even out the columns of matrices with scales folded into neighbors"),
+    ):
+        parser.add_argument(
+            flag,
+            action=argparse.BooleanOptionalAction,
+            default=None,
+            help=f"{text}; needs --calibration (default: for AUTO)",
+        )
+
+
+def _size(text: str) -> int:
+    """A number of bytes, such as 1.9G."""
+    unit = {"K": 1000, "M": 1000**2, "G": 1000**3}.get(text[-1:].upper(), 1)
+    number = text[:-1] if unit > 1 else text
+    try:
+        size = Decimal(number) * unit
+        if size.is_finite() and size >= 1:
+            return int(size)
+    except InvalidOperation:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no size; give bytes, such as 986048288, 950M or 1.9G"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     pairs = [_tensor_type(text) for text in args.tensor_types]
 
     from pyqwen.quantize import quantize
+    from pyqwen.quantize.auto.options import calibration_options
     from pyqwen.quantize.plot import plot_svg
     from pyqwen.quantize.recipes import TypeOptions, recipe_name
 
+    text = read_text(args.calibration) if args.calibration else None
     try:  # what is wrong here is the command line, not the model
-        recipe_name(args.type)
+        recipe = recipe_name(args.type)
+        calibration_options(
+            recipe,
+            text,
+            args.error_feedback,
+            args.channel_scales,
+            args.target_size,
+            args.target_bpw,
+        )
         TypeOptions(pairs, args.output_tensor_type, args.token_embedding_type)
     except ValueError as error:
         raise UsageError(str(error)) from None
     report, plot = (_side_output(path, args) for path in (args.report, args.plot))
-    with ProgressBar("quantizing", "bytes") as bar:
+    with ProgressBar("quantizing", "bytes" if text is None else "%") as bar:
         done = quantize(
             args.source,
             args.out,
@@ -121,6 +180,11 @@ def run(args: argparse.Namespace) -> int:
             leave_output_tensor=args.leave_output_tensor,
             pure=args.pure,
             allow_requantize=args.allow_requantize,
+            calibration=text,
+            error_feedback=args.error_feedback,
+            channel_scales=args.channel_scales,
+            target_size=args.target_size,
+            target_bpw=args.target_bpw,
             dry_run=args.dry_run,
             threads=args.threads,
             progress=bar.update,
@@ -154,7 +218,7 @@ def _side_output(path: str | None, args: argparse.Namespace) -> OutputFile | Non
 
     if Path(path).resolve() == Path(args.out).resolve():
         raise UsageError(f"{path} is the output; name another file for the report or plot")
-    inputs = [Path(p) for p in (args.source, args.imatrix) if p is not None]
+    inputs = [Path(p) for p in (args.source, args.imatrix, args.calibration) if p is not None]
     return OutputFile(Path(path), inputs=inputs, n_bytes=0)
 
 
