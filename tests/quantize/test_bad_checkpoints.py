@@ -226,7 +226,7 @@ def test_a_change_while_reading_is_noticed(make_checkpoint, tmp_path: Path) -> N
         convert(path, tmp_path / "model.gguf", progress=truncate)
 
     path = make_checkpoint().write()
-    with pytest.raises(ModelChangedError, match="changed|truncated"):
+    with pytest.raises(ModelChangedError, match=r"changed|truncated"):
         convert(
             path,
             tmp_path / "model.gguf",
