@@ -192,6 +192,9 @@ typedef struct pq_model_options {
     /* Called now and then while loading, from the calling thread: nonzero cancels. May be NULL. */
     int (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_arg;
+    const char
+        *packed; /* a file of packed weights to map instead of packing, or NULL. One that is not
+                           whole and of this very model is not used, and that is no error */
 } pq_model_options;
 
 typedef struct pq_config {
@@ -226,6 +229,37 @@ void pq_model_close(pq_model *model);
 const pq_config *pq_model_config(const pq_model *model);
 const char *pq_model_isa(const pq_model *model);
 uint64_t pq_model_weight_bytes(const pq_model *model);
+/* "" if there was no options.packed or it was mapped; else why it is not used. */
+const char *pq_model_packed_problem(const pq_model *model);
+
+/* ---------------------------------------------------------------------------------- packed weights */
+
+/* What packing makes of a file, as a file that a later pq_model_open maps. The caller writes it: all pieces of
+ * the image, `piece` bytes each but for the last, from `offset` on; what is in front stays zero but for
+ * the header, which comes last, at 0. So a file that is not whole has no header. */
+typedef struct pq_packed_layout {
+    const void *data; /* (bytes) the image; lives as long as the model */
+    uint64_t bytes;   /* 0: this model packs nothing, or its weights are mapped from such a file */
+    uint64_t offset;  /* of the image in the file */
+    uint64_t header_bytes; /* <= offset */
+    uint64_t piece;
+    uint64_t pieces;
+} pq_packed_layout;
+
+enum { PQ_PACKED_KEY_BYTES = 48 };
+
+/* Names the packed form of a file for these options: key (PQ_PACKED_KEY_BYTES) receives letters, digits and a
+ * dash. Another key comes of any other size, time of change, header or sample of the tensors, and of another
+ * layout. *bytes: how large the file will be. "" and 0 where nothing would be packed: rows are used as they
+ * are, or the file was opened with PQ_LOAD_COPY. */
+pq_status pq_packed_key(const pq_file *file, const pq_model_options *options, char *key,
+                        uint64_t *bytes, pq_error *err);
+void pq_model_packed_layout(const pq_model *model, pq_packed_layout *out);
+/* Of piece number `piece`. */
+uint64_t pq_packed_checksum(uint64_t piece, const void *data, size_t bytes);
+/* dst (header_bytes) from the checksums of all pieces (pieces). Fails if the source was changed meanwhile. */
+pq_status pq_model_packed_header(const pq_model *model, const uint64_t *sums, void *dst,
+                                 pq_error *err);
 
 /* ----------------------------------------------------------------------------------------- sessions */
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from pyqwen import _native, environment
+from pyqwen import _native, environment, packed_cache
 from pyqwen.gguf_file import GGUFFile
 from pyqwen.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, checked_count
 
@@ -22,8 +22,8 @@ class MemoryPlan:
     """Bytes a model will take, by what takes them.
 
     ``weights`` once loaded; ``kv`` the key/value cache; ``compute`` activations and logits;
-    ``interpreter`` Python with its libraries; ``tokenizer``. ``file`` is on disk. ``available`` is
-    what this machine has free now.
+    ``interpreter`` Python with its libraries; ``tokenizer``. ``available`` is what this machine has
+    free now. On disk are ``file``, and ``cache`` of packed weights after the first time.
 
     ``kv`` is what ``max_sequences`` requests take that run at once and are all as long as
     ``context``; the cache grows up to that as it is used, by ``kv_per_token``. Requests that come
@@ -43,6 +43,7 @@ class MemoryPlan:
     interpreter: int
     tokenizer: int
     available: int
+    cache: int
 
     @property
     def total(self) -> int:
@@ -76,6 +77,7 @@ def plan(
     isa: str | None = None,
     exact: bool | None = None,
     batch: int = DEFAULT_BATCH,
+    cache: bool = True,
 ) -> MemoryPlan:
     """Return what opening this model with these settings will take; no weights are read.
 
@@ -91,7 +93,9 @@ def plan(
     batch = max(checked_count("batch", batch) or DEFAULT_BATCH, max_sequences)
     exact = environment.exact() if exact is None else exact
     kv_type = kv_type or ("f32" if exact else "f16")
-    with GGUFFile(catalog.resolve(os.fspath(path_or_name))) as file:
+    path = catalog.resolve(os.fspath(path_or_name))
+    isa = isa or environment.isa()
+    with GGUFFile(path) as file:
         config = _native.read_config(file.handle)
         sizes = _native.plan(
             file.handle,
@@ -100,9 +104,10 @@ def plan(
             threads=threads,
             batch=batch,
             kv_type=kv_type,
-            isa=isa or environment.isa(),
+            isa=isa,
             exact=exact,
         )
+        packed = packed_cache.locate(file, path, isa=isa, exact=exact) if cache else None
         return MemoryPlan(
             context=context or config["context"],
             trained_context=config["context"],
@@ -116,4 +121,5 @@ def plan(
             interpreter=INTERPRETER_BYTES,
             tokenizer=config["vocab"] * TOKENIZER_BYTES_PER_TOKEN,
             available=_native.machine()["available_bytes"],
+            cache=packed.size if packed is not None else 0,
         )

@@ -17,7 +17,7 @@ from typing import Any, Literal, NoReturn, Self, cast
 import numpy as np
 import numpy.typing as npt
 
-from pyqwen import _native, environment
+from pyqwen import _native, environment, packed_cache
 from pyqwen.answer_tokens import check_answer_tokens
 from pyqwen.chat_template import ChatTemplate
 from pyqwen.config import ModelConfig
@@ -55,6 +55,7 @@ class Model:
         threads: int | None = None,
         kv_type: str | None = None,
         load: Literal["mmap", "copy"] = "mmap",
+        cache: bool = True,
         max_sequences: int = DEFAULT_MAX_SEQUENCES,
         isa: str | None = None,
         exact: bool | None = None,
@@ -70,6 +71,9 @@ class Model:
         - ``max_sequences``: how many requests run together. Each takes memory of its own for its
           tokens; see ``pyqwen.plan``.
         - ``load``: ``"copy"`` reads the file, so that nobody can change the weights afterwards.
+        - ``cache``: map the packed weights that an earlier model of this file left in the cache, and
+          leave them there if there are none: they take as much of the disk as the file, and are
+          written while the model runs. Not with ``"copy"``.
         - ``isa``: instruction set; None: ``PYQWEN_ISA``, else the best one here.
         - ``exact``: float32 activations, slow, the reference (the KV cache is f32 then unless
           ``kv_type`` is given); None: ``PYQWEN_EXACT``.
@@ -92,6 +96,8 @@ class Model:
         metadata, source = file.metadata, self.path.name
         with ThreadPoolExecutor(1, "pyqwen-open") as beside:
             tokenizer = beside.submit(Tokenizer.from_metadata, metadata, source=source)
+            packed = packed_cache.locate(file, self.path, isa=isa, exact=exact) if cache else None
+            stored = packed is not None and packed.exists
             # With a function to call, Ctrl-C is noticed while the core works.
             handle = _native.ModelHandle(
                 file.handle,
@@ -99,6 +105,7 @@ class Model:
                 threads=threads,
                 exact=exact,
                 progress=progress or _keep_going,
+                packed=packed.path if packed is not None and stored else None,
             )
             self.tokenizer: Tokenizer = tokenizer.result()
         self.config = ModelConfig.from_native(handle.config)
@@ -127,7 +134,16 @@ class Model:
         self.weight_bytes: int = handle.weight_bytes
         self._template_source = source
 
+        self._writer: packed_cache.Writer | None = None
+        if packed is not None and (not stored or handle.packed_problem):
+            if stored:
+                packed_cache.report_problem(packed, handle.packed_problem)
+            self._writer = packed_cache.Writer(handle, packed)
+        writer = self._writer
+
         def free() -> None:
+            if writer is not None:
+                writer.stop()
             handle.close()
             file.close()
 
@@ -164,6 +180,14 @@ class Model:
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.isa}, {self.threads} threads"
         return f"<Model {self.path.name}: context {self.context:,}, {state}>"
+
+    def finish_cache(self, timeout: float | None = None) -> bool:
+        """Wait until the packed weights are in the cache, at most ``timeout`` seconds.
+
+        They are written beside other work after loading, and abandoned by ``close``. Returns
+        whether nothing is left to do.
+        """
+        return self._writer is None or self._writer.finish(timeout)
 
     @property
     def kv_bytes(self) -> int:

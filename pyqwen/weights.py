@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyqwen import _native, environment
+from pyqwen import _native, environment, packed_cache
 from pyqwen.gguf_file import GGUFFile
 from pyqwen.tokenizer import Tokenizer
 
@@ -40,6 +40,7 @@ def open_weights(
     *,
     threads: int | None = None,
     kv_type: str | None = None,
+    cache: bool = True,
     progress: _native.Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> Iterator[Weights]:
@@ -47,6 +48,7 @@ def open_weights(
 
     Settings that are None come from the environment, else from the defaults. While loading,
     ``progress`` gets bytes done and bytes in all, and setting ``cancel`` raises ``CancelledError``.
+    ``cache`` maps packed weights that are there; none are stored, which would disturb what is measured.
     """
     isa, exact = environment.isa(), environment.exact()
     threads = threads or environment.threads() or _native.default_threads()
@@ -58,8 +60,14 @@ def open_weights(
         return progress(done, total) if progress is not None else None
 
     with GGUFFile(path) as file:
+        packed = packed_cache.locate(file, path, isa=isa, exact=exact) if cache else None
         model = _native.ModelHandle(
-            file.handle, isa=isa, threads=threads, exact=exact, progress=watch
+            file.handle,
+            isa=isa,
+            threads=threads,
+            exact=exact,
+            progress=watch,
+            packed=packed.path if packed is not None and packed.exists else None,
         )
         with closing(model):
             yield Weights(path, file, model, threads, kv_type)

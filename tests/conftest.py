@@ -41,6 +41,13 @@ _TEXT = (
     "shells that she sells are sea shells for sure. You are a helpful assistant. What is the time? "
 ) * 3
 
+
+@pytest.fixture(autouse=True)
+def _no_packed_weights_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of trained models leave no gigabytes behind; those of the cache allow it again."""
+    monkeypatch.setattr("pyqwen.packed_cache.SMALLEST", 2**62)
+
+
 TinyModel = Callable[..., Path]
 
 

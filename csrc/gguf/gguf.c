@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../base/checked.h"
+#include "../base/checksum.h"
 
 static pq_status join_tensors(pq_file *file, pq_error *err) {
     for (uint32_t s = 0; s < file->n_shards; s++)
@@ -136,9 +137,49 @@ const uint8_t *pq_file_tensor_map(const pq_file *file, const pq_tensor *tensor) 
     return data ? data + tensor->offset : NULL;
 }
 
+int pq_file_is_mapped(const pq_file *file) {
+    return file->shards[0].map.data != NULL;
+}
+
 pq_status pq_file_check_unchanged(const pq_file *file, pq_error *err) {
     pq_status status = PQ_OK;
     for (uint32_t s = 0; s < file->n_shards && status == PQ_OK; s++)
         status = pq_map_check(&file->shards[s].map, file->shards[s].name, err);
     return status;
+}
+
+enum { SAMPLES = 32, SAMPLE_BYTES = 256 };
+
+/* Two fine-tunes of one model may have the same size, header and, unpacked from an archive, the same time. */
+static pq_status sample_shard(const pq_shard *shard, uint8_t *samples, pq_error *err) {
+    const uint64_t first = shard->header_bytes, room = shard->map.bytes - first;
+    for (uint64_t i = 0; i < SAMPLES && room > SAMPLE_BYTES; i++) {
+        const uint64_t at = first + (room - SAMPLE_BYTES) / SAMPLES * (i + 1);
+        const pq_status st = pq_map_read(&shard->map, shard->name, at, SAMPLE_BYTES,
+                                         samples + i * SAMPLE_BYTES, err);
+        if (st != PQ_OK)
+            return st;
+    }
+    return PQ_OK;
+}
+
+pq_status pq_file_identity(const pq_file *file, uint64_t out[2], pq_error *err) {
+    uint64_t sums[2] = {1, 2};
+    for (uint32_t s = 0; s < file->n_shards; s++) {
+        const pq_shard *shard = &file->shards[s];
+        uint8_t samples[SAMPLES * SAMPLE_BYTES] = {0};
+        const uint64_t facts[] = {shard->map.bytes, (uint64_t)shard->map.modified};
+        const pq_status st = sample_shard(shard, samples, err);
+        if (st != PQ_OK)
+            return st;
+        for (int i = 0; i < 2; i++) {
+            sums[i] = pq_checksum(sums[i], facts, sizeof facts);
+            sums[i] = pq_checksum(sums[i], shard->header, (size_t)shard->header_bytes);
+            sums[i] = pq_checksum(sums[i], samples, sizeof samples);
+        }
+    }
+    const pq_status st = pq_file_check_unchanged(file, err);
+    if (st == PQ_OK)
+        memcpy(out, sums, sizeof sums);
+    return st;
 }

@@ -12,8 +12,12 @@ const char *pq_file_shard_name(const pq_file *file, const pq_tensor *tensor);
 /* (tensor->bytes) inside the mapping, or NULL if the file was opened with PQ_LOAD_COPY. Aligned as
  * the file says, which is at least 8. */
 const uint8_t *pq_file_tensor_map(const pq_file *file, const pq_tensor *tensor);
+int pq_file_is_mapped(const pq_file *file);
 /* PQ_ERR_CHANGED if a file was written to or truncated since it was opened. */
 pq_status pq_file_check_unchanged(const pq_file *file, pq_error *err);
+/* Two numbers that another file, and this one after a change, will not have: made from the size, the time of
+ * change, the header and samples of the tensors of all shards. */
+pq_status pq_file_identity(const pq_file *file, uint64_t out[2], pq_error *err);
 
 /* Typed access to the metadata. Where the key is absent: PQ_OK and *out unchanged, or PQ_ERR_FORMAT
  * if it is required. A value of another type or outside the range is PQ_ERR_FORMAT. */

@@ -2,6 +2,7 @@
 #ifndef PQ_MODEL_H
 #define PQ_MODEL_H
 
+#include "../base/mapfile.h"
 #include "../base/status.h"
 #include "../gguf/gguf.h"
 #include "../kernels/kernels.h"
@@ -24,18 +25,21 @@ typedef struct pq_layer {
 struct pq_model {
     pq_config config;
     const pq_kernels *kernels;
-    int exact;           /* float32 activations through kernels->gemm_exact */
-    const pq_file *file; /* borrowed; matrices that are not packed may point into it */
-    int mapped;          /* 1: some do */
-    pq_layer *layers;    /* (config.layers) */
-    pq_matrix embedding; /* (vocab_rows, hidden): rows to look up */
-    pq_matrix output;    /* (vocab_rows, hidden): the same matrix when tied */
-    float *output_norm;  /* (hidden) */
-    double *rope_freqs;  /* (hd / 2) angle per position */
-    float rope_scale;    /* of cosines and sines: YaRN's attention factor, else 1 */
-    uint8_t *image;      /* (image_bytes) what the pointers above point into, but for `layers` */
+    int exact;            /* float32 activations through kernels->gemm_exact */
+    const pq_file *file;  /* borrowed; matrices that are not packed may point into it */
+    int mapped;           /* 1: some do */
+    pq_layer *layers;     /* (config.layers) */
+    pq_matrix embedding;  /* (vocab_rows, hidden): rows to look up */
+    pq_matrix output;     /* (vocab_rows, hidden): the same matrix when tied */
+    float *output_norm;   /* (hidden) */
+    double *rope_freqs;   /* (hd / 2) angle per position */
+    float rope_scale;     /* of cosines and sines: YaRN's attention factor, else 1 */
+    const uint8_t *image; /* (image_bytes) what the pointers above point into, but for the tables */
     size_t image_bytes;
-    uint64_t mapped_bytes; /* of matrices that point into the file */
+    int packs;                /* 1: the image was packed here, and could be stored */
+    pq_map packed;            /* where the image is mapped from, if packed.data */
+    char packed_problem[256]; /* why it is not, though there is such a file */
+    uint64_t mapped_bytes;    /* of matrices that point into the file */
 };
 
 /* Finds the tensors of an architecture in a file, with their shapes checked. `layer` < layers. */
@@ -57,6 +61,9 @@ pq_status pq_find_layer_tensors(pq_layer_tensors *out, const pq_file *file, cons
  * be NULL. freqs: (hd / 2). */
 void pq_rope_frequencies(const pq_config *config, const float *factors, double *freqs,
                          float *scale);
+
+/* PQ_ERR_CHANGED if a file that weights are mapped from was written to. */
+pq_status pq_model_check_unchanged(const pq_model *model, pq_error *err);
 
 /* What pq_model_weight_bytes will say of a model for a kernel table with so many lanes. */
 pq_status pq_loaded_bytes(uint64_t *out, const pq_file *file, const pq_config *config,

@@ -289,8 +289,8 @@ pq_status pq_session_eval(pq_session *s, const pq_row *rows, uint32_t n, pq_erro
         return pq_fail(err, PQ_ERR_ARGUMENT, "a batch of %u rows; 1 to %u are possible", n,
                        s->ws.batch);
     pq_status st = find_spans(s, rows, n, &n_spans, err);
-    if (st == PQ_OK && s->model->mapped)
-        st = pq_file_check_unchanged(s->model->file, err);
+    if (st == PQ_OK)
+        st = pq_model_check_unchanged(s->model, err);
     if (st != PQ_OK)
         return st;
     st = evaluate(s, rows, n, n_spans, err);

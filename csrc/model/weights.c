@@ -6,19 +6,23 @@
  */
 #include "model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base/checked.h"
+#include "../base/checksum.h"
 #include "../base/float_env.h"
 #include "../base/memory.h"
 #include "../base/pool.h"
+#include "packed.h"
 
 typedef struct loader {
     pq_model *model;
     const pq_model_options *options;
     uint32_t lanes, threads;
     pq_carver image;      /* where the weights go; without a base, only how much there is */
+    int is_filled;        /* 1: they are there already */
     uint64_t done, total; /* bytes, for the progress callback */
     pq_error *err;
 } loader;
@@ -26,7 +30,7 @@ typedef struct loader {
 /* A place in the image, or NULL. What alignment leaves free behind it is set to zero. */
 static void *carve(loader *l, uint64_t count, size_t element_bytes) {
     uint8_t *place = pq_carve(&l->image, count, element_bytes);
-    if (place) {
+    if (place && !l->is_filled) {
         const size_t bytes = (size_t)count * element_bytes;
         memset(place + bytes, 0, (size_t)(l->image.base + l->image.bytes - place) - bytes);
     }
@@ -66,7 +70,7 @@ static pq_status load_as_is(loader *l, const pq_tensor *t, pq_matrix *out) {
         l->model->mapped = 1;
         l->model->mapped_bytes += t->bytes;
     }
-    if (!l->image.base)
+    if (!l->image.base || l->is_filled)
         return PQ_OK;
     if (copy) {
         out->data = copy;
@@ -129,6 +133,9 @@ static pq_status load_matrix(loader *l, const pq_tensor *t, pq_matrix *out) {
     if (!l->image.base)
         return PQ_OK;
     m.data = packed;
+    *out = m;
+    if (l->is_filled)
+        return PQ_OK;
     pack_job job = {.file = l->model->file,
                     .tensor = t,
                     .matrix = &m,
@@ -149,7 +156,6 @@ static pq_status load_matrix(loader *l, const pq_tensor *t, pq_matrix *out) {
     free(job.buffers);
     free(job.errors);
     free(job.statuses);
-    *out = m;
     return st == PQ_OK ? report_progress(l, t->bytes) : st;
 }
 
@@ -162,7 +168,8 @@ static pq_status load_vector(loader *l, const pq_tensor *t, float **out) {
         return PQ_OK;
     const size_t n = (size_t)t->dims[0];
     float *values = carve(l, n, sizeof *values);
-    if (!l->image.base)
+    *out = values;
+    if (!l->image.base || l->is_filled)
         return PQ_OK;
     void *raw = malloc((size_t)t->bytes);
     pq_status st = raw ? pq_file_read(l->model->file, t, 0, t->bytes, raw, l->err)
@@ -170,7 +177,6 @@ static pq_status load_vector(loader *l, const pq_tensor *t, float **out) {
     if (st == PQ_OK)
         st = pq_dequantize(t->type, raw, n, values, l->err);
     free(raw);
-    *out = values;
     return st == PQ_OK ? report_progress(l, t->bytes) : st;
 }
 
@@ -203,7 +209,6 @@ static pq_status load_rope(loader *l, const pq_tensor *factors) {
     pq_model *m = l->model;
     float *values = NULL;
     const pq_status st = load_vector(l, factors, &values);
-    m->rope_freqs = carve(l, m->config.head_dim / 2, sizeof *m->rope_freqs);
     if (st != PQ_OK || !l->image.base)
         return st;
     const pq_float_env env = pq_float_env_enter();
@@ -236,33 +241,125 @@ static pq_status load_all(loader *l) {
     return st;
 }
 
-/* Takes the memory that the weights need, having added it up. */
-static pq_status make_room(loader *l) {
+static pq_status make_tables(loader *l) {
     pq_model *m = l->model;
     m->layers = calloc(m->config.layers, sizeof *m->layers);
-    if (!m->layers)
-        return pq_fail_memory(l->err, "the table of layers", m->config.layers * sizeof *m->layers);
-    const pq_status st = load_all(l);
+    m->rope_freqs = calloc(m->config.head_dim / 2, sizeof *m->rope_freqs);
+    return m->layers && m->rope_freqs ? PQ_OK
+                                      : pq_fail_memory(l->err, "the table of layers",
+                                                       m->config.layers * sizeof *m->layers);
+}
+
+static uint64_t table_bytes(const pq_config *c) {
+    return c->layers * sizeof(pq_layer) + c->head_dim / 2 * sizeof(double);
+}
+
+static pq_status identify(const pq_model *m, uint32_t lanes, pq_packed_id *out, pq_error *err) {
+    *out =
+        (pq_packed_id){.image_bytes = m->image_bytes, .lanes = lanes, .version = PQ_PACKED_VERSION};
+    return pq_file_identity(m->file, out->source, err);
+}
+
+/* Verified bytes of the image count as loaded bytes of the file. */
+static int step_of_verification(void *arg, uint64_t bytes) {
+    loader *l = arg;
+    const uint64_t whole = l->model->image_bytes;
+    l->done = (uint64_t)((double)bytes / (double)whole * (double)l->total);
+    return report_progress(l, 0) != PQ_OK;
+}
+
+/* The image from the file of packed weights, if that can be used. */
+static pq_status map_image(loader *l) {
+    pq_model *m = l->model;
+    pq_packed_id id;
+    pq_error problem;
+    pq_status st = identify(m, l->lanes, &id, l->err);
     if (st != PQ_OK)
         return st;
+    st = pq_packed_map(&m->packed, l->options->packed, &id, l->threads, step_of_verification, l,
+                       &problem);
+    if (st == PQ_OK) {
+        m->image = m->packed.data + pq_packed_offset(m->image_bytes);
+        l->is_filled = 1;
+    } else if (st == PQ_ERR_CANCELLED || st == PQ_ERR_FORKED) {
+        return pq_fail(l->err, st, "%s", problem.text);
+    } else {
+        l->done = 0;
+        memcpy(m->packed_problem, problem.text, sizeof m->packed_problem - 1);
+    }
+    return PQ_OK;
+}
+
+/* Finds the image, or takes memory for it, having added up how large it is. */
+static pq_status make_room(loader *l) {
+    pq_model *m = l->model;
+    pq_status st = make_tables(l);
+    if (st == PQ_OK)
+        st = load_all(l);
     m->image_bytes = l->image.bytes;
-    m->image = pq_large_alloc(m->image_bytes);
-    l->image.base = m->image;
+    const int packable = l->lanes > 1 && pq_file_is_mapped(m->file);
+    if (st == PQ_OK && l->options->packed && packable)
+        st = map_image(l);
+    if (st != PQ_OK)
+        return st;
+    /* Never written to where it is filled. */
+    l->image.base = l->is_filled ? (uint8_t *)(uintptr_t)m->image : pq_large_alloc(m->image_bytes);
+    m->image = l->image.base;
+    m->packs = packable && !l->is_filled;
     return m->image ? PQ_OK : pq_fail_memory(l->err, "the weights", m->image_bytes);
+}
+
+/* Adds up what the weights of a file take, into a model that holds nothing. */
+static pq_status measure(pq_model *m, const pq_file *file, const pq_config *config, uint32_t lanes,
+                         pq_error *err) {
+    *m = (pq_model){.config = *config, .file = file};
+    loader l = {.model = m, .lanes = lanes, .err = err};
+    pq_status st = make_tables(&l);
+    if (st == PQ_OK)
+        st = load_all(&l);
+    free(m->layers);
+    free(m->rope_freqs);
+    m->layers = NULL;
+    m->rope_freqs = NULL;
+    m->image_bytes = l.image.bytes;
+    return st;
 }
 
 pq_status pq_loaded_bytes(uint64_t *out, const pq_file *file, const pq_config *config,
                           uint32_t lanes, pq_error *err) {
-    pq_model m = {.config = *config, .file = file};
-    loader l = {.model = &m, .lanes = lanes, .err = err};
-    m.layers = calloc(config->layers, sizeof *m.layers);
-    const pq_status st =
-        m.layers ? load_all(&l)
-                 : pq_fail_memory(err, "the table of layers", config->layers * sizeof *m.layers);
-    free(m.layers);
-    m.image_bytes = l.image.bytes;
+    pq_model m;
+    const pq_status st = measure(&m, file, config, lanes, err);
     *out = pq_model_weight_bytes(&m);
     return st;
+}
+
+pq_status pq_packed_key(const pq_file *file, const pq_model_options *options, char *key,
+                        uint64_t *bytes, pq_error *err) {
+    if (!file || !options || !key || !bytes)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "pq_packed_key: a NULL argument");
+    const pq_kernels *kernels;
+    pq_config config;
+    pq_model m;
+    pq_packed_id id;
+    pq_status st = pq_kernels_select(&kernels, options->isa, err);
+    if (st == PQ_OK)
+        st = pq_config_read(&config, file, err);
+    if (st != PQ_OK)
+        return st;
+    if (options->exact || kernels->lanes == 1 || !pq_file_is_mapped(file)) {
+        *key = '\0';
+        *bytes = 0;
+        return PQ_OK;
+    }
+    if ((st = measure(&m, file, &config, kernels->lanes, err)) != PQ_OK ||
+        (st = identify(&m, kernels->lanes, &id, err)) != PQ_OK)
+        return st;
+    *bytes = pq_packed_offset(id.image_bytes) + id.image_bytes;
+    for (int i = 0; i < 2; i++) /* the layout is part of the name */
+        id.source[i] = pq_checksum(id.source[i], &id, sizeof id);
+    snprintf(key, PQ_PACKED_KEY_BYTES, "%016llx%016llx-%u", (unsigned long long)id.source[0],
+             (unsigned long long)id.source[1], kernels->lanes);
+    return PQ_OK;
 }
 
 pq_status pq_model_open(pq_model **out, const pq_file *file, const pq_model_options *options,
@@ -294,6 +391,8 @@ pq_status pq_model_open(pq_model **out, const pq_file *file, const pq_model_opti
         st = load_all(&l);
     if (st == PQ_OK)
         st = pq_file_check_unchanged(file, err);
+    if (st == PQ_OK && l.is_filled)
+        st = report_progress(&l, l.total - l.done);
     if (st != PQ_OK) {
         pq_model_close(m);
         return st;
@@ -305,8 +404,12 @@ pq_status pq_model_open(pq_model **out, const pq_file *file, const pq_model_opti
 void pq_model_close(pq_model *m) {
     if (!m)
         return;
-    pq_large_free(m->image, m->image_bytes);
+    if (m->packed.data)
+        pq_map_close(&m->packed);
+    else
+        pq_large_free((uint8_t *)(uintptr_t)m->image, m->image_bytes);
     free(m->layers);
+    free(m->rope_freqs);
     free(m);
 }
 
@@ -317,5 +420,13 @@ const char *pq_model_isa(const pq_model *m) {
     return m->kernels->isa;
 }
 uint64_t pq_model_weight_bytes(const pq_model *m) {
-    return m->image_bytes + m->mapped_bytes + m->config.layers * sizeof *m->layers;
+    return m->image_bytes + m->mapped_bytes + table_bytes(&m->config);
+}
+const char *pq_model_packed_problem(const pq_model *m) {
+    return m->packed_problem;
+}
+
+pq_status pq_model_check_unchanged(const pq_model *m, pq_error *err) {
+    const pq_status st = m->mapped ? pq_file_check_unchanged(m->file, err) : PQ_OK;
+    return st == PQ_OK && m->packed.data ? pq_map_check(&m->packed, "the packed weights", err) : st;
 }

@@ -27,6 +27,7 @@ from pyqwen._native.hardware import (
     measure_int8,
 )
 from pyqwen._native.models import KV_TYPES, ModelHandle, Progress, plan, read_config
+from pyqwen._native.packed import PackedImage, packed_key
 from pyqwen._native.quantize import (
     CancelFlag,
     QuantizationError,
@@ -46,6 +47,7 @@ __all__ = [
     "FileInfo",
     "KeyType",
     "ModelHandle",
+    "PackedImage",
     "Progress",
     "QuantizationError",
     "Sample",
@@ -64,6 +66,7 @@ __all__ = [
     "measure_int8",
     "measure_quantization",
     "new_error",
+    "packed_key",
     "plan",
     "quantize_rows",
     "quantize_with_feedback",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -47,9 +48,13 @@ class ModelHandle:
         threads: int = 0,
         exact: bool = False,
         progress: Progress | None = None,
+        packed: str | os.PathLike[str] | None = None,
     ) -> None:
+        """``packed`` is a file of packed weights to map, if it is whole and of this model."""
         self._file = file.pointer  # the model reads from it: open until both are gone
-        options, _keep, state = _model_options(isa, threads, exact, progress)
+        options, _keep, state = model_options(isa, threads, exact, progress)
+        path = ffi.new("char[]", b"" if packed is None else os.fsencode(packed))
+        options.packed = ffi.NULL if packed is None else path
         out, error = ffi.new("pq_model **"), new_error()
         status = lib.pq_model_open(out, file.pointer, options, error)
         if state is not None and state.error is not None:
@@ -58,6 +63,9 @@ class ModelHandle:
         self.pointer = ffi.gc(out[0], lib.pq_model_close)
         self.config: dict[str, Any] = to_dict(lib.pq_model_config(self.pointer))
         self.isa: str = ffi.string(lib.pq_model_isa(self.pointer)).decode()
+        self.packed_problem: str = ffi.string(lib.pq_model_packed_problem(self.pointer)).decode(
+            "utf-8", "replace"
+        )
         self.weight_bytes = int(lib.pq_model_weight_bytes(self.pointer))
 
     def close(self) -> None:
@@ -67,7 +75,7 @@ class ModelHandle:
             self.pointer = None
 
 
-def _model_options(
+def model_options(
     isa: str | None, threads: int, exact: bool, progress: Progress | None
 ) -> tuple[Any, list[Any], _ProgressState | None]:
     """Return the options struct and what must stay alive beside it."""
@@ -125,8 +133,8 @@ def plan(
     exact: bool = False,
 ) -> dict[str, int]:
     """Return the bytes a model and session would take: weights, kv_per_token, kv, compute."""
-    model_options, _keep, _ = _model_options(isa, threads, exact, None)
+    model, _keep, _ = model_options(isa, threads, exact, None)
     options = session_options(context, sequences, threads, batch, kv_type)
     out, error = ffi.new("pq_memory_plan *"), new_error()
-    check(lib.pq_plan(out, file.pointer, model_options, options, error), error)
+    check(lib.pq_plan(out, file.pointer, model, options, error), error)
     return to_dict(out)

@@ -13,6 +13,7 @@ from pyqwen.cli.console import ProgressBar, UsageError, print_json
 from pyqwen.cli.inputs import open_weights
 from pyqwen.cli.options import (
     Verbs,
+    add_cache_option,
     add_kv_type_option,
     add_model_option,
     add_verb,
@@ -61,6 +62,7 @@ def add_parser(verbs: Verbs) -> None:
         help="repetitions of each test (default: 5)",
     )
     add_kv_type_option(parser)
+    add_cache_option(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -74,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
     from pyqwen import environment
     from pyqwen.benchmark import complete, describe, plan_workloads, run_workloads
 
-    with open_weights(args.model, max(args.threads or [0]), args.kv_type) as weights:
+    with open_weights(
+        args.model, max(args.threads or [0]), args.kv_type, cache=args.cache
+    ) as weights:
         workloads = plan_workloads(
             [_DEFAULT_PROMPT] if args.n_prompt is None else args.n_prompt,
             [_DEFAULT_GENERATION] if args.n_gen is None else args.n_gen,

@@ -64,21 +64,25 @@ def open_model(args: argparse.Namespace) -> Model:
     from pyqwen.cli.plan import describe_plan
 
     path = find_model(args.model)
-    settings = given(args, "context", "threads", "kv_type")
+    settings = given(args, "context", "threads", "kv_type", "cache")
     say(describe_plan(plan(path, max_sequences=1, **settings), path))
     with ProgressBar("loading", "bytes") as bar:
         return Model(path, max_sequences=1, progress=bar.update, **settings)
 
 
 @contextmanager
-def open_weights(name: str | None, threads: int | None, kv_type: str | None) -> Iterator[Weights]:
+def open_weights(
+    name: str | None, threads: int | None, kv_type: str | None, *, cache: bool = True
+) -> Iterator[Weights]:
     """Load a model; arguments that are None come from the environment, else from the defaults."""
     from pyqwen import weights
 
     path = find_model(name)
     with (
         ProgressBar("loading", "bytes") as bar,
-        weights.open_weights(path, threads=threads, kv_type=kv_type, progress=bar.update) as opened,
+        weights.open_weights(
+            path, threads=threads, kv_type=kv_type, cache=cache, progress=bar.update
+        ) as opened,
     ):
         bar.close()
         yield opened

@@ -43,8 +43,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if models:
         print_table(
-            [(m.name, format_size(m.size), _terms(m.license), str(m.path)) for m in models],
-            ("ON THIS MACHINE", "SIZE", "LICENSE", "FILE"),
+            [
+                (m.name, format_size(m.size), _packed(m), _terms(m.license), str(m.path))
+                for m in models
+            ],
+            ("ON THIS MACHINE", "SIZE", "PACKED", "LICENSE", "FILE"),
         )
         print()
     print_table(
@@ -56,15 +59,27 @@ def run(args: argparse.Namespace) -> int:
 
 def model_as_json(model: LocalModel) -> dict[str, Any]:
     """A local model as ``list`` and ``pull`` print it."""
+    from pyqwen.packed_cache import stored_bytes
+
     return {
         "name": model.name,
         "path": str(model.path),
         "files": [str(path) for path in model.paths],
         "size": model.size,
+        "packed_size": stored_bytes(model.paths),
         "sha256": list(model.sha256),
         "source": model.source,
         **_license_as_json(model.license),
     }
+
+
+def _packed(model: LocalModel) -> str:
+    """What its packed weights take in the cache."""
+    from pyqwen.catalog.download import format_size
+    from pyqwen.packed_cache import stored_bytes
+
+    size = stored_bytes(model.paths)
+    return format_size(size) if size else "-"
 
 
 def _license_as_json(license: License | None) -> dict[str, Any]:

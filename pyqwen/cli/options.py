@@ -122,6 +122,15 @@ def add_kv_type_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="neither use nor keep packed weights in the cache (they make the next start faster)",
+    )
+
+
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "sampling", "What is not given is taken from the model: pyqwen inspect shows its defaults."
@@ -146,6 +155,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     add_context_option(parser)
     add_threads_option(parser)
     add_kv_type_option(parser)
+    add_cache_option(parser)
     add_sampling_options(parser)
 
 

@@ -10,6 +10,7 @@ from pyqwen.cli.console import ProgressBar, counted, print_json, say
 from pyqwen.cli.inputs import open_weights, read_text
 from pyqwen.cli.options import (
     Verbs,
+    add_cache_option,
     add_context_option,
     add_json_option,
     add_kv_type_option,
@@ -38,6 +39,7 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument("--chunks", type=positive_int, metavar="N", help="stop after N chunks")
     add_threads_option(parser)
     add_kv_type_option(parser)
+    add_cache_option(parser)
     add_json_option(parser)
 
 
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     from pyqwen.perplexity import perplexity
 
-    with open_weights(args.model, args.threads, args.kv_type) as weights:
+    with open_weights(args.model, args.threads, args.kv_type, cache=args.cache) as weights:
         tokenizer = weights.tokenizer()
         ids = tokenizer.encode(text)
         begun = time.monotonic()

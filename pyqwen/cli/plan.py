@@ -76,6 +76,11 @@ def run(args: argparse.Namespace) -> int:
     )
     for name, size, note in rows:
         print(f"{name:<12}{format_bytes(size):>10}   {note}".rstrip())
+    if result.cache:
+        print(
+            f"{'disk':<12}{format_bytes(result.cache):>10}   packed weights, kept for the next "
+            "start (--no-cache)"
+        )
     print()
     print(_verdict(result))
     return 0
@@ -91,9 +96,11 @@ def _verdict(plan: MemoryPlan) -> str:
 
 
 def describe_plan(plan: MemoryPlan, path: Path) -> str:
-    """One line for those who are about to load: what, and the memory it will take."""
+    """One line for those who are about to load: what, and the memory and disk it will take."""
     line = (
         f"{path.name}: {format_bytes(plan.weights)} of weights, up to {format_bytes(plan.total)} in "
         f"all at {plan.context:,} tokens; {format_bytes(plan.available)} available"
     )
+    if plan.cache:
+        line += f"; {format_bytes(plan.cache)} of disk for the cache"
     return line if plan.fits else f"{line}. {_verdict(plan)[0].upper()}{_verdict(plan)[1:]}"

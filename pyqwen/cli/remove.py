@@ -12,7 +12,7 @@ def add_parser(verbs: Verbs) -> None:
         verbs,
         "rm",
         run,
-        summary="delete a model from the cache",
+        summary="delete a model from the cache, with its packed weights",
         description="Deletes without asking; a file outside the caches is never touched.",
         examples=("pyqwen rm smollm2-135m",),
     )
@@ -20,8 +20,8 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyqwen import catalog
+    from pyqwen import catalog, packed_cache
 
-    for path in catalog.remove(args.name).paths:
+    for path in (*catalog.remove(args.name).paths, *packed_cache.prune()):
         print(f"removed {path}")
     return 0

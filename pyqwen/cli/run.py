@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pyqwen.cli.console import ProgressBar, UsageError, counted, harmless, say
@@ -16,6 +17,7 @@ from pyqwen.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from pyqwen import Model
     from pyqwen.results import Completion
 
 CUT_OFF = "cut off: -n or the context (-c) was reached"
@@ -59,7 +61,17 @@ def run(args: argparse.Namespace) -> int:
         print()
         if stream.completion is not None:
             say(describe_speed(stream.completion))
+        store_packed_weights(model)
     return 0
+
+
+def store_packed_weights(model: Model) -> None:
+    """Wait for the cache: a model that only answers once would never finish writing it."""
+    if not model.finish_cache(timeout=0):
+        say("storing packed weights for faster starts (Ctrl-C leaves it at that)")
+        with suppress(KeyboardInterrupt):  # the answer is complete
+            while not model.finish_cache(timeout=0.2):
+                pass
 
 
 def _prompt(args: argparse.Namespace) -> str:
