@@ -62,28 +62,36 @@ static void try_numbers(const lane_groups *g, int lanes, const float *scale, con
 static void refine_blocks(const lane_groups *g, int lanes, const float *unit, block_numbers *best) {
     const pq_levels *levels = g->levels;
     const float range = (levels->high - levels->low) / levels->spacing;
-    float span[PQ_GROUPS], scale[PQ_GROUPS];
+    float least[PQ_GROUPS], most[PQ_GROUPS], scale[PQ_GROUPS], min[PQ_GROUPS];
     int any = 0;
     for (int s = 0; s < lanes; s += PQ_VEC) {
         pq_vec low, high;
         bounds(g, s, &low, &high);
-        const pq_vec scales = v_load(best->scale + s), min = v_load(best->min + s);
-        const pq_vec above = v_add(v_add(high, v_load(g->center + s)), min);
-        v_store(span + s, g->has_min ? above : farthest(g, s));
-        v_store(best->error + s, error_at(g, s, scales, min));
+        const pq_vec scales = v_load(best->scale + s), minima = v_load(best->min + s);
+        v_store(least + s, v_add(low, v_load(g->center + s)));
+        v_store(most + s, g->has_min ? v_add(high, v_load(g->center + s)) : farthest(g, s));
+        v_store(best->error + s, error_at(g, s, scales, minima));
     }
     for (int s = 0; s < lanes; s++) {
-        const float most = g->energy[s] / (8.0f * range * range);
-        best->fine[s] = best->error[s] > 0.0f && best->error[s] < most;
+        const float little = g->energy[s] / (8.0f * range * range);
+        best->fine[s] = best->error[s] > 0.0f && best->error[s] < little;
         any |= best->fine[s];
     }
     for (float level = levels->low; any && level <= levels->high; level += 1.0f) {
         if (level == 0.0f ||
             (levels->nearest && levels->nearest[(int)(2.0f * level) + 256] != level))
             continue;
-        for (int s = 0; s < lanes; s++)
-            scale[s] = pq_f16_scale(span[s] / level, unit[s]);
-        try_numbers(g, lanes, scale, best->min, best);
+        for (int s = 0; s < lanes; s++) {
+            min[s] = best->min[s];
+            scale[s] = pq_f16_scale((most[s] + min[s]) / level, unit[s]);
+        }
+        try_numbers(g, lanes, scale, min, best);
+        for (int s = 0; g->has_min && s < lanes; s++) {
+            min[s] = pq_f16_scale(-least[s], unit[s]);
+            scale[s] = pq_f16_scale((most[s] + min[s]) / level, unit[s]);
+        }
+        if (g->has_min)
+            try_numbers(g, lanes, scale, min, best);
     }
 }
 

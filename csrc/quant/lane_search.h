@@ -3,9 +3,9 @@
  * A template over the vectors of lane_vectors.h. For given integers q the error sum of w (x - (d q - m))^2 is a
  * quadratic in d and m, so its minimum is known in closed form from a few sums; only the rounding that makes
  * the integers is searched: one pass over the group per candidate. The candidates are inverse scales around the
- * one that uses the whole range, as in ggml's quantizers (make_qx_quants and make_qkx3_quants of ggml-quants.c);
- * the best is improved by turns of rounding and least squares (Lloyd, "Least squares quantization in PCM",
- * 1982, with levels kept equidistant), which cannot get worse.
+ * one that uses the whole range, as in ggml's quantizers (make_qx_quants and make_qkx3_quants of ggml-quants.c),
+ * and then some around the best. (Turns of rounding and least squares instead, as Lloyd's "Least squares
+ * quantization in PCM", 1982, win nothing after such a grid.)
  *
  * Groups that have a minimum are centered at their mean, and integers are counted from the one nearest to it:
  * sums of small terms then need no more than float32.
@@ -18,7 +18,7 @@
 /* `x` lies within [-2, 2] (the caller divides by a power of two) and has the center taken off. */
 typedef struct lane_groups {
     float x[PQ_GROUP_MAX][PQ_GROUPS], w[PQ_GROUP_MAX][PQ_GROUPS];
-    float center[PQ_GROUPS], sw[PQ_GROUPS], swx[PQ_GROUPS];
+    float center[PQ_GROUPS], sw[PQ_GROUPS], per_sw[PQ_GROUPS], swx[PQ_GROUPS];
     float energy[PQ_GROUPS]; /* the sum of w x^2, center included */
     int n;                   /* 16 or 32 */
     int weighted;            /* else w is not set, and all are 1 */
@@ -102,6 +102,7 @@ static void complete(lane_groups *g, int lanes) {
         }
         v_store(g->center + lane, center);
         v_store(g->sw + lane, sw);
+        v_store(g->per_sw + lane, v_div(v_all(1.0f), sw));
         v_store(g->swx + lane, swx);
         v_store(g->energy + lane, energy);
     }
@@ -263,24 +264,23 @@ static void integers_at(const lane_groups *g, int lane, pq_vec scale, pq_vec min
 
 /* -------------------------------------------------------------------------------- without minimum */
 
-/* The weight farthest from 0 is mapped to the first or the last level, or to a point up to 0.7 levels inside
- * or 1.75 outside of it, where it is clipped: with importances, others often matter more. */
-enum { SCALE_INSIDE = 2, SCALE_OUTSIDE = 5 };
-static const float SCALE_STEP = 0.35f;
-/* Turns of rounding and least squares; most groups stand still after two. */
-enum { SCALE_TURNS = 3 };
+/* The weight farthest from 0 is mapped to the first or the last level, or to a point up to 0.75 levels inside
+ * or 2 outside of it, where it is clipped: with importances, others often matter more. */
+enum { SCALE_INSIDE = 3, SCALE_OUTSIDE = 8 };
+static const float SCALE_STEP = 0.25f;
+/* Then the best is moved by this part of a level at either end. */
+static const float SCALE_NEAR = 0.25f;
 
 typedef struct best_scale {
     pq_vec sqq, sxq;
 } best_scale;
 
 /* Takes the sums where their best scale explains more: the error is swxx - sxq^2 / sqq. */
-PQ_INLINE int take_scale(best_scale *best, const lane_sums *sums) {
+PQ_INLINE void take_scale(best_scale *best, const lane_sums *sums) {
     const pq_vec ours = v_mul(v_mul(sums->sxq, sums->sxq), best->sqq);
     const pq_mask better = v_greater(ours, v_mul(v_mul(best->sxq, best->sxq), sums->sqq));
     best->sqq = v_select(better, sums->sqq, best->sqq);
     best->sxq = v_select(better, sums->sxq, best->sxq);
-    return v_any(better);
 }
 
 static pq_vec farthest(const lane_groups *g, int lane) {
@@ -306,12 +306,12 @@ static void search_scale(const lane_groups *g, int lane, lane_fit *fit) {
         take_scale(&best, &a);
         take_scale(&best, &b);
     }
-    for (int turn = 0; turn < SCALE_TURNS; turn++) {
-        const pq_vec next = inverse_of(v_div(best.sxq, best.sqq));
-        sums_at_scales(g, lane, next, next, &a, &b);
-        if (!take_scale(&best, &a))
-            break;
-    }
+    const float near = SCALE_NEAR * levels->spacing / (levels->high - levels->low);
+    const pq_vec next = inverse_of(v_div(best.sxq, best.sqq));
+    sums_at_scales(g, lane, v_mul(next, v_all(1.0f - near)), v_mul(next, v_all(1.0f + near)), &a,
+                   &b);
+    take_scale(&best, &a);
+    take_scale(&best, &b);
     v_store(fit->scale + lane, v_div(best.sxq, best.sqq));
     v_store(fit->min + lane, v_all(0.0f));
     v_store(fit->base + lane, v_all(0.0f));
@@ -322,11 +322,12 @@ static void search_scale(const lane_groups *g, int lane, lane_fit *fit) {
 
 /* ----------------------------------------------------------------------------------- with minimum */
 
-/* The range of the group is spread over up to 1 level less and 1.5 more than there are; what is too much or
+/* The range of the group is spread over up to 1.05 levels less and 1.75 more than there are; what is too much or
  * too little is left to the upper end, or shared by both. */
-enum { RANGE_INSIDE = 2, RANGE_OUTSIDE = 3 };
-static const float RANGE_STEP = 0.5f;
-enum { RANGE_TURNS = 4 };
+enum { RANGE_INSIDE = 3, RANGE_OUTSIDE = 5 };
+static const float RANGE_STEP = 0.35f;
+/* Then the best is moved by parts of a level: the upper end, and all of it. */
+static const float RANGE_NEAR = 0.25f, RANGE_SHIFT = 0.15f;
 
 typedef struct best_range {
     pq_vec scale, min, base, loss;
@@ -346,8 +347,8 @@ PQ_INLINE pq_vec loss_of(const lane_groups *g, int lane, const lane_sums *sums, 
 /* The minimum that is best for these integers and this scale. */
 PQ_INLINE pq_vec best_min(const lane_groups *g, int lane, const lane_sums *sums, pq_vec base,
                           pq_vec scale) {
-    const pq_vec swx = v_load(g->swx + lane), sw = v_load(g->sw + lane);
-    const pq_vec shift = v_div(v_sub(v_mul(scale, sums->sq), swx), sw);
+    const pq_vec swx = v_load(g->swx + lane), per_sw = v_load(g->per_sw + lane);
+    const pq_vec shift = v_mul(v_sub(v_mul(scale, sums->sq), swx), per_sw);
     return v_sub(v_add(shift, v_mul(scale, base)), v_load(g->center + lane));
 }
 
@@ -377,8 +378,8 @@ PQ_INLINE void solve(const lane_groups *g, int any_min, int lane, const lane_sum
 }
 
 /* Takes the sums where their best scale and minimum are better. */
-static int take_range(const lane_groups *g, int any_min, int lane, const lane_sums *sums,
-                      pq_vec base, best_range *best) {
+static void take_range(const lane_groups *g, int any_min, int lane, const lane_sums *sums,
+                       pq_vec base, best_range *best) {
     pq_vec scale, min;
     solve(g, any_min, lane, sums, base, &scale, &min);
     const pq_vec loss = loss_of(g, lane, sums, base, scale, min);
@@ -390,7 +391,6 @@ static int take_range(const lane_groups *g, int any_min, int lane, const lane_su
     best->sums.sq = v_select(better, sums->sq, best->sums.sq);
     best->sums.sqq = v_select(better, sums->sqq, best->sums.sqq);
     best->sums.sxq = v_select(better, sums->sxq, best->sums.sxq);
-    return v_any(better);
 }
 
 /* The least and the greatest of each group, its center taken off. */
@@ -425,11 +425,15 @@ static void search_range(const lane_groups *g, int any_min, int lane, lane_fit *
         take_range(g, any_min, lane, &a, base, &best);
         take_range(g, any_min, lane, &b, base, &best);
     }
-    for (int turn = 0; turn < RANGE_TURNS; turn++) {
+    const float near = RANGE_NEAR / top;
+    for (int sign = -1; sign <= 1; sign += 2) {
         const lane_grid grid = grid_of(g, lane, best.scale, best.min);
-        sums_at_ranges(g, lane, grid.inverse, grid.offset, grid.offset, grid.base, &a, &b);
-        if (!take_range(g, any_min, lane, &a, grid.base, &best))
-            break;
+        const pq_vec inverse = v_mul(grid.inverse, v_all(1.0f + (float)sign * near));
+        const pq_vec shift = v_all(RANGE_SHIFT);
+        sums_at_ranges(g, lane, inverse, v_add(grid.offset, shift), v_sub(grid.offset, shift),
+                       grid.base, &a, &b);
+        take_range(g, any_min, lane, &a, grid.base, &best);
+        take_range(g, any_min, lane, &b, grid.base, &best);
     }
     v_store(fit->scale + lane, best.scale);
     v_store(fit->min + lane, best.min);

@@ -127,6 +127,27 @@ def test_what_is_on_the_grid_stays_there(name):
     assert relative < 0.5 * MOST_ERROR[name]
 
 
+@pytest.mark.parametrize("name", ["Q4_1", "Q5_1"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_was_quantized_with_a_minimum_comes_back_exactly(name, weighted):
+    data = gguf.quantize(normal() ** 3 * 4096, GGMLQuantizationType.Q4_1)
+    weights = gguf.dequantize(data, GGMLQuantizationType.Q4_1).astype(np.float32)
+    importance = importances() if weighted else None
+    again = reference(_native.quantize_rows(weights, name, importance=importance), name)
+    assert np.abs(again - weights).max() < 1e-6 * np.abs(weights).max()
+
+
+@pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
+@pytest.mark.parametrize("values", [(-1, 0, 1), (-1, 3), (1, 1)])
+def test_few_values_come_back_nearly_exactly(name, values):
+    weights = np.random.default_rng(7).choice(
+        np.array(values, np.float32) * np.float32(0.0123), (4, 512)
+    )
+    result = reference(_native.quantize_rows(weights, name), name)
+    most = 0.1 if name.startswith("IQ4") else 0.003  # none of whose levels is 0
+    assert np.abs(result - weights).max() < most * np.abs(weights).max()
+
+
 # ---------------------------------------------------------------------------------------- the file format
 
 
