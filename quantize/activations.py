@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,10 @@ from pyqwen.quantize.output_file import OutputFile
 
 from pyqwen._native import SessionHandle
 from pyqwen.errors import NumericError
+from pyqwen.gguf_file import GGUFFile
 from pyqwen.interruptible import run_interruptibly
 from pyqwen.text_chunks import TextChunks
+from pyqwen.tokenizer import Tokenizer
 from pyqwen.weights import Weights, open_weights
 
 Progress = Callable[[int, int], None]
@@ -65,21 +67,15 @@ def imatrix(
     from pyqwen import catalog
 
     path = catalog.resolve(os.fspath(model))
-    with (
-        OutputFile(Path(out), inputs=[path], n_bytes=0) as output,
-        open_weights(path, threads=threads, progress=loading, cancel=cancel) as weights,
-    ):
-        tokenizer = weights.tokenizer()
-        matrix = collect_importances(
-            weights,
-            tokenizer.encode(text),
-            context=context,
-            chunks=chunks,
-            bos=tokenizer.bos_id if tokenizer.add_bos else None,
-            dataset=dataset,
-            progress=progress,
-            cancel=cancel,
-        )
+    with OutputFile(Path(out), inputs=[path], n_bytes=0) as output:
+        with GGUFFile(
+            path
+        ) as file:  # what is wrong with the text is told before weights are loaded
+            tokenizer = Tokenizer.from_metadata(file.metadata, source=str(path))
+        bos = tokenizer.bos_id if tokenizer.add_bos else None
+        cut = TextChunks(tokenizer.encode(text), context, chunks, bos=bos, at_least=1)
+        with open_weights(path, threads=threads, progress=loading, cancel=cancel) as weights:
+            matrix = collect_importances(weights, cut, dataset, progress=progress, cancel=cancel)
         write_entries(output, matrix)
         output.commit()
     return matrix
@@ -87,21 +83,14 @@ def imatrix(
 
 def collect_importances(
     weights: Weights,
-    ids: Sequence[int],
-    *,
-    context: int = 512,
-    chunks: int | None = None,
-    bos: int | None = None,
+    text: TextChunks,
     dataset: str = "",
+    *,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> ImportanceMatrix:
-    """Return the importance matrix of a loaded model over the tokens ``ids``; see ``imatrix``.
-
-    ``bos`` replaces the first token of each chunk.
-    """
-    text = TextChunks(ids, context, chunks, bos=bos, at_least=1)
-    with closing(weights.session(context)) as session:
+    """Return the importance matrix of a loaded model over a text; see ``imatrix``."""
+    with closing(weights.session(text.context)) as session:
         session.observe()
         for chunk in range(text.count):
             run_interruptibly(session, partial(_read, session, text.inputs(chunk)), cancel=cancel)
@@ -109,7 +98,7 @@ def collect_importances(
                 progress(chunk + 1, text.count)
         values, counts = _entries(weights, session)
     datasets = (dataset,) if dataset else ()
-    return ImportanceMatrix(values, counts, text.count, context, datasets)
+    return ImportanceMatrix(values, counts, text.count, text.context, datasets)
 
 
 def _read(session: SessionHandle, tokens: list[int]) -> None:

@@ -16,14 +16,17 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqwen._native import SessionHandle
+from pyqwen._native import SessionHandle, read_config
+from pyqwen.gguf_file import GGUFFile
 from pyqwen.interruptible import run_interruptibly
 from pyqwen.text_chunks import TextChunks
+from pyqwen.tokenizer import Tokenizer
 from pyqwen.weights import Weights, open_weights
 
 
@@ -94,6 +97,12 @@ def compare(
     from pyqwen import catalog
 
     paths = [catalog.resolve(os.fspath(name)) for name in (reference, model)]
+    # What is wrong with the pair or the text is told before weights are loaded.
+    with GGUFFile(paths[0]) as first, GGUFFile(paths[1]) as second:
+        _check_vocabularies(paths, [first, second])
+        tokenizer = Tokenizer.from_metadata(first.metadata, source=str(paths[0]))
+    bos = tokenizer.bos_id if tokenizer.add_bos else None
+    cut = TextChunks(tokenizer.encode(text), context, chunks, bos=bos)
     settings: dict[str, Any] = {
         "threads": threads,
         "kv_type": kv_type,
@@ -101,26 +110,22 @@ def compare(
         "cancel": cancel,
     }
     with open_weights(paths[0], **settings) as base, open_weights(paths[1], **settings) as other:
-        _check_vocabularies(base, other)
-        tokenizer = base.tokenizer()
-        bos = tokenizer.bos_id if tokenizer.add_bos else None
-        cut = TextChunks(tokenizer.encode(text), context, chunks, bos=bos)
         return _compare(base, other, cut, progress, cancel)
 
 
-def _check_vocabularies(base: Weights, other: Weights) -> None:
+def _check_vocabularies(paths: list[Path], files: list[GGUFFile]) -> None:
     """Refuse models that do not mean the same by a token id; names of padding may differ."""
     advice = "only models of one vocabulary can be compared"
-    counts = [weights.model.config["real_tokens"] for weights in (base, other)]
+    counts = [read_config(file.handle)["real_tokens"] for file in files]
     if counts[0] != counts[1]:
         raise ValueError(
-            f"{other.path} has {counts[1]:,} tokens and {base.path} has {counts[0]:,}; {advice}"
+            f"{paths[1]} has {counts[1]:,} tokens and {paths[0]} has {counts[0]:,}; {advice}"
         )
-    theirs, ours = (w.file.metadata.get("tokenizer.ggml.tokens", []) for w in (base, other))
-    for i, (a, b) in enumerate(zip(theirs[: counts[0]], ours[: counts[0]], strict=True)):
+    theirs, ours = (file.metadata["tokenizer.ggml.tokens"][: counts[0]] for file in files)
+    for i, (a, b) in enumerate(zip(theirs, ours, strict=True)):
         if a != b:
             raise ValueError(
-                f"token {i:,} is {b!r:.60} in {other.path} and {a!r:.60} in {base.path}; {advice}"
+                f"token {i:,} is {b!r:.60} in {paths[1]} and {a!r:.60} in {paths[0]}; {advice}"
             )
 
 
