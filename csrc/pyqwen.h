@@ -189,6 +189,8 @@ typedef struct pq_model_options {
     const char *isa;  /* an instruction set by name, or NULL for the best one here */
     uint32_t threads; /* used while loading; 0: pq_default_threads() */
     int exact;        /* 1: float32 activations, the reference path */
+    int coarse; /* 1: quantize what meets types with blocks of 256 in such blocks too, as llama.cpp
+                         does, to measure what it would; worse than 0, and not for running */
     /* Called now and then while loading, from the calling thread: nonzero cancels. May be NULL. */
     int (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_arg;

@@ -40,13 +40,15 @@ def open_weights(
     *,
     threads: int | None = None,
     kv_type: str | None = None,
+    coarse: bool = False,
     cache: bool = True,
     progress: _native.Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> Iterator[Weights]:
     """Load the model in ``path`` and free it at the end.
 
-    Settings that are None come from the environment, else from the defaults. While loading,
+    Settings that are None come from the environment, else from the defaults. ``coarse`` rounds
+    activations as llama.cpp does, which is worse than as we do, to measure what it would. While loading,
     ``progress`` gets bytes done and bytes in all, and setting ``cancel`` raises ``CancelledError``.
     ``cache`` maps packed weights that are there; none are stored, which would disturb what is measured.
     """
@@ -66,6 +68,7 @@ def open_weights(
             isa=isa,
             threads=threads,
             exact=exact,
+            coarse=coarse,
             progress=watch,
             packed=packed.path if packed is not None and packed.exists else None,
         )

@@ -5,6 +5,10 @@ core compares the two distributions and drops the logits again, so that nothing 
 context x vocabulary is held or stored. Positions, statistics and standard errors are those of
 ``llama-perplexity --kl-divergence`` (tools/perplexity/perplexity.cpp of llama.cpp), which stores the
 reference's log-probabilities in 16 bits; here they are exact.
+
+llama.cpp multiplies types with blocks of 256 (Q4_K, Q6_K, ...) with activations that it rounds in such
+blocks; we run them in blocks of 32, which is finer. So that a model's figures can be compared with those
+that others publish, it is measured in llama.cpp's way unless ``activations`` says otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +84,7 @@ def compare(
     chunks: int | None = None,
     threads: int | None = None,
     kv_type: str | None = None,
+    activations: Literal["coarse", "fine"] = "coarse",
     loading: Loading | None = None,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
@@ -89,13 +94,16 @@ def compare(
     Both are files, or names in the catalog or the cache, of any tensor types; the reference usually is
     the unquantized model. The text is cut into chunks of ``context`` tokens, of which the first
     ``chunks`` are read (None: all whole ones), and the second half of each is compared. Both are in
-    memory at once.
+    memory at once. ``activations`` is how K types multiply: ``"coarse"`` as llama.cpp does, so that
+    the result is that of its tools; ``"fine"`` as they are run here, which loses less.
 
     ``ValueError`` for a text of fewer than two chunks, and for models whose vocabularies differ;
     ``CancelledError`` after ``cancel`` was set by another thread; otherwise as opening a model.
     """
     from pyqwen import catalog
 
+    if activations not in ("coarse", "fine"):
+        raise ValueError(f"activations must be 'coarse' or 'fine', not {activations!r}")
     paths = [catalog.resolve(os.fspath(name)) for name in (reference, model)]
     # What is wrong with the pair or the text is told before weights are loaded.
     with GGUFFile(paths[0]) as first, GGUFFile(paths[1]) as second:
@@ -106,6 +114,7 @@ def compare(
     settings: dict[str, Any] = {
         "threads": threads,
         "kv_type": kv_type,
+        "coarse": activations == "coarse",
         "progress": loading,
         "cancel": cancel,
     }

@@ -84,7 +84,7 @@ typedef struct pass {
     const float *delta; /* (n, hidden) to add to the residual stream, or NULL */
     const float *norm;  /* (hidden) weights of the norm */
     pq_acts inputs;     /* of the products that follow */
-    int quantize;       /* 1: they want them quantized */
+    int quantize;       /* how many of them share a scale; 0: they stay as they are */
 } pass;
 
 /* Steps that treat every row by itself. A few rows are done at once, so that one token costs one call. */
@@ -143,7 +143,7 @@ static void add_norm_row(pass *p, uint32_t row, unsigned thread) {
     p->model->kernels->rms_norm(x, p->norm, p->model->config.norm_eps, hidden,
                                 p->ws->h + row * hidden);
     if (p->quantize)
-        pq_quantize_row(p->model, &p->inputs, row);
+        pq_quantize_row(p->model, &p->inputs, p->quantize, row);
 }
 
 static pq_status add_norm(pass *p, const float *delta, const float *norm, int quantize) {
@@ -180,7 +180,7 @@ static void rope_store_row(pass *p, uint32_t row, unsigned thread) {
 
 static void quantize_row(pass *p, uint32_t row, unsigned thread) {
     (void)thread;
-    pq_quantize_row(p->model, &p->inputs, row);
+    pq_quantize_row(p->model, &p->inputs, p->quantize, row);
 }
 
 /* gate = silu(gate) * up, quantized for the down projection. */
@@ -190,7 +190,7 @@ static void silu_row(pass *p, uint32_t row, unsigned thread) {
     float *gate = p->ws->gate + row * ffn;
     p->model->kernels->silu_mul(gate, p->ws->up + row * ffn, ffn, gate);
     if (p->quantize)
-        pq_quantize_row(p->model, &p->inputs, row);
+        pq_quantize_row(p->model, &p->inputs, p->quantize, row);
 }
 
 static pq_status linear(pass *p, pq_observed input, const pq_product *products, size_t n) {
@@ -282,9 +282,10 @@ pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cac
         const pq_layer *l = &model->layers[i];
         p.layer_index = i;
         p.layer = l;
-        const int qkv = pq_matrix_quantizes(model, &l->q) || pq_matrix_quantizes(model, &l->k) ||
-                        pq_matrix_quantizes(model, &l->v);
-        const int ffn = pq_matrix_quantizes(model, &l->gate) || pq_matrix_quantizes(model, &l->up);
+        const pq_matrix *const qkv_of[] = {&l->q, &l->k, &l->v}, *const ffn_of[] = {&l->gate,
+                                                                                    &l->up};
+        const int qkv = pq_matrices_quantize(model, qkv_of, 3);
+        const int ffn = pq_matrices_quantize(model, ffn_of, 2);
         if ((st = add_norm(&p, delta, l->attn_norm, qkv)) == PQ_OK &&
             (st = attention_block(&p)) == PQ_OK &&
             (st = add_norm(&p, ws->h, l->ffn_norm, ffn)) == PQ_OK)

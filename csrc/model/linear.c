@@ -2,6 +2,7 @@
 #include "linear.h"
 
 #include "../base/pool.h"
+#include "coarse.h"
 
 /* Multiplications in one chunk: at most what the slowest kernels do in about 5 ms, so that a cancelled
  * evaluation ends soon; and pieces small enough that a thread which loses its core delays nobody. */
@@ -10,14 +11,26 @@ enum { CHUNK_MACS_SLOW = 2 << 20, CHUNK_MACS_FAST = 32 << 20, CHUNKS_PER_THREAD 
 enum { ROWS_PER_STEP = 16 };
 
 int pq_matrix_quantizes(const pq_model *model, const pq_matrix *w) {
-    return !model->exact && pq_quantizes(w->type);
+    if (model->exact || !pq_quantizes(w->type))
+        return 0;
+    return model->coarse && pq_type_block(w->type) == 256 ? 256 : 32;
 }
 
-void pq_quantize_row(const pq_model *model, const pq_acts *a, size_t row) {
-    model->kernels->quantize(a->x + row * a->cols, a->cols, (int8_t *)a->q + row * a->cols,
-                             (float *)a->d + row * (a->cols / 32),
-                             (int16_t *)a->sums + row * (a->cols / 16),
-                             (float *)a->s + row * (a->cols / 32));
+int pq_matrices_quantize(const pq_model *model, const pq_matrix *const *w, size_t n) {
+    int finest = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int block = pq_matrix_quantizes(model, w[i]);
+        if (block > 0 && (finest == 0 || block < finest))
+            finest = block;
+    }
+    return finest;
+}
+
+void pq_quantize_row(const pq_model *model, const pq_acts *a, int block, size_t row) {
+    const pq_quantize_fn quantize = block == 256 ? pq_quantize_coarse : model->kernels->quantize;
+    quantize(a->x + row * a->cols, a->cols, (int8_t *)a->q + row * a->cols,
+             (float *)a->d + row * (a->cols / 32), (int16_t *)a->sums + row * (a->cols / 16),
+             (float *)a->s + row * (a->cols / 32));
 }
 
 /* How one product is cut: a grid of chunks, each some panels times some tokens. */

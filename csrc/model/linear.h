@@ -14,11 +14,13 @@ typedef struct pq_workers {
     const atomic_int *cancel;
 } pq_workers;
 
-/* 1 if the model multiplies w with quantized activations. */
+/* How many activations share a scale when the model multiplies w: 32, 256, or 0 if they are not quantized. */
 int pq_matrix_quantizes(const pq_model *model, const pq_matrix *w);
+/* The same for matrices that share an input: the finest of theirs. */
+int pq_matrices_quantize(const pq_model *model, const pq_matrix *const *w, size_t n);
 
-/* Quantizes row `row` of inputs->x into the inputs' own arrays. */
-void pq_quantize_row(const pq_model *model, const pq_acts *inputs, size_t row);
+/* Quantizes row `row` of inputs->x into the inputs' own arrays, `block` of them by one scale. */
+void pq_quantize_row(const pq_model *model, const pq_acts *inputs, int block, size_t row);
 
 /* y (rows of inputs, w->rows) with y_stride floats between rows; bias (w->rows) or NULL. */
 typedef struct pq_product {

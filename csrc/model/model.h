@@ -26,6 +26,7 @@ struct pq_model {
     pq_config config;
     const pq_kernels *kernels;
     int exact;            /* float32 activations through kernels->gemm_exact */
+    int coarse;           /* activations in the blocks of their weights, even of 256 */
     const pq_file *file;  /* borrowed; matrices that are not packed may point into it */
     int mapped;           /* 1: some do */
     pq_layer *layers;     /* (config.layers) */

@@ -353,8 +353,9 @@ static pq_status project(pq_session *s, const float *hidden, uint32_t n, float *
     const pq_acts inputs = pq_workspace_inputs(&s->ws, hidden, n, m->config.hidden);
     const pq_product product = {&m->output, NULL, dst, m->config.vocab_rows};
     const pq_float_env env = pq_float_env_enter();
-    for (uint32_t i = 0; pq_matrix_quantizes(m, &m->output) && i < n; i++)
-        pq_quantize_row(m, &inputs, i);
+    const int block = pq_matrix_quantizes(m, &m->output);
+    for (uint32_t i = 0; block && i < n; i++)
+        pq_quantize_row(m, &inputs, block, i);
     pq_float_env_write(env);
     return n == 0 ? PQ_OK : pq_linear(m, &s->workers, &inputs, n, &product, 1, err);
 }

@@ -380,6 +380,7 @@ pq_status pq_model_open(pq_model **out, const pq_file *file, const pq_model_opti
         l.threads = PQ_MAX_THREADS;
     m->file = file;
     m->exact = options->exact;
+    m->coarse = options->coarse;
     pq_status st = pq_kernels_select(&m->kernels, options->isa, err);
     if (st == PQ_OK) {
         l.lanes = m->exact ? 1 : m->kernels->lanes;

@@ -47,6 +47,7 @@ class ModelHandle:
         isa: str | None = None,
         threads: int = 0,
         exact: bool = False,
+        coarse: bool = False,
         progress: Progress | None = None,
         packed: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -55,6 +56,7 @@ class ModelHandle:
         options, _keep, state = model_options(isa, threads, exact, progress)
         path = ffi.new("char[]", b"" if packed is None else os.fsencode(packed))
         options.packed = ffi.NULL if packed is None else path
+        options.coarse = 1 if coarse else 0
         out, error = ffi.new("pq_model **"), new_error()
         status = lib.pq_model_open(out, file.pointer, options, error)
         if state is not None and state.error is not None:

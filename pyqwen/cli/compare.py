@@ -41,6 +41,13 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument("--chunks", type=positive_int, metavar="N", help="stop after N chunks")
     add_threads_option(parser)
     add_kv_type_option(parser)
+    parser.add_argument(
+        "--activations",
+        choices=("coarse", "fine"),
+        default="coarse",
+        help="how K types multiply: coarse as in llama.cpp, for comparable figures (default); fine as "
+        "pyqwen runs them, which loses less",
+    )
     add_json_option(parser)
 
 
@@ -65,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
             chunks=args.chunks,
             threads=args.threads,
             kv_type=args.kv_type,
+            activations=args.activations,
             loading=loading.update,
             progress=show,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pyqwen.quantize import Comparison, compare, convert
+from pyqwen.quantize import Comparison, compare, convert, quantize
 
 from pyqwen import Model
 from pyqwen.errors import CancelledError, NumericError
@@ -123,6 +123,22 @@ def test_a_damaged_model(make_tiny_model: Callable[..., Path], damaged: int) -> 
     paths = [make_tiny_model(damaged=i == damaged) for i in range(2)]
     with pytest.raises(NumericError):
         compare(*paths, TEXT, context=CONTEXT)
+
+
+def test_k_types_are_measured_as_llama_cpp_runs_them_unless_told(
+    make_tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    reference, k_model = make_tiny_model(tensor_type="F32", hidden=256), tmp_path / "q4_k_m.gguf"
+    quantize(reference, k_model, "Q4_K_M")
+    by_default = compare(reference, k_model, TEXT, context=CONTEXT)
+    coarse, fine = (
+        compare(reference, k_model, TEXT, context=CONTEXT, activations=activations)
+        for activations in ("coarse", "fine")
+    )
+    assert by_default == coarse
+    assert coarse.mean_kld != fine.mean_kld
+    with pytest.raises(ValueError, match="'coarse' or 'fine', not 'q8_K'"):
+        compare(reference, k_model, TEXT, context=CONTEXT, activations="q8_K")
 
 
 def test_a_text_that_is_too_short(tiny_model_path: Path) -> None:
