@@ -41,6 +41,7 @@ def inverse_factor(moments: F32, damping: float) -> F32:
     mean = float(np.trace(damped)) / n
     damped.ravel()[:: n + 1] += np.float32(damping * mean if mean > 0 else 1.0)
     lower = np.linalg.cholesky(damped)
+    del damped  # of the widest input it is larger than all else
     return np.ascontiguousarray(_inverse_of_lower(lower)[::-1, ::-1])
 
 

@@ -74,7 +74,7 @@ def pass_layer(
     """
     sums: dict[str, F32] = {}
     counts: dict[str, int] = {}
-    every = max(1, len(x) // _GATED_TOKENS)
+    every = -(-len(x) // _GATED_TOKENS)  # batches, so that they are of all the text
     for number, start in enumerate(range(0, len(x), BATCH)):
         y, done = transformer.forward(layer, shape, r, x[start : start + BATCH])
         x[start : start + BATCH] = y
@@ -118,9 +118,9 @@ def quantize_layer(
         if "attn_v" in layer.bias:
             prepared.vectors[f"blk.{index}.attn_v.bias"] = layer.bias["attn_v"]
     for source in dict.fromkeys(INPUT_OF.values()):
-        second = moments.pop(source)
-        importance = np.ascontiguousarray(np.diag(second))
-        factor = inverse_factor(second, DAMPING) if methods.error_feedback else None
+        importance = np.ascontiguousarray(np.diag(moments[source]))
+        factor = inverse_factor(moments[source], DAMPING) if methods.error_feedback else None
+        del moments[source]
         for matrix, read in INPUT_OF.items():
             if read != source:
                 continue
