@@ -8,6 +8,13 @@
 #include "../base/status.h"
 #include "scalar/scalar.h"
 
+#ifdef PQ_HAVE_X86_AMX
+#include "x86_amx/amx.h"
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
 #ifdef PQ_HAVE_X86_AVX512VNNI
 #include "x86_avx512vnni/avx512vnni.h"
 #endif
@@ -111,27 +118,38 @@ static const pq_kernels pq_kernels_avxvnni = {
 #endif
 
 #ifdef PQ_HAVE_X86_AVX512VNNI
-static const pq_kernels pq_kernels_avx512vnni = {
-    .isa = "avx512vnni",
-    .summary = "AVX-512 with VNNI: sixteen float32 or 64 products of int8 at a time",
-    .lanes = 16,
-    .quantize = pq_quantize_avx512vnni,
-    .gemm = pq_gemm_table_avx512vnni,
-    .gemm_exact = pq_gemm_exact_avx512vnni,
-    .kv_store = pq_kv_store_avx512vnni,
-    .attend = pq_attend_avx512vnni,
-    .attend_merge = pq_attend_merge_avx512vnni,
-    .rms_norm = pq_rms_norm_avx512vnni,
-    .add = pq_add_avx512vnni,
-    .silu_mul = pq_silu_mul_avx512vnni,
-    .rope = pq_rope_avx512vnni,
-    .exp = pq_exp_avx512vnni,
-    .logsumexp = pq_logsumexp_avx512vnni,
-    .to_f16 = pq_to_f16_avx512vnni,
-    .from_f16 = pq_from_f16_avx512vnni,
-    .quantize_weights = pq_quantize_weights_avx512vnni,
-    .quantize_panel = pq_quantize_panel_avx512vnni,
-};
+
+/* Both with AVX-512: they differ in the products of quantized matrices only. */
+#define PQ_AVX512_KERNELS(name, text)                                                              \
+    {                                                                                              \
+        .isa = #name,                                                                              \
+        .summary = text,                                                                           \
+        .lanes = 16,                                                                               \
+        .quantize = pq_quantize_avx512vnni,                                                        \
+        .gemm = pq_gemm_table_##name,                                                              \
+        .gemm_exact = pq_gemm_exact_avx512vnni,                                                    \
+        .kv_store = pq_kv_store_avx512vnni,                                                        \
+        .attend = pq_attend_avx512vnni,                                                            \
+        .attend_merge = pq_attend_merge_avx512vnni,                                                \
+        .rms_norm = pq_rms_norm_avx512vnni,                                                        \
+        .add = pq_add_avx512vnni,                                                                  \
+        .silu_mul = pq_silu_mul_avx512vnni,                                                        \
+        .rope = pq_rope_avx512vnni,                                                                \
+        .exp = pq_exp_avx512vnni,                                                                  \
+        .logsumexp = pq_logsumexp_avx512vnni,                                                      \
+        .to_f16 = pq_to_f16_avx512vnni,                                                            \
+        .from_f16 = pq_from_f16_avx512vnni,                                                        \
+        .quantize_weights = pq_quantize_weights_avx512vnni,                                        \
+        .quantize_panel = pq_quantize_panel_avx512vnni,                                            \
+    }
+
+static const pq_kernels pq_kernels_avx512vnni = PQ_AVX512_KERNELS(
+    avx512vnni, "AVX-512 with VNNI: sixteen float32 or 64 products of int8 at a time");
+#ifdef PQ_HAVE_X86_AMX
+static const pq_kernels pq_kernels_amx =
+    PQ_AVX512_KERNELS(amx, "AVX-512 and AMX: tiles of 8,192 products of int8 for prompts");
+#endif
+
 #endif
 
 #ifdef PQ_HAVE_ARM_NEON
@@ -246,6 +264,29 @@ static int avx512vnni_available(void) {
 }
 #endif
 
+#ifdef PQ_HAVE_X86_AMX
+
+/* Tiles are 8 KB of registers that Linux saves only for programs which ask: linux/Documentation/arch/x86/xstate.rst.
+ * Threads that are started later inherit the permission; asking again does no harm. */
+static int tiles_permitted(void) {
+#if defined(__linux__)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return 1;
+#endif
+}
+
+static int amx_available(void) {
+    enum { TILE = 1 << 24, INT8 = 1 << 25 };
+    enum { TILE_CONFIG = 1 << 17, TILE_DATA = 1 << 18 };
+    uint32_t extended[4];
+    cpuid(7, 0, extended);
+    return avx512vnni_available() && has(extended[EDX], TILE | INT8) &&
+           has(saved_states(), TILE_CONFIG | TILE_DATA) && tiles_permitted();
+}
+#endif
+
 #endif
 
 #ifdef PQ_HAVE_ARM_NEON
@@ -300,6 +341,9 @@ static const struct {
     int (*available)(void);
     int by_name; /* never the default */
 } choices[] = {
+#ifdef PQ_HAVE_X86_AMX
+    {&pq_kernels_amx, amx_available},
+#endif
 #ifdef PQ_HAVE_X86_AVX512VNNI
     {&pq_kernels_avx512vnni, avx512vnni_available, 0},
 #endif

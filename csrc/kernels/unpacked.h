@@ -25,8 +25,17 @@ static inline size_t pq_unpacked_panels(size_t cols, uint32_t lanes) {
     return fit > 0 ? fit : 1;
 }
 
+/* AMX (16 lanes) unpacks groups of 256 columns, the last one filled up, and two panels at least. */
+enum { PQ_AMX_GROUP_BYTES = 5248, PQ_AMX_BUDGET = 512 * 1024 };
+
+static inline size_t pq_amx_scratch(size_t cols) {
+    const size_t pair = 2 * ((cols + 255) / 256) * PQ_AMX_GROUP_BYTES;
+    return pair > PQ_AMX_BUDGET ? pair : PQ_AMX_BUDGET;
+}
+
 static inline size_t pq_unpacked_scratch(size_t cols, uint32_t lanes) {
-    return pq_unpacked_panels(cols, lanes) * pq_unpacked_panel(cols, lanes);
+    const size_t bytes = pq_unpacked_panels(cols, lanes) * pq_unpacked_panel(cols, lanes);
+    return lanes == 16 && pq_amx_scratch(cols) > bytes ? pq_amx_scratch(cols) : bytes;
 }
 
 #endif

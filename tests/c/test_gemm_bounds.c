@@ -11,7 +11,7 @@
 #include "check.h"
 #include "kernels/kernels.h"
 
-enum { PAGE = 65536, BLOCKS = 4, ROWS = 19, MAX_TOKENS = 25 };
+enum { PAGE = 65536, BLOCKS = 4, ROWS = 19, MAX_TOKENS = 37 };
 
 static void *reserve(size_t bytes) {
 #if defined(_WIN32)

@@ -1,0 +1,57 @@
+/* gemm_run.h - the template of a run: multiplies a group of 256 columns, then scales its sums. See gemm_tile.h. The
+ * file that includes it has defined scale_tokens(type, n, ...), which adds the sums of n tokens to their accumulators.
+ */
+#ifndef PQ_AMX_GEMM_RUN_H
+#define PQ_AMX_GEMM_RUN_H
+
+#include "gemm_tile.h"
+
+enum { TOGETHER = 4 }; /* tokens that share a load of the scales */
+
+PQ_INLINE void scale_tile(const uint32_t type, const pq_amx_group *g, size_t tokens,
+                          pq_floats *acc) {
+    size_t t = 0;
+    for (; t + TOGETHER <= tokens; t += TOGETHER)
+        scale_tokens(type, TOGETHER, g, t, acc + t);
+    for (; t < tokens; t++)
+        scale_tokens(type, 1, g, t, acc + t);
+}
+
+PQ_INLINE const pq_amx_scales *scales_of(const uint8_t *group) {
+    return (const pq_amx_scales *)(const void *)(group + PQ_AMX_BLOCKS * PQ_AMX_QUANTS);
+}
+
+PQ_INLINE void run(const uint32_t type, const pq_amx_run *a) {
+    const size_t tile_tokens = a->tokens < PQ_AMX_TOKENS ? a->tokens : PQ_AMX_TOKENS;
+    pq_amx_sums sums;
+    pq_floats acc[2][PQ_AMX_TILES * PQ_AMX_TOKENS];
+    for (size_t t = 0; t < a->tokens; t++)
+        acc[0][t] = acc[1][t] = pq_float_zero();
+    const uint8_t *group[2] = {a->panel[0], a->panel[1]};
+    for (size_t first = 0; first < a->blocks; first += PQ_AMX_BLOCKS) {
+        const size_t left = a->blocks - first, blocks = left < PQ_AMX_BLOCKS ? left : PQ_AMX_BLOCKS;
+        for (size_t t = 0; t < a->tokens; t += tile_tokens) {
+            const int8_t *q = a->q + t * a->cols + first * 32;
+            for (size_t b = 0; b < blocks; b++)
+                pq_amx_multiply(q + b * 32, a->cols, group[0] + b * PQ_AMX_QUANTS,
+                                group[1] + b * PQ_AMX_QUANTS, sums.at[0][b], sums.at[1][b]);
+            for (size_t p = 0; p < 2; p++) {
+                const size_t at = t * (a->cols / 32) + first;
+                const pq_amx_group g = {.sums = &sums,
+                                        .scales = scales_of(group[p]),
+                                        .panel = p,
+                                        .blocks = blocks,
+                                        .d = a->d + at,
+                                        .s = a->s + at,
+                                        .act_sums = a->sums + 2 * at,
+                                        .cols = a->cols};
+                scale_tile(type, &g, tile_tokens, acc[p] + t);
+            }
+        }
+        group[0] += PQ_AMX_UNPACKED;
+        group[1] += PQ_AMX_UNPACKED;
+    }
+    pq_amx_store(a, acc);
+}
+
+#endif

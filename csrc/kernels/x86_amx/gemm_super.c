@@ -1,0 +1,126 @@
+/* gemm_super.c - matrix products of the types with super-blocks of 256: Q2_K Q3_K Q4_K Q5_K IQ4_XS. See
+ * gemm_tile.h.
+ *
+ * A scale for 32 columns multiplies their sum, in float32 and still exact. Scales for 16 columns are
+ * multiplied into the weights, so that 32 columns make one sum here too:
+ *   Q2_K  0 .. 45, a byte
+ *   Q3_K  -124 .. 128, which is a byte with the sign changed
+ */
+#include "../x86_avx512vnni/vectors.h"
+
+#include "../x86_vnni/quants_super.h"
+#include "gemm_tile.h"
+
+/* 1: the sums are of values, yet without the scale of their 32 columns. */
+PQ_INLINE int is_scaled_later(const uint32_t type) {
+    return sub_vectors(type) == VECTORS_32;
+}
+
+/* ------------------------------------------------------------------------------------ unpacking */
+
+/* 16-bit products of the even or the odd bytes, signed, with their row's scale. */
+PQ_INLINE pq_ints scaled_bytes(pq_ints quants, const int odd, const int offset, pq_ints scale) {
+    const pq_ints q = odd ? _mm512_srli_epi16(quants, 8) : pq_and(quants, pq_all_words(255));
+    return _mm512_mullo_epi16(_mm512_sub_epi16(q, pq_all_words(offset)), scale);
+}
+
+PQ_INLINE pq_ints join_bytes(pq_ints even, pq_ints odd) {
+    return pq_or(pq_and(even, pq_all_words(255)), _mm512_slli_epi16(odd, 8));
+}
+
+/* One vector of a type whose scales go into the weights. */
+PQ_INLINE void unpack_scaled(const uint32_t type, pq_ints quants, pq_floats factor, uint8_t *out) {
+    const pq_ints one = _mm512_cvtps_epi32(factor);
+    const pq_ints both = pq_or(pq_and(one, pq_all_ints(0xFFFF)), pq_left(one, 16));
+    const pq_ints scale = type == PQ_Q3_K ? _mm512_sub_epi16(pq_zero(), both) : both;
+    const pq_ints even = scaled_bytes(quants, 0, offset_of(type), scale);
+    const pq_ints odd = scaled_bytes(quants, 1, offset_of(type), scale);
+    pq_store_ints(out, join_bytes(even, odd));
+}
+
+/* The 32 columns 128 h + 32 s .. of all rows. */
+PQ_INLINE void unpack_32(const uint32_t type, const uint8_t *group, size_t h, const int s,
+                         const super_scales *scale, uint8_t *out) {
+    PQ_UNROLL
+    for (int j = 0; j < VECTORS_32; j++) {
+        const pq_ints quants = packed_quants(type, group, h, s, j);
+        if (is_scaled_later(type))
+            pq_store_ints(out + j * PQ_VECTOR_BYTES,
+                          _mm512_sub_epi8(quants, pq_all_bytes(offset_of(type))));
+        else
+            unpack_scaled(type, quants, scale->factor[8 * h + 2 * (size_t)s + (size_t)(j / 4)],
+                          out + j * PQ_VECTOR_BYTES);
+    }
+}
+
+PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {
+    for (size_t first = 0; first < blocks; first += PQ_AMX_BLOCKS) {
+        super_scales all;
+        scales(type, group, &all);
+        for (size_t h = 0; h < 2; h++)
+            PQ_EACH(s, 4,
+                    { unpack_32(type, group, h, s, &all, out + (4 * h + s) * PQ_AMX_QUANTS); });
+        pq_amx_scales *kept = (pq_amx_scales *)(void *)(out + PQ_AMX_BLOCKS * PQ_AMX_QUANTS);
+        kept->d = all.d;
+        kept->dmin = has_min(type) ? all.dmin : all.d;
+        for (int i = 0; i < PQ_AMX_BLOCKS; i++) {
+            if (is_scaled_later(type))
+                kept->factor[i] = all.factor[i];
+            if (has_min(type))
+                kept->min[i] = pq_as_floats(all.min[i]);
+        }
+        group += PQ_LANES * block_bytes(type);
+        out = (uint8_t *)(kept + 1);
+    }
+}
+
+/* -------------------------------------------------------------------------------------- scaling */
+
+/* The exact sum of 32 columns with their scales; of Q3_K, with the sign changed. */
+PQ_INLINE pq_floats sum_of_32(const uint32_t type, const pq_amx_group *g, pq_floats factor,
+                              size_t token, size_t b) {
+    const pq_floats sum = pq_amx_sum(g->sums, g->panel, b, token);
+    return is_scaled_later(type) ? pq_multiply(factor, sum) : sum;
+}
+
+/* The minimum of 32 columns times their activations, added. */
+PQ_INLINE pq_floats add_minimum(const uint32_t type, const pq_amx_group *g, pq_floats min,
+                                size_t at, pq_floats minima) {
+    if (type != PQ_Q2_K)
+        return pq_fma(min, pq_all_floats(g->s + at), minima);
+    const pq_ints sums = pq_broadcast(g->act_sums + 2 * at);
+    const pq_floats m = pq_to_float(pq_dot_words(pq_zero(), pq_as_ints(min), sums));
+    return pq_fma(m, pq_all_floats(g->d + at), minima);
+}
+
+PQ_INLINE void scale_tokens(const uint32_t type, const int n, const pq_amx_group *g, size_t token,
+                            pq_floats *acc) {
+    const pq_amx_scales *scales = g->scales;
+    pq_floats total[PQ_EACH_MOST], minima[PQ_EACH_MOST];
+    PQ_EACH(t, n, { total[t] = minima[t] = pq_float_zero(); });
+    PQ_EACH(b, PQ_AMX_BLOCKS, {
+        const pq_floats factor = is_scaled_later(type) ? scales->factor[b] : scales->d;
+        const pq_floats min = has_min(type) ? scales->min[b] : scales->d;
+        PQ_EACH(t, n, {
+            const size_t at = (token + t) * (g->cols / 32) + b;
+            const pq_floats sum = sum_of_32(type, g, factor, token + t, b);
+            const pq_floats d = pq_all_floats(g->d + at);
+            total[t] = type == PQ_Q3_K ? pq_fnma(d, sum, total[t]) : pq_fma(d, sum, total[t]);
+            if (has_min(type))
+                minima[t] = add_minimum(type, g, min, at, minima[t]);
+        });
+    });
+    PQ_EACH(t, n, {
+        acc[t] = pq_fma(scales->d, total[t], acc[t]);
+        if (has_min(type))
+            acc[t] = pq_fnma(scales->dmin, minima[t], acc[t]);
+    });
+}
+
+#include "gemm_run.h"
+
+PQ_AMX_TYPE(q2_k, PQ_Q2_K)
+PQ_AMX_TYPE(q3_k, PQ_Q3_K)
+PQ_AMX_TYPE(q4_k, PQ_Q4_K)
+PQ_AMX_TYPE(q5_k, PQ_Q5_K)
+PQ_AMX_TYPE(iq4_xs, PQ_IQ4_XS)

@@ -1,0 +1,139 @@
+/* gemm_tile.h - what the quantized matrix kernels with AMX share: tiles of 16 tokens times two panels.
+ *
+ * One tile instruction multiplies 32 columns of 16 tokens with 32 columns of the 16 rows of a panel: 8,192
+ * products, exact in 32 bits. The panel's layout (pack.c) is what the instruction wants of its second
+ * operand, and activations are its first operand as they lie in memory. The sums go through memory to
+ * AVX-512, which applies the scales in the order of the contract.
+ *
+ * Panels are unpacked first, to signed bytes and ready scales in groups of 256 columns; scales of
+ * sub-blocks of 16 are multiplied into the bytes. Q6_K, where they do not fit, stays with AVX-512: as
+ * two bytes per weight it was no faster.
+ */
+#ifndef PQ_AMX_GEMM_TILE_H
+#define PQ_AMX_GEMM_TILE_H
+
+#include "../x86_avx512vnni/vectors.h"
+
+#include "../unpacked.h"
+#include "../x86_vnni/gemm_tile.h"
+
+enum {
+    PQ_AMX_TOKENS = 16,    /* of a tile */
+    PQ_AMX_TILES = 4,      /* of tokens that meet a group while it is in the first-level cache */
+    PQ_AMX_BLOCKS = 8,     /* of a group, 32 columns each */
+    PQ_AMX_QUANTS = 512,   /* bytes of one block of a panel */
+    PQ_AMX_FEW_TOKENS = 32 /* fewer are for AVX-512: unpacking would take longer than it saves */
+};
+
+/* The scales of a group of all rows; they follow its quants. */
+typedef struct pq_amx_scales {
+    pq_floats factor[PQ_AMX_BLOCKS]; /* of the blocks, or of a super-block's sub-blocks of 32 */
+    pq_floats min[PQ_AMX_BLOCKS];    /* Q2_K: the minima of both 16s, as 16-bit integers */
+    pq_floats d, dmin;               /* of a super-block */
+} pq_amx_scales;
+
+enum { PQ_AMX_UNPACKED = PQ_AMX_BLOCKS * PQ_AMX_QUANTS + sizeof(pq_amx_scales) };
+_Static_assert((int)PQ_AMX_UNPACKED == (int)PQ_AMX_GROUP_BYTES,
+               "scratch memory is for groups of this size");
+
+/* The sums of a group: [panel][block][token][row]. */
+typedef struct pq_amx_sums {
+    _Alignas(64) int32_t at[2][PQ_AMX_BLOCKS][PQ_AMX_TOKENS][PQ_LANES];
+} pq_amx_sums;
+
+/* The operands of some tokens and two panels. The arrays of activations begin at the first token. */
+typedef struct pq_amx_run {
+    const uint8_t *panel[2]; /* unpacked */
+    size_t blocks;           /* of 32 columns */
+    size_t tokens;           /* full tiles, up to PQ_AMX_TILES, or a single one */
+    const int8_t *q;
+    const float *d, *s;
+    const int16_t *sums;
+    size_t cols;
+    float *y[2]; /* of each panel's first row */
+    size_t y_stride;
+    size_t rows[2]; /* of each panel that are to be written; 0: it is there to fill the pair */
+} pq_amx_run;
+
+/* One type's kernels. `blocks` are of 32 columns. */
+typedef struct pq_amx_kernels {
+    void (*unpack)(const uint8_t *panel, size_t blocks, uint8_t *out);
+    void (*run)(const pq_amx_run *run);
+    pq_gemm_fn few_tokens;
+} pq_amx_kernels;
+
+void pq_gemm_by_tiles_amx(const pq_amx_kernels *kernels, const pq_matrix *w, size_t panel0,
+                          size_t panel1, const pq_acts *x, size_t token0, size_t token1, float *y,
+                          size_t y_stride, void *scratch);
+
+#define PQ_AMX_GEMM(name)                                                                          \
+    void pq_gemm_##name##_amx(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,  \
+                              size_t token0, size_t token1, float *y, size_t y_stride,             \
+                              void *scratch)
+PQ_AMX_GEMM(q4_0);
+PQ_AMX_GEMM(q4_1);
+PQ_AMX_GEMM(q5_0);
+PQ_AMX_GEMM(q5_1);
+PQ_AMX_GEMM(q8_0);
+PQ_AMX_GEMM(iq4_nl);
+PQ_AMX_GEMM(q2_k);
+PQ_AMX_GEMM(q3_k);
+PQ_AMX_GEMM(q4_k);
+PQ_AMX_GEMM(q5_k);
+PQ_AMX_GEMM(iq4_xs);
+
+/* Defines gemm_<name> from a file's templates run() and unpack(). */
+#define PQ_AMX_TYPE(name, type)                                                                    \
+    static void name##_run(const pq_amx_run *a) {                                                  \
+        run(type, a);                                                                              \
+    }                                                                                              \
+    static void name##_unpack(const uint8_t *panel, size_t blocks, uint8_t *out) {                 \
+        unpack(type, panel, blocks, out);                                                          \
+    }                                                                                              \
+    PQ_AMX_GEMM(name) {                                                                            \
+        static const pq_amx_kernels kernels = {name##_unpack, name##_run, PQ_NAME(gemm_##name)};   \
+        pq_gemm_by_tiles_amx(&kernels, w, panel0, panel1, x, token0, token1, y, y_stride,          \
+                             scratch);                                                             \
+    }
+
+/* ----------------------------------------------------------------------------------- the pieces of a run */
+
+/* What is to be scaled: the sums of a group, and the activations' scales of its first column. */
+typedef struct pq_amx_group {
+    const pq_amx_sums *sums;
+    const pq_amx_scales *scales;
+    size_t panel;
+    size_t blocks; /* 8; fewer at the end of rows that are no multiple of 256 long */
+    const float *d, *s;
+    const int16_t *act_sums;
+    size_t cols;
+} pq_amx_group;
+
+/* One block of a group, 16 tokens times both panels. */
+PQ_INLINE void pq_amx_multiply(const int8_t *q, size_t cols, const uint8_t *panel0,
+                               const uint8_t *panel1, void *sums0, void *sums1) {
+    _tile_loadd(0, q, (long long)cols);
+    _tile_loadd(1, panel0, PQ_VECTOR_BYTES);
+    _tile_loadd(2, panel1, PQ_VECTOR_BYTES);
+    _tile_zero(4);
+    _tile_dpbssd(4, 0, 1);
+    _tile_zero(5);
+    _tile_dpbssd(5, 0, 2);
+    _tile_stored(4, sums0, PQ_VECTOR_BYTES);
+    _tile_stored(5, sums1, PQ_VECTOR_BYTES);
+}
+
+PQ_INLINE pq_floats pq_amx_sum(const pq_amx_sums *sums, size_t panel, size_t block, size_t token) {
+    return pq_to_float(pq_load_ints(sums->at[panel][block][token]));
+}
+
+PQ_INLINE void pq_amx_store(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TILES * PQ_AMX_TOKENS]) {
+    for (size_t p = 0; p < 2; p++) {
+        if (a->rows[p] == 0)
+            continue;
+        for (size_t t = 0; t < a->tokens; t++)
+            pq_store_rows(a->y[p] + t * a->y_stride, a->rows[p], acc[p][t]);
+    }
+}
+
+#endif
