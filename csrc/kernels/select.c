@@ -342,7 +342,7 @@ static const struct {
     int by_name; /* never the default */
 } choices[] = {
 #ifdef PQ_HAVE_X86_AMX
-    {&pq_kernels_amx, amx_available},
+    {&pq_kernels_amx, amx_available, 0},
 #endif
 #ifdef PQ_HAVE_X86_AVX512VNNI
     {&pq_kernels_avx512vnni, avx512vnni_available, 0},
