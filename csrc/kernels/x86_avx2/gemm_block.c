@@ -128,6 +128,8 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
     });
     for (size_t b = 0; b < a->blocks; b++, group += group_bytes) {
         __m256i sum[PQ_MAX_TILE];
+        if (!unpacked)
+            pq_prefetch_stream(group, group_bytes);
         PQ_EACH(t, n, {
             sum[t] = _mm256_setzero_si256();
             if (offset_of(type))

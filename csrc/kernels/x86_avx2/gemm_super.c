@@ -298,11 +298,14 @@ PQ_INLINE void multiply_super(const uint32_t type, const int unpacked, const int
                               const uint8_t *group, const super_scales *scale, const pq_tile *a,
                               const int8_t *const *q, size_t b, __m256 *total) {
     const int per_32 = VECTORS_32 / sub_vectors(type);
+    const size_t eighth = PQ_LANES * block_bytes(type) / 8;
     PQ_EACH(t, n, { total[t] = _mm256_setzero_ps(); });
     for (size_t h = 0; h < 2; h++) {
         PQ_EACH(s, 4, {
             const size_t i = 4 * h + s, block = 8 * b + i;
             __m256i sum[PQ_MAX_TILE];
+            if (!unpacked)
+                pq_prefetch_stream(group + i * eighth, eighth);
             PQ_EACH(t, n, {
                 sum[t] = _mm256_setzero_si256();
                 if (has_offset(type))
