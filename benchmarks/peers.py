@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ class PyQwen(Worker):
         return test.speed(self.ask(op="time", **request)["ns"])
 
 
-class LlamaCpp:
+class LlamaCpp(ABC):
     """llama.cpp; a subclass says how it is run.
 
     Its AMX code crashes on some virtual machines. Then it is run again without weights repacked,
@@ -132,10 +133,11 @@ class LlamaCpp:
             self.repack = False
             return self._time(test, flash)
 
+    @abstractmethod
     def _time(self, test: Test, flash: bool) -> float:
-        raise NotImplementedError
+        """One try of `time`."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a program that is started for each run leaves nothing
         """End what is running."""
 
 
