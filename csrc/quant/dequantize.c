@@ -9,19 +9,28 @@
 #include "decode.h"
 #include "types.h"
 
+static void from_f16(const uint8_t *src, size_t n, float *dst) {
+    for (size_t i = 0; i < n; i++)
+        dst[i] = pq_load_f16(src + 2 * i);
+}
+
+/* BF16 is the upper half of a float32. */
+static void from_bf16(const uint8_t *src, size_t n, float *dst) {
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, src + 2 * i, sizeof half); /* little-endian, as all of the file */
+        const uint32_t bits = (uint32_t)half << 16;
+        memcpy(&dst[i], &bits, sizeof bits);
+    }
+}
+
 static void floats(uint32_t type, const uint8_t *src, size_t n, float *dst) {
-    if (type == PQ_F32) {
+    if (type == PQ_F32)
         memcpy(dst, src, n * sizeof *dst);
-        return;
-    }
-    for (size_t i = 0; i < n; i++, src += 2) {
-        if (type == PQ_F16) {
-            dst[i] = pq_load_f16(src);
-        } else { /* BF16: the upper half of a float32 */
-            const uint32_t bits = (uint32_t)src[0] << 16 | (uint32_t)src[1] << 24;
-            memcpy(&dst[i], &bits, sizeof bits);
-        }
-    }
+    else if (type == PQ_F16)
+        from_f16(src, n, dst);
+    else
+        from_bf16(src, n, dst);
 }
 
 static void block(pq_family family, const pq_decoded *b, float *dst) {

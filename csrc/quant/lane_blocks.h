@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "block_scale.h"
+#include "lane_bytes.h"
 #include "lane_search.h"
 #include "lane_supers.h"
 #include "types.h"
@@ -152,7 +153,9 @@ static void run_blocks(uint32_t type, const pq_levels *levels, const float *x, s
 static void quantize_weights(uint32_t type, const pq_levels *levels, const float *x,
                              size_t x_stride, const float *w, size_t w_stride, size_t count,
                              pq_decoded *out) {
-    if (pq_type_block(type) == PQ_SUPER)
+    if (type == PQ_Q8_0)
+        run_bytes(x, x_stride, count, out);
+    else if (pq_type_block(type) == PQ_SUPER)
         run_supers(type, levels, x, x_stride, w, w_stride, count, out);
     else
         run_blocks(type, levels, x, x_stride, w, w_stride, count, out);

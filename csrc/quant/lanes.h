@@ -16,7 +16,7 @@
 
 enum { PQ_GROUPS = 16, PQ_GROUP_MAX = 32 }; /* groups; weights of one */
 
-/* `count` blocks of `type` (not Q8_0), block b of 32 or 256 weights at x + b * x_stride, to the integers and scales
+/* `count` blocks of `type`, block b of 32 or 256 weights at x + b * x_stride, to the integers and scales
  * that represent them best. w + b * w_stride: how much each weight's squared error counts (> 0); NULL: all alike. */
 typedef void (*pq_quantize_weights_fn)(uint32_t type, const pq_levels *levels, const float *x,
                                        size_t x_stride, const float *w, size_t w_stride,

@@ -20,19 +20,52 @@ typedef struct error_job {
     pq_quantization_error *rows; /* (rows) */
 } error_job;
 
+/* Sums of one block: lane i % LANES takes element i, which compilers turn into vectors. */
+enum { LANES = 32 };
+
+typedef struct lane_sums {
+    double error[LANES], energy[LANES];
+} lane_sums;
+
+/* w: how much each element counts; NULL: 1. n <= LANES. */
+static inline void add_elements(const float *x, const float *y, const float *w, size_t n,
+                                lane_sums *sums) {
+    for (size_t i = 0; i < n; i++) {
+        const double value = x[i], e = (double)y[i] - value, weight = w ? w[i] : 1.0;
+        sums->error[i] += weight * (e * e);
+        sums->energy[i] += weight * (value * value);
+    }
+}
+
+static inline void add_all(const float *x, const float *y, const float *w, size_t n,
+                           lane_sums *sums) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        add_elements(x + i, y + i, w ? w + i : NULL, LANES, sums);
+    add_elements(x + i, y + i, w ? w + i : NULL, n - i, sums);
+}
+
+static double sum_lanes(double *x) {
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; i++)
+            x[i] += x[i + half];
+    }
+    return x[0];
+}
+
 static void add_block(const float *x, const float *y, const float *importance, size_t n,
                       size_t column, pq_quantization_error *sum) {
-    double error = 0.0, energy = 0.0;
-    for (size_t i = 0; i < n; i++) {
-        const double e = (double)y[i] - x[i], square = (double)x[i] * x[i];
-        const double w = importance ? importance[i] : 1.0;
-        error += e * e;
-        energy += square;
-        sum->weighted_error += w * e * e;
-        sum->weighted_energy += w * square;
-    }
+    lane_sums plain = {{0}, {0}};
+    add_all(x, y, NULL, n, &plain);
+    const double error = sum_lanes(plain.error), energy = sum_lanes(plain.energy);
     sum->error += error;
     sum->energy += energy;
+    if (importance) {
+        lane_sums weighted = {{0}, {0}};
+        add_all(x, y, importance, n, &weighted);
+        sum->weighted_error += sum_lanes(weighted.error);
+        sum->weighted_energy += sum_lanes(weighted.energy);
+    }
     if (energy > 0.0 && error > sum->worst * energy) {
         sum->worst = error / energy;
         sum->worst_column = column;
@@ -48,6 +81,10 @@ static void measure_row(void *arg, size_t row, unsigned thread) {
     pq_dequantize_row(job->type, job->data + row * job->row_bytes, job->cols, y);
     for (size_t i = 0; i < job->cols; i += block)
         add_block(x + i, y + i, job->importance ? job->importance + i : NULL, block, i, &sum);
+    if (!job->importance) { /* all columns count 1 */
+        sum.weighted_error = sum.error;
+        sum.weighted_energy = sum.energy;
+    }
     job->rows[row] = sum;
 }
 

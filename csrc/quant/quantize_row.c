@@ -5,11 +5,8 @@
 #include <string.h>
 
 #include "../pyqwen.h"
-#include "block_scale.h"
-#include "blocks.h"
 #include "encode.h"
 #include "f16.h"
-#include "tree.h"
 #include "types.h"
 
 /* ------------------------------------------------------------------------------------ plain numbers */
@@ -30,29 +27,6 @@ static void to_bf16(const float *x, size_t n, uint8_t *dst) {
         bits += 0x7FFF + (bits >> 16 & 1);
         dst[0] = (uint8_t)(bits >> 16);
         dst[1] = (uint8_t)(bits >> 24);
-    }
-}
-
-/* The largest weight of a block becomes 127: with so many levels a search would win nothing. */
-static void to_q8_0(const float *x, size_t n, uint8_t *dst) {
-    for (size_t i = 0; i < n; i += 32, dst += sizeof(pq_block_q8_0)) {
-        pq_block_q8_0 *block = (pq_block_q8_0 *)dst;
-        const float unit = pq_block_unit(x + i, 32);
-        float top[32], scaled[32];
-        for (int j = 0; j < 32; j++) {
-            scaled[j] = x[i + j] / unit; /* exact */
-            top[j] = fabsf(scaled[j]);
-        }
-        const float scale = pq_f16_scale(pq_max_32(top) / 127.0f, unit);
-        const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
-        const uint16_t d = pq_f32_to_f16(scale * unit);
-        block->d[0] = (uint8_t)d;
-        block->d[1] = (uint8_t)(d >> 8);
-        for (int j = 0; j < 32; j++) {
-            float q = scaled[j] * inverse;
-            q = q < -127.0f ? -127.0f : q > 127.0f ? 127.0f : q;
-            block->q[j] = (int8_t)((q + 0x1.8p23f) - 0x1.8p23f);
-        }
     }
 }
 
@@ -145,8 +119,6 @@ void pq_quantize_weights(const pq_quantizer *quantizer, const float *x, float *s
         to_f16(x, n, dst);
     } else if (type == PQ_BF16) {
         to_bf16(x, n, dst);
-    } else if (type == PQ_Q8_0) {
-        to_q8_0(x, n, dst);
     } else {
         search_blocks(quantizer, x, scratch, dst);
     }
