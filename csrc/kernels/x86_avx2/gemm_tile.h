@@ -82,11 +82,12 @@ void pq_gemm_by_tiles(const pq_tiles *kernels, const pq_matrix *w, size_t panel0
                       const pq_acts *x, size_t token0, size_t token1, float *y, size_t y_stride,
                       void *scratch);
 
-/* Asks for what comes 8 KB behind the next `bytes` of a packed panel, whose members are not read in their order:
- * the processor does not foresee such a stream by itself. */
+/* Asks for what comes 4 KB behind the next `bytes` of a packed panel, whose members are not read in their order: the
+ * processor does not foresee such a stream by itself. Into the second-level cache, which waits for more lines at a
+ * time than the first: benchmarks/PREDICTIONS.md. */
 PQ_INLINE void pq_prefetch_stream(const uint8_t *packed, const size_t bytes) {
     for (size_t at = 0; at < bytes; at += 64)
-        _mm_prefetch((const char *)packed + 8192 + at, _MM_HINT_T0);
+        _mm_prefetch((const char *)packed + 4096 + at, _MM_HINT_T1);
 }
 
 /* 4 neighboring activations, or two neighboring sums, in every lane. */

@@ -59,12 +59,12 @@ enum {
         __VA_ARGS__                                                                                \
     }
 
-/* Asks for what comes 8 KB behind the next `bytes` of a packed panel. The members of a super-block
- * are not read in their order, and the processor does not foresee such a stream by itself: measured
- * on Zen 5 with one token, 20 GB/s without, 33 to 39 with it. */
+/* Asks for what comes 4 KB behind the next `bytes` of a packed panel. The members of a super-block
+ * are not read in their order, and the processor does not foresee such a stream by itself. Into the
+ * second-level cache, which waits for more lines at a time than the first: benchmarks/PREDICTIONS.md. */
 PQ_INLINE void pq_prefetch_stream(const uint8_t *packed, const size_t bytes) {
     for (size_t at = 0; at < bytes; at += 64)
-        _mm_prefetch((const char *)packed + 8192 + at, _MM_HINT_T0);
+        _mm_prefetch((const char *)packed + 4096 + at, _MM_HINT_T1);
 }
 
 /* The operands of one tile. The arrays of activations begin at the tile's first token. */
