@@ -19,6 +19,7 @@
 #endif
 
 enum { WIDTH = 16, MAX_ROWS = 12, MAX_VECTORS = 8 };
+enum { FEW_ROWS = 16 }; /* so many do not compute long enough to hide the memory */
 
 /* Vectors of a tile of `rows` rows, at most. */
 #define VECTORS_FOR(rows) ((rows) <= 2 ? 8 : (rows) <= 6 ? 4 : 2)
@@ -36,12 +37,30 @@ FORCE_INLINE __m512 load16(pq_kv_type type, const void *base, size_t index) {
 
 /* -------------------------------------------------------------------------------------- scores */
 
+/* Bytes of one dimension of 16 keys. */
+FORCE_INLINE size_t key_bytes(pq_kv_type type) {
+    return PQ_KV_LANES * (type == PQ_KV_F16 ? 2 : type == PQ_KV_F32 ? 4 : 1);
+}
+
+/* A block that few rows attend to comes from memory: asks for the next group of 16 keys, and for as many
+ * values, while one line of each of the groups at hand is multiplied. `ahead`: those values. */
+FORCE_INLINE void prefetch_ahead(const uint8_t *line, size_t group_bytes, const uint8_t *ahead,
+                                 size_t offset) {
+    _mm_prefetch((const char *)line + group_bytes, _MM_HINT_T1);
+    _mm_prefetch((const char *)ahead + offset, _MM_HINT_T1);
+}
+
 /* p[r][v] += q[r][d] * key[d][group v] for d in [begin, end); groups are `group_bytes` apart. */
 FORCE_INLINE void multiply_keys(int rows, int vectors, pq_kv_type type, const float *q,
                                 size_t q_stride, const uint8_t *numbers, size_t group_bytes,
-                                size_t begin, size_t end, __m512 p[MAX_ROWS][MAX_VECTORS]) {
+                                size_t begin, size_t end, const uint8_t *ahead,
+                                __m512 p[MAX_ROWS][MAX_VECTORS]) {
+    const size_t groups = (size_t)vectors, step = key_bytes(type);
     for (size_t d = begin; d < end; d++) {
         __m512 k[MAX_VECTORS];
+        for (size_t g = 0; ahead && d * step % 64 == 0 && g < groups; g++)
+            prefetch_ahead(numbers + g * group_bytes + d * step, groups * group_bytes, ahead,
+                           g * group_bytes + d * step);
         for (int v = 0; v < vectors; v++)
             k[v] = load16(type, numbers + (size_t)v * group_bytes, d * PQ_KV_LANES);
         for (int r = 0; r < rows; r++) {
@@ -62,11 +81,11 @@ FORCE_INLINE void clear(int rows, int vectors, __m512 p[MAX_ROWS][MAX_VECTORS]) 
 /* Scores of 16 * vectors keys beginning at `group`, into scores (rows, PQ_KV_BLOCK). */
 FORCE_INLINE void score_groups(int rows, int vectors, pq_kv_type type, size_t head_dim,
                                const float *q, size_t q_stride, const uint8_t *group,
-                               size_t group_bytes, float *scores) {
+                               size_t group_bytes, const uint8_t *ahead, float *scores) {
     __m512 p[MAX_ROWS][MAX_VECTORS];
     clear(rows, vectors, p);
     if (type != PQ_KV_Q8_0) {
-        multiply_keys(rows, vectors, type, q, q_stride, group, group_bytes, 0, head_dim, p);
+        multiply_keys(rows, vectors, type, q, q_stride, group, group_bytes, 0, head_dim, ahead, p);
         for (int r = 0; r < rows; r++) {
             for (int v = 0; v < vectors; v++)
                 _mm512_storeu_ps(scores + r * PQ_KV_BLOCK + v * WIDTH, p[r][v]);
@@ -79,7 +98,7 @@ FORCE_INLINE void score_groups(int rows, int vectors, pq_kv_type type, size_t he
     for (size_t b = 0; b < n_scales; b++) {
         clear(rows, vectors, p);
         multiply_keys(rows, vectors, type, q, q_stride, numbers, group_bytes, b * PQ_KV_SCALE_DIMS,
-                      (b + 1) * PQ_KV_SCALE_DIMS, p);
+                      (b + 1) * PQ_KV_SCALE_DIMS, ahead, p);
         for (int v = 0; v < vectors; v++) {
             const float *scales = (const float *)(group + (size_t)v * group_bytes);
             const __m512 scale = _mm512_loadu_ps(scales + b * PQ_KV_LANES);
@@ -94,19 +113,20 @@ FORCE_INLINE void score_groups(int rows, int vectors, pq_kv_type type, size_t he
 
 /* Scores of `groups` groups of 16 keys. */
 FORCE_INLINE void score_tile(int rows, pq_kv_type type, size_t head_dim, const float *q,
-                             size_t q_stride, const uint8_t *keys, size_t groups, float *scores) {
+                             size_t q_stride, const uint8_t *keys, size_t groups,
+                             const uint8_t *ahead, float *scores) {
     const size_t bytes = pq_kv_key_group_bytes(type, head_dim);
     const size_t vectors = VECTORS_FOR(rows);
     size_t g = 0;
     for (; g + vectors <= groups; g += vectors)
         score_groups(rows, (int)vectors, type, head_dim, q, q_stride, keys + g * bytes, bytes,
-                     scores + g * PQ_KV_LANES);
+                     ahead ? ahead + g * bytes : NULL, scores + g * PQ_KV_LANES);
     for (; vectors > 2 && g + 2 <= groups; g += 2)
         score_groups(rows, 2, type, head_dim, q, q_stride, keys + g * bytes, bytes,
-                     scores + g * PQ_KV_LANES);
+                     ahead ? ahead + g * bytes : NULL, scores + g * PQ_KV_LANES);
     for (; g < groups; g++)
         score_groups(rows, 1, type, head_dim, q, q_stride, keys + g * bytes, bytes,
-                     scores + g * PQ_KV_LANES);
+                     ahead ? ahead + g * bytes : NULL, scores + g * PQ_KV_LANES);
 }
 
 /* Turns a row's scores into weights, in place. The numbers up to the next multiple of 16 are
@@ -187,13 +207,14 @@ FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const f
 FORCE_INLINE void attend_tile(int rows, pq_kv_type type, size_t head_dim, const float *q,
                               size_t q_stride, const uint32_t *visible, const uint8_t *keys,
                               const uint8_t *values, pq_softmax *state, float *out,
-                              size_t out_stride, float *w) {
+                              size_t out_stride, float *w, int from_memory) {
     size_t fewest = visible[0], most = visible[0];
     for (int r = 1; r < rows; r++) {
         fewest = visible[r] < fewest ? visible[r] : fewest;
         most = visible[r] > most ? visible[r] : most;
     }
-    score_tile(rows, type, head_dim, q, q_stride, keys, (most + PQ_KV_LANES - 1) / PQ_KV_LANES, w);
+    score_tile(rows, type, head_dim, q, q_stride, keys, (most + PQ_KV_LANES - 1) / PQ_KV_LANES,
+               from_memory ? values : NULL, w);
     for (int r = 0; r < rows; r++)
         state[r] = weigh(w + r * PQ_KV_BLOCK, visible[r]);
     sum_values(rows, type, head_dim, w, values, 0, fewest, out, out_stride);
@@ -207,14 +228,15 @@ FORCE_INLINE void attend_tile(int rows, pq_kv_type type, size_t head_dim, const 
 /* With the number of rows a constant, so that a tile's accumulators become registers. */
 typedef void (*attend_fn)(size_t head_dim, const float *q, size_t q_stride, const uint32_t *visible,
                           const uint8_t *keys, const uint8_t *values, pq_softmax *state, float *out,
-                          size_t out_stride, float *w);
+                          size_t out_stride, float *w, int from_memory);
 
 #define TILE(name, type, rows)                                                                     \
     static void name##_##rows(size_t head_dim, const float *q, size_t q_stride,                    \
                               const uint32_t *visible, const uint8_t *keys, const uint8_t *values, \
-                              pq_softmax *state, float *out, size_t out_stride, float *w) {        \
+                              pq_softmax *state, float *out, size_t out_stride, float *w,          \
+                              int from_memory) {                                                   \
         attend_tile(rows, type, head_dim, q, q_stride, visible, keys, values, state, out,          \
-                    out_stride, w);                                                                \
+                    out_stride, w, from_memory);                                                   \
     }
 
 #define TILES(name, type)                                                                          \
@@ -248,7 +270,7 @@ void pq_attend_avx512vnni(pq_kv_type type, size_t head_dim, const float *q, size
         const size_t left = (n - i + MAX_ROWS - 1) / MAX_ROWS;
         const size_t rows = (n - i + left - 1) / left; /* 16 rows are 8 + 8, not 12 + 4 */
         tiles[rows - 1](head_dim, q + i * q_stride, q_stride, visible + i, keys, values, state + i,
-                        out + i * out_stride, out_stride, scratch);
+                        out + i * out_stride, out_stride, scratch, i == 0 && n <= FEW_ROWS);
         i += rows;
     }
 }
