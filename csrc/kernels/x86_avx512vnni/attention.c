@@ -37,11 +37,6 @@ FORCE_INLINE __m512 load16(pq_kv_type type, const void *base, size_t index) {
 
 /* -------------------------------------------------------------------------------------- scores */
 
-/* Bytes of one dimension of 16 keys. */
-FORCE_INLINE size_t key_bytes(pq_kv_type type) {
-    return PQ_KV_LANES * (type == PQ_KV_F16 ? 2 : type == PQ_KV_F32 ? 4 : 1);
-}
-
 /* A block that few rows attend to comes from memory: asks for the next group of 16 keys, and for as many
  * values, while one line of each of the groups at hand is multiplied. `ahead`: those values. */
 FORCE_INLINE void prefetch_ahead(const uint8_t *line, size_t group_bytes, const uint8_t *ahead,
@@ -55,7 +50,7 @@ FORCE_INLINE void multiply_keys(int rows, int vectors, pq_kv_type type, const fl
                                 size_t q_stride, const uint8_t *numbers, size_t group_bytes,
                                 size_t begin, size_t end, const uint8_t *ahead,
                                 __m512 p[MAX_ROWS][MAX_VECTORS]) {
-    const size_t groups = (size_t)vectors, step = key_bytes(type);
+    const size_t groups = (size_t)vectors, step = pq_kv_dimension_bytes(type);
     for (size_t d = begin; d < end; d++) {
         __m512 k[MAX_VECTORS];
         for (size_t g = 0; ahead && d * step % 64 == 0 && g < groups; g++)
