@@ -118,11 +118,12 @@ typedef struct pq_softmax {
  *   sum   = 16 lanes, lane l adds w[j] for j % 16 == l, ascending; then pq_sum16 of the lanes
  *   out[d] = over visible j ascending: o = fmaf(w[j], value[j][d], o) from +0; int8: value = scale * (float)int8 rounded
  * A score that is NaN or +infinity makes sum NaN, and then max is NaN too, so that no later block hides it.
- * keys and values are aligned to 4 bytes. `scratch`: pq_attend_scratch(n) bytes, 64-byte aligned. */
+ * keys and values are aligned to 4 bytes. `next_keys`: the block of keys that will be attended to next, which
+ * may be asked for ahead, or NULL. `scratch`: pq_attend_scratch(n) bytes, 64-byte aligned. */
 typedef void (*pq_attend_fn)(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride,
                              size_t n, const uint32_t *visible, const void *keys,
-                             const void *values, pq_softmax *state, float *out, size_t out_stride,
-                             void *scratch);
+                             const void *values, const void *next_keys, pq_softmax *state,
+                             float *out, size_t out_stride, void *scratch);
 size_t pq_attend_scratch(size_t n);
 
 /* Adds a later block's result to what its row gathered from earlier blocks (blocks in ascending order):

@@ -90,7 +90,7 @@ static void attend_tokens(const pq_kernels *kernels, const shape *s, size_t kv_h
         }
         kernels->attend(s->type, dim, w->q + blind * dim, dim, rows - blind, w->visible + blind,
                         w->key_blocks + block * pq_kv_key_bytes(s->type, dim),
-                        w->value_blocks + block * pq_kv_value_bytes(s->type, dim),
+                        w->value_blocks + block * pq_kv_value_bytes(s->type, dim), NULL,
                         w->block_state + blind, w->block_out + blind * dim, dim, w->scratch);
         for (size_t r = blind; r < rows; r++)
             kernels->attend_merge(dim, &w->state[r], w->out + r * dim, &w->block_state[r],

@@ -27,6 +27,7 @@ typedef struct attention_job {
     float *out;
     uint32_t group;       /* query heads per KV head */
     uint32_t tile_tokens; /* tokens per tile */
+    uint32_t run_blocks;  /* see there */
     float *partial_out;   /* (partial, head_dim): see split_chunk */
     pq_softmax *partial_state;
     size_t items;        /* tiles times KV heads */
@@ -141,8 +142,10 @@ static uint32_t tile_rows(const attention_job *job, const tile *t) {
     return (t->token1 - t->token0) * job->group;
 }
 
-/* Attends to one block: fills a->block_state and a->block_out from row first_row on. */
-static void attend_block(const attention_job *job, const tile *t, uint32_t block, const arrays *a) {
+/* Attends to one block: fills a->block_state and a->block_out from row first_row on. The next one is asked
+ * for unless this is the last of the blocks before `end`. */
+static void attend_block(const attention_job *job, const tile *t, uint32_t block, uint32_t end,
+                         const arrays *a) {
     const pq_kv_cache *cache = job->cache;
     const size_t hd = cache->head_dim;
     const uint32_t first = first_row(job, t, block), rows = tile_rows(job, t);
@@ -152,8 +155,11 @@ static void attend_block(const attention_job *job, const tile *t, uint32_t block
         a->visible[row] = seen < PQ_KV_BLOCK ? seen : PQ_KV_BLOCK;
     }
     const uint8_t *keys = pq_kv_at(cache, t->span->sequence, block, job->layer, t->kv_head);
+    const uint8_t *next_keys =
+        block + 1 < end ? pq_kv_at(cache, t->span->sequence, block + 1, job->layer, t->kv_head)
+                        : NULL;
     job->model->kernels->attend(cache->type, hd, a->q + first * hd, hd, rows - first,
-                                a->visible + first, keys, keys + cache->key_bytes,
+                                a->visible + first, keys, keys + cache->key_bytes, next_keys,
                                 a->block_state + first, a->block_out + first * hd, hd, a->kernel);
 }
 
@@ -197,7 +203,7 @@ static void walk_chunk(void *arg, size_t chunk, unsigned thread) {
     for (uint32_t block = 0; block < t.blocks; block++) {
         if (stop_if_cancelled(job))
             return;
-        attend_block(job, &t, block, &a);
+        attend_block(job, &t, block, t.blocks, &a);
         for (uint32_t row = first_row(job, &t, block); row < rows; row++)
             job->model->kernels->attend_merge(hd, &a.state[row], a.acc + row * hd,
                                               &a.block_state[row], a.block_out + row * hd);
@@ -205,7 +211,7 @@ static void walk_chunk(void *arg, size_t chunk, unsigned thread) {
     write_rows(job, &t, a.state, a.acc);
 }
 
-/* ---------------------------------------------------------- several threads take a block each, then merge */
+/* ----------------------------------------------------- several threads take some blocks each, then merge */
 
 /* Partial results stand in the order of tiles; within one, [block][row]. */
 static uint64_t partial_count(const attention_job *job) {
@@ -219,29 +225,38 @@ static uint64_t partial_count(const attention_job *job) {
     return count;
 }
 
+static uint32_t runs(const attention_job *job, const tile *t) {
+    return (t->blocks + job->run_blocks - 1) / job->run_blocks;
+}
+
 static size_t split_chunks(const attention_job *job) {
     size_t count = 0;
-    for (size_t item = 0; item < job->items; item++)
-        count += find_tile(job, item).blocks;
+    for (size_t item = 0; item < job->items; item++) {
+        const tile t = find_tile(job, item);
+        count += runs(job, &t);
+    }
     return count;
 }
 
 static void split_chunk(void *arg, size_t chunk, unsigned thread) {
     const attention_job *job = arg;
     const size_t hd = job->cache->head_dim;
-    size_t item = 0, block = chunk;
+    size_t item = 0, run = chunk;
     tile t = find_tile(job, 0);
-    while (block >= t.blocks) {
-        block -= t.blocks;
+    while (run >= runs(job, &t)) {
+        run -= runs(job, &t);
         t = find_tile(job, ++item);
     }
     arrays a = arrays_of(job, thread);
-    const uint32_t rows = tile_rows(job, &t);
-    const size_t at = t.first_partial + block * rows;
-    a.block_state = job->partial_state + at;
-    a.block_out = job->partial_out + at * hd;
+    const uint32_t rows = tile_rows(job, &t), first = (uint32_t)run * job->run_blocks;
+    const uint32_t end = first + job->run_blocks < t.blocks ? first + job->run_blocks : t.blocks;
     gather_queries(job, &t, a.q);
-    attend_block(job, &t, (uint32_t)block, &a);
+    for (uint32_t block = first; block < end; block++) {
+        const size_t at = t.first_partial + (size_t)block * rows;
+        a.block_state = job->partial_state + at;
+        a.block_out = job->partial_out + at * hd;
+        attend_block(job, &t, block, end, &a);
+    }
 }
 
 static void merge_chunk(void *arg, size_t item, unsigned thread) {
@@ -261,6 +276,17 @@ static void merge_chunk(void *arg, size_t item, unsigned thread) {
     write_rows(job, &t, a.state, a.acc);
 }
 
+/* Blocks that one thread takes in a row, each fetched while the one before is worked on: as many as leave
+ * every thread some runs to claim. */
+static uint32_t run_blocks(const attention_job *job) {
+    enum { RUNS_PER_THREAD = 8, MOST = 8 };
+    size_t blocks = 0;
+    for (size_t item = 0; item < job->items; item++)
+        blocks += find_tile(job, item).blocks;
+    const size_t even = blocks / (job->workers->threads * RUNS_PER_THREAD);
+    return even < 1 ? 1 : even > MOST ? MOST : (uint32_t)even;
+}
+
 /* Splitting pays when there are few tiles for the threads; it needs room for every block's result. */
 static int try_split(attention_job *job, void *partials, size_t partials_bytes) {
     if (job->workers->threads == 1 || job->items >= 4 * (size_t)job->workers->threads)
@@ -271,6 +297,7 @@ static int try_split(attention_job *job, void *partials, size_t partials_bytes) 
         return 0;
     job->partial_out = partials;
     job->partial_state = (pq_softmax *)(job->partial_out + (size_t)count * hd);
+    job->run_blocks = run_blocks(job);
     return 1;
 }
 

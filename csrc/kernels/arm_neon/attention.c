@@ -245,7 +245,9 @@ ATTEND_TYPE(attend_tile_f32, PQ_KV_F32)
 
 void pq_attend_neon(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride, size_t n,
                     const uint32_t *visible, const void *keys, const void *values,
-                    pq_softmax *state, float *out, size_t out_stride, void *scratch) {
+                    const void *next_keys, pq_softmax *state, float *out, size_t out_stride,
+                    void *scratch) {
+    (void)next_keys;
     for (size_t i = 0; i < n;) {
         const size_t tiles = (n - i + MAX_ROWS - 1) / MAX_ROWS;
         const size_t rows = (n - i + tiles - 1) / tiles; /* 8 rows are 4 + 4, not 6 + 2 */

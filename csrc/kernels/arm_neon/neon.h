@@ -10,7 +10,8 @@ void pq_kv_store_neon(pq_kv_type type, size_t head_dim, size_t slot, const float
                       const float *value, void *keys, void *values);
 void pq_attend_neon(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride, size_t n,
                     const uint32_t *visible, const void *keys, const void *values,
-                    pq_softmax *state, float *out, size_t out_stride, void *scratch);
+                    const void *next_keys, pq_softmax *state, float *out, size_t out_stride,
+                    void *scratch);
 void pq_attend_merge_neon(size_t head_dim, pq_softmax *into, float *into_out,
                           const pq_softmax *block, const float *block_out);
 

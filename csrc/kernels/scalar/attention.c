@@ -135,7 +135,9 @@ static pq_softmax attend_row(pq_kv_type type, size_t head_dim, const float *q, s
 
 void pq_attend_scalar(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride, size_t n,
                       const uint32_t *visible, const void *keys, const void *values,
-                      pq_softmax *state, float *out, size_t out_stride, void *scratch) {
+                      const void *next_keys, pq_softmax *state, float *out, size_t out_stride,
+                      void *scratch) {
+    (void)next_keys;
     for (size_t i = 0; i < n; i++)
         state[i] = attend_row(type, head_dim, q + i * q_stride, visible[i], keys, values,
                               out + i * out_stride, scratch);

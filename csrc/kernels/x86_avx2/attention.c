@@ -18,7 +18,7 @@
 #define FORCE_INLINE static __forceinline
 #endif
 
-enum { WIDTH = 8, MAX_ROWS = 6, MAX_VECTORS = 4 };
+enum { WIDTH = 8, MAX_ROWS = 6, MAX_VECTORS = 4, LINE = 64 };
 enum { FEW_ROWS = 16 }; /* so many do not compute long enough to hide the memory */
 
 /* Calls f(.., rows, ..) with `rows` a constant, so that a tile's accumulators become registers. */
@@ -57,12 +57,24 @@ FORCE_INLINE __m256 load8(pq_kv_type type, const void *base, size_t index) {
 /* -------------------------------------------------------------------------------------------
  * scores */
 
-/* A block that few rows attend to comes from memory: asks for the next group of 16 keys, and for as many
- * values, while one line of each of the groups at hand is multiplied. `ahead`: those values. */
+/* A block that few rows attend to comes from memory, which is never to be idle: while keys are multiplied, as
+ * many values are asked for (`ahead`), and the next group of 16 keys if nobody did so before; while values
+ * are summed, the keys of the next block. All into the second-level cache. */
 FORCE_INLINE void prefetch_ahead(const uint8_t *line, size_t group_bytes, const uint8_t *ahead,
                                  size_t offset) {
     _mm_prefetch((const char *)line + group_bytes, _MM_HINT_T1);
     _mm_prefetch((const char *)ahead + offset, _MM_HINT_T1);
+}
+
+/* The lines of the next block, some per step of a loop. */
+typedef struct next_lines {
+    const uint8_t *at; /* NULL: there is no next block */
+    size_t per_step;
+} next_lines;
+
+FORCE_INLINE void prefetch_next(next_lines *next) {
+    for (size_t i = 0; next->at && i < next->per_step; i++, next->at += LINE)
+        _mm_prefetch((const char *)next->at, _MM_HINT_T1);
 }
 
 /* p[r][v] += q[r][d] * key[d][8 v ..] for d in [begin, end), where keys of 16 positions follow each
@@ -183,7 +195,7 @@ static pq_softmax weigh(float *w, size_t visible) {
  * going on from what is in out unless begin is 0. */
 FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t head_dim,
                                 const float *w, const uint8_t *values, size_t begin, size_t end,
-                                size_t at, float *out, size_t out_stride) {
+                                size_t at, next_lines *next, float *out, size_t out_stride) {
     const size_t row_bytes = pq_kv_value_row_bytes(type, head_dim);
     const size_t numbers = type == PQ_KV_Q8_0 ? head_dim / PQ_KV_SCALE_DIMS * sizeof(float) : 0;
     __m256 o[MAX_ROWS][MAX_VECTORS];
@@ -194,6 +206,7 @@ FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t h
     }
     for (size_t j = begin; j < end; j++) {
         const uint8_t *row = values + j * row_bytes;
+        prefetch_next(next);
         __m256 x[MAX_VECTORS];
         for (int v = 0; v < vectors; v++)
             x[v] = load8(type, row + numbers, at + (size_t)v * WIDTH);
@@ -215,11 +228,15 @@ FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t h
 }
 
 FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const float *w,
-                             const uint8_t *values, size_t begin, size_t end, float *out,
-                             size_t out_stride) {
-    const int vectors = rows <= 3 ? 4 : 2;
-    for (size_t at = 0; at < head_dim; at += (size_t)vectors * WIDTH)
-        sum_values_at(rows, vectors, type, head_dim, w, values, begin, end, at, out, out_stride);
+                             const uint8_t *values, size_t begin, size_t end,
+                             const uint8_t *next_keys, float *out, size_t out_stride) {
+    const size_t vectors = rows <= 3 ? 4 : 2;
+    const size_t lines = pq_kv_key_bytes(type, head_dim) / LINE;
+    const size_t steps = head_dim / (vectors * WIDTH) * (end - begin);
+    next_lines next = {.at = next_keys, .per_step = (lines + steps - 1) / steps};
+    for (size_t at = 0; at < head_dim; at += vectors * WIDTH)
+        sum_values_at(rows, (int)vectors, type, head_dim, w, values, begin, end, at, &next, out,
+                      out_stride);
 }
 
 /* ------------------------------------------------------------------------------------------ the
@@ -229,8 +246,8 @@ FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const f
  * weight of 0 is not the same as no value where that value is infinite. */
 FORCE_INLINE void attend_tile(int rows, pq_kv_type type, size_t head_dim, const float *q,
                               size_t q_stride, const uint32_t *visible, const uint8_t *keys,
-                              const uint8_t *values, pq_softmax *state, float *out,
-                              size_t out_stride, float *w, int from_memory) {
+                              const uint8_t *values, const uint8_t *next_keys, int from_memory,
+                              pq_softmax *state, float *out, size_t out_stride, float *w) {
     size_t fewest = visible[0], most = visible[0];
     for (int r = 1; r < rows; r++) {
         fewest = visible[r] < fewest ? visible[r] : fewest;
@@ -240,10 +257,11 @@ FORCE_INLINE void attend_tile(int rows, pq_kv_type type, size_t head_dim, const 
                from_memory ? values : NULL, w);
     for (int r = 0; r < rows; r++)
         state[r] = weigh(w + r * PQ_KV_BLOCK, visible[r]);
-    sum_values(rows, type, head_dim, w, values, 0, fewest, out, out_stride);
+    sum_values(rows, type, head_dim, w, values, 0, fewest, from_memory ? next_keys : NULL, out,
+               out_stride);
     for (int r = 0; fewest < most && r < rows; r++) {
         if (fewest < visible[r])
-            sum_values(1, type, head_dim, w + r * PQ_KV_BLOCK, values, fewest, visible[r],
+            sum_values(1, type, head_dim, w + r * PQ_KV_BLOCK, values, fewest, visible[r], NULL,
                        out + (size_t)r * out_stride, out_stride);
     }
 }
@@ -251,10 +269,10 @@ FORCE_INLINE void attend_tile(int rows, pq_kv_type type, size_t head_dim, const 
 #define ATTEND_TYPE(name, type)                                                                    \
     static void name(size_t rows, size_t head_dim, const float *q, size_t q_stride,                \
                      const uint32_t *visible, const uint8_t *keys, const uint8_t *values,          \
-                     pq_softmax *state, float *out, size_t out_stride, float *w,                   \
-                     int from_memory) {                                                            \
+                     const uint8_t *next_keys, int from_memory, pq_softmax *state, float *out,     \
+                     size_t out_stride, float *w) {                                                \
         WITH_CONSTANT_ROWS(rows, attend_tile, type, head_dim, q, q_stride, visible, keys, values,  \
-                           state, out, out_stride, w, from_memory)                                 \
+                           next_keys, from_memory, state, out, out_stride, w)                      \
     }
 
 ATTEND_TYPE(attend_tile_f16, PQ_KV_F16)
@@ -263,15 +281,16 @@ ATTEND_TYPE(attend_tile_f32, PQ_KV_F32)
 
 void pq_attend_avx2(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride, size_t n,
                     const uint32_t *visible, const void *keys, const void *values,
-                    pq_softmax *state, float *out, size_t out_stride, void *scratch) {
+                    const void *next_keys, pq_softmax *state, float *out, size_t out_stride,
+                    void *scratch) {
     for (size_t i = 0; i < n;) {
         const size_t tiles = (n - i + MAX_ROWS - 1) / MAX_ROWS;
         const size_t rows = (n - i + tiles - 1) / tiles; /* 8 rows are 4 + 4, not 6 + 2 */
         (type == PQ_KV_F16    ? attend_tile_f16
          : type == PQ_KV_Q8_0 ? attend_tile_q8
                               : attend_tile_f32)(
-            rows, head_dim, q + i * q_stride, q_stride, visible + i, keys, values, state + i,
-            out + i * out_stride, out_stride, scratch, i == 0 && n <= FEW_ROWS);
+            rows, head_dim, q + i * q_stride, q_stride, visible + i, keys, values, next_keys,
+            i == 0 && n <= FEW_ROWS, state + i, out + i * out_stride, out_stride, scratch);
         i += rows;
     }
 }

@@ -18,7 +18,7 @@
 #define FORCE_INLINE static __forceinline
 #endif
 
-enum { WIDTH = 16, MAX_ROWS = 12, MAX_VECTORS = 8 };
+enum { WIDTH = 16, MAX_ROWS = 12, MAX_VECTORS = 8, LINE = 64 };
 enum { FEW_ROWS = 16 }; /* so many do not compute long enough to hide the memory */
 
 /* Vectors of a tile of `rows` rows, at most. */
@@ -37,12 +37,24 @@ FORCE_INLINE __m512 load16(pq_kv_type type, const void *base, size_t index) {
 
 /* -------------------------------------------------------------------------------------- scores */
 
-/* A block that few rows attend to comes from memory: asks for the next group of 16 keys, and for as many
- * values, while one line of each of the groups at hand is multiplied. `ahead`: those values. */
+/* A block that few rows attend to comes from memory, which is never to be idle: while keys are multiplied, as
+ * many values are asked for (`ahead`), and the next group of 16 keys if nobody did so before; while values
+ * are summed, the keys of the next block. All into the second-level cache. */
 FORCE_INLINE void prefetch_ahead(const uint8_t *line, size_t group_bytes, const uint8_t *ahead,
                                  size_t offset) {
     _mm_prefetch((const char *)line + group_bytes, _MM_HINT_T1);
     _mm_prefetch((const char *)ahead + offset, _MM_HINT_T1);
+}
+
+/* The lines of the next block, some per step of a loop. */
+typedef struct next_lines {
+    const uint8_t *at; /* NULL: there is no next block */
+    size_t per_step;
+} next_lines;
+
+FORCE_INLINE void prefetch_next(next_lines *next) {
+    for (size_t i = 0; next->at && i < next->per_step; i++, next->at += LINE)
+        _mm_prefetch((const char *)next->at, _MM_HINT_T1);
 }
 
 /* p[r][v] += q[r][d] * key[d][group v] for d in [begin, end); groups are `group_bytes` apart. */
@@ -153,7 +165,7 @@ static pq_softmax weigh(float *w, size_t visible) {
  * going on from what is in out unless begin is 0. */
 FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t head_dim,
                                 const float *w, const uint8_t *values, size_t begin, size_t end,
-                                size_t at, float *out, size_t out_stride) {
+                                size_t at, next_lines *next, float *out, size_t out_stride) {
     const size_t row_bytes = pq_kv_value_row_bytes(type, head_dim);
     const size_t numbers = type == PQ_KV_Q8_0 ? head_dim / PQ_KV_SCALE_DIMS * sizeof(float) : 0;
     __m512 o[MAX_ROWS][MAX_VECTORS];
@@ -164,6 +176,7 @@ FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t h
     }
     for (size_t j = begin; j < end; j++) {
         const uint8_t *row = values + j * row_bytes;
+        prefetch_next(next);
         const float *scales = (const float *)row + at / PQ_KV_SCALE_DIMS; /* of two vectors each */
         __m512 x[MAX_VECTORS];
         for (int v = 0; v < vectors; v++) {
@@ -184,15 +197,18 @@ FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t h
 }
 
 FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const float *w,
-                             const uint8_t *values, size_t begin, size_t end, float *out,
-                             size_t out_stride) {
+                             const uint8_t *values, size_t begin, size_t end,
+                             const uint8_t *next_keys, float *out, size_t out_stride) {
     const size_t vectors = VECTORS_FOR(rows);
+    const size_t lines = pq_kv_key_bytes(type, head_dim) / LINE;
+    const size_t steps = (head_dim / WIDTH + vectors - 1) / vectors * (end - begin);
+    next_lines next = {.at = next_keys, .per_step = (lines + steps - 1) / steps};
     size_t at = 0;
     for (; at + vectors * WIDTH <= head_dim; at += vectors * WIDTH)
-        sum_values_at(rows, (int)vectors, type, head_dim, w, values, begin, end, at, out,
+        sum_values_at(rows, (int)vectors, type, head_dim, w, values, begin, end, at, &next, out,
                       out_stride);
     for (; vectors > 2 && at < head_dim; at += 2 * WIDTH)
-        sum_values_at(rows, 2, type, head_dim, w, values, begin, end, at, out, out_stride);
+        sum_values_at(rows, 2, type, head_dim, w, values, begin, end, at, &next, out, out_stride);
 }
 
 /* ----------------------------------------------------------------------------------- the block */
@@ -201,8 +217,8 @@ FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const f
  * weight of 0 is not the same as no value where that value is infinite. */
 FORCE_INLINE void attend_tile(int rows, pq_kv_type type, size_t head_dim, const float *q,
                               size_t q_stride, const uint32_t *visible, const uint8_t *keys,
-                              const uint8_t *values, pq_softmax *state, float *out,
-                              size_t out_stride, float *w, int from_memory) {
+                              const uint8_t *values, const uint8_t *next_keys, int from_memory,
+                              pq_softmax *state, float *out, size_t out_stride, float *w) {
     size_t fewest = visible[0], most = visible[0];
     for (int r = 1; r < rows; r++) {
         fewest = visible[r] < fewest ? visible[r] : fewest;
@@ -212,26 +228,28 @@ FORCE_INLINE void attend_tile(int rows, pq_kv_type type, size_t head_dim, const 
                from_memory ? values : NULL, w);
     for (int r = 0; r < rows; r++)
         state[r] = weigh(w + r * PQ_KV_BLOCK, visible[r]);
-    sum_values(rows, type, head_dim, w, values, 0, fewest, out, out_stride);
+    sum_values(rows, type, head_dim, w, values, 0, fewest, from_memory ? next_keys : NULL, out,
+               out_stride);
     for (int r = 0; fewest < most && r < rows; r++) {
         if (fewest < visible[r])
-            sum_values(1, type, head_dim, w + r * PQ_KV_BLOCK, values, fewest, visible[r],
+            sum_values(1, type, head_dim, w + r * PQ_KV_BLOCK, values, fewest, visible[r], NULL,
                        out + (size_t)r * out_stride, out_stride);
     }
 }
 
 /* With the number of rows a constant, so that a tile's accumulators become registers. */
 typedef void (*attend_fn)(size_t head_dim, const float *q, size_t q_stride, const uint32_t *visible,
-                          const uint8_t *keys, const uint8_t *values, pq_softmax *state, float *out,
-                          size_t out_stride, float *w, int from_memory);
+                          const uint8_t *keys, const uint8_t *values, const uint8_t *next_keys,
+                          int from_memory, pq_softmax *state, float *out, size_t out_stride,
+                          float *w);
 
 #define TILE(name, type, rows)                                                                     \
     static void name##_##rows(size_t head_dim, const float *q, size_t q_stride,                    \
                               const uint32_t *visible, const uint8_t *keys, const uint8_t *values, \
-                              pq_softmax *state, float *out, size_t out_stride, float *w,          \
-                              int from_memory) {                                                   \
-        attend_tile(rows, type, head_dim, q, q_stride, visible, keys, values, state, out,          \
-                    out_stride, w, from_memory);                                                   \
+                              const uint8_t *next_keys, int from_memory, pq_softmax *state,        \
+                              float *out, size_t out_stride, float *w) {                           \
+        attend_tile(rows, type, head_dim, q, q_stride, visible, keys, values, next_keys,           \
+                    from_memory, state, out, out_stride, w);                                       \
     }
 
 #define TILES(name, type)                                                                          \
@@ -257,15 +275,17 @@ TILES(tiles_f32, PQ_KV_F32)
 
 void pq_attend_avx512vnni(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride,
                           size_t n, const uint32_t *visible, const void *keys, const void *values,
-                          pq_softmax *state, float *out, size_t out_stride, void *scratch) {
+                          const void *next_keys, pq_softmax *state, float *out, size_t out_stride,
+                          void *scratch) {
     const attend_fn *tiles = type == PQ_KV_F16    ? tiles_f16
                              : type == PQ_KV_Q8_0 ? tiles_q8
                                                   : tiles_f32;
     for (size_t i = 0; i < n;) {
         const size_t left = (n - i + MAX_ROWS - 1) / MAX_ROWS;
         const size_t rows = (n - i + left - 1) / left; /* 16 rows are 8 + 8, not 12 + 4 */
-        tiles[rows - 1](head_dim, q + i * q_stride, q_stride, visible + i, keys, values, state + i,
-                        out + i * out_stride, out_stride, scratch, i == 0 && n <= FEW_ROWS);
+        tiles[rows - 1](head_dim, q + i * q_stride, q_stride, visible + i, keys, values, next_keys,
+                        i == 0 && n <= FEW_ROWS, state + i, out + i * out_stride, out_stride,
+                        scratch);
         i += rows;
     }
 }
