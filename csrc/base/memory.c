@@ -7,6 +7,7 @@
 #include <malloc.h>
 #elif defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 void *pq_aligned_alloc(size_t bytes) {
@@ -37,19 +38,19 @@ void pq_aligned_free(void *p) {
 }
 
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-/* LARGE: below it a block is not worth a mapping of its own. */
-enum { HUGE_PAGE = 2 << 20, LARGE = 2 * HUGE_PAGE };
+enum { HUGE_PAGE = 2 << 20 };
 
-static size_t whole_pages(size_t bytes) {
-    return (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+/* The end of a block stays in small pages: half a huge page would be wasted on average. */
+static size_t mapped_bytes(size_t bytes) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (bytes + page - 1) / page * page;
 }
 
-void *pq_large_alloc(size_t bytes) {
-    if (bytes < LARGE)
-        return pq_aligned_alloc(bytes);
+/* Zeroed. */
+static void *map_large(size_t bytes) {
     if (bytes > SIZE_MAX - 2 * HUGE_PAGE)
         return NULL;
-    const size_t size = whole_pages(bytes);
+    const size_t size = mapped_bytes(bytes);
     uint8_t *all =
         mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (all == MAP_FAILED)
@@ -58,20 +59,33 @@ void *pq_large_alloc(size_t bytes) {
     const size_t before = (HUGE_PAGE - (uintptr_t)all % HUGE_PAGE) % HUGE_PAGE;
     if (before > 0)
         munmap(all, before);
-    munmap(all + before + size, HUGE_PAGE - before);
+    if (before < HUGE_PAGE)
+        munmap(all + before + size, HUGE_PAGE - before);
     madvise(all + before, size, MADV_HUGEPAGE); /* where it is refused, in small pages */
     return all + before;
 }
 
+void *pq_large_alloc(size_t bytes) {
+    return bytes < HUGE_PAGE ? pq_aligned_alloc(bytes) : map_large(bytes);
+}
+
+void *pq_large_calloc(size_t bytes) {
+    return bytes < HUGE_PAGE ? pq_aligned_calloc(bytes) : map_large(bytes);
+}
+
 void pq_large_free(void *p, size_t bytes) {
-    if (bytes < LARGE)
+    if (bytes < HUGE_PAGE)
         pq_aligned_free(p);
     else if (p)
-        munmap(p, whole_pages(bytes));
+        munmap(p, mapped_bytes(bytes));
 }
 #else
 void *pq_large_alloc(size_t bytes) {
     return pq_aligned_alloc(bytes);
+}
+
+void *pq_large_calloc(size_t bytes) {
+    return pq_aligned_calloc(bytes);
 }
 
 void pq_large_free(void *p, size_t bytes) {

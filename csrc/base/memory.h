@@ -16,6 +16,7 @@ void pq_aligned_free(void *p);
  * them, which saves most of the faults of the writing and of the misses of the streaming. Freed by
  * pq_large_free with the same size. */
 void *pq_large_alloc(size_t bytes);
+void *pq_large_calloc(size_t bytes);
 void pq_large_free(void *p, size_t bytes);
 
 /* Cuts arrays from one block. With base NULL it only adds up: run the same code twice, first to learn the

@@ -45,7 +45,7 @@ pq_status pq_kv_open(pq_kv_cache *cache, const pq_config *c, pq_kv_type type, ui
 
 static pq_kv_block *new_block(pq_kv_cache *cache, pq_error *err) {
     pq_kv_block *block = malloc(sizeof *block);
-    uint8_t *data = block ? pq_aligned_calloc(cache->block_bytes) : NULL;
+    uint8_t *data = block ? pq_large_calloc(cache->block_bytes) : NULL;
     if (!data) {
         free(block);
         pq_fail_memory(err, "a block of the KV cache", cache->block_bytes);
@@ -61,7 +61,7 @@ static void drop_block(pq_kv_cache *cache, pq_kv_block *block) {
     if (--block->references > 0)
         return;
     cache->allocated -= cache->block_bytes;
-    pq_aligned_free(block->data);
+    pq_large_free(block->data, cache->block_bytes);
     free(block);
 }
 
