@@ -25,17 +25,19 @@ static inline size_t pq_unpacked_panels(size_t cols, uint32_t lanes) {
     return fit > 0 ? fit : 1;
 }
 
-/* AMX (16 lanes) unpacks groups of 256 columns, the last one filled up, and two panels at least. */
-enum { PQ_AMX_GROUP_BYTES = 5248, PQ_AMX_BUDGET = 512 * 1024 };
-
-static inline size_t pq_amx_scratch(size_t cols) {
-    const size_t pair = 2 * ((cols + 255) / 256) * PQ_AMX_GROUP_BYTES;
-    return pair > PQ_AMX_BUDGET ? pair : PQ_AMX_BUDGET;
-}
+/* AMX (16 lanes) multiplies so many panels, groups of 256 columns and tokens before it takes others; its memory
+ * is for those: panels unpacked, activations of 64 tokens, sums of all. */
+enum {
+    PQ_AMX_PANELS = 8,
+    PQ_AMX_GROUPS = 12,
+    PQ_AMX_BATCH = 512,
+    PQ_AMX_SCRATCH = PQ_AMX_PANELS * PQ_AMX_GROUPS * 5248 +
+        PQ_AMX_BATCH * PQ_AMX_PANELS * 16 * (int)sizeof(float)
+};
 
 static inline size_t pq_unpacked_scratch(size_t cols, uint32_t lanes) {
     const size_t bytes = pq_unpacked_panels(cols, lanes) * pq_unpacked_panel(cols, lanes);
-    return lanes == 16 && pq_amx_scratch(cols) > bytes ? pq_amx_scratch(cols) : bytes;
+    return lanes == 16 && PQ_AMX_SCRATCH > bytes ? PQ_AMX_SCRATCH : bytes;
 }
 
 #endif

@@ -6,7 +6,7 @@
 
 /* Multiplications in one chunk: at most what the slowest kernels do in about 5 ms, so that a cancelled
  * evaluation ends soon; and pieces small enough that a thread which loses its core delays nobody. */
-enum { CHUNK_MACS_SLOW = 2 << 20, CHUNK_MACS_PER_LANE = 8 << 20, CHUNKS_PER_THREAD = 8 };
+enum { CHUNK_MACS_SLOW = 2 << 20, CHUNK_MACS_PER_LANE = 48 << 20, CHUNKS_PER_THREAD = 8 };
 /* Panels of a lanes == 1 matrix are single rows; exact kernels want several at once. */
 enum { ROWS_PER_STEP = 16 };
 /* Several kernels multiply two panels at once where there is more than one token. */

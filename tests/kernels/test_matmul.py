@@ -113,6 +113,17 @@ def test_same_bits_for_any_width(isa, name, cols):
 
 
 @pytest.mark.parametrize("isa", SIMD)
+@pytest.mark.parametrize("name", ["Q4_K", "Q6_K", "Q8_0"])
+def test_more_than_is_multiplied_at_a_time(isa, name):
+    """AMX takes 8 panels of 16 rows, 3,072 columns and 512 tokens; here is some more of each."""
+    rng = np.random.default_rng(13)
+    weights = mx.random_weights(rng, name, 150, 3584)
+    x = rng.standard_normal((530, 3584), dtype=np.float32)
+    expected = mx.matmul("scalar", name, weights, x, threads=2)
+    assert_same_bits(mx.matmul(isa, name, weights, x), expected)
+
+
+@pytest.mark.parametrize("isa", SIMD)
 @pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
 def test_many_panels_and_threads(isa, name):
     """More panels than are unpacked at a time; the threads share them."""

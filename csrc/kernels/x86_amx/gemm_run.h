@@ -25,16 +25,13 @@ PQ_INLINE void run(const uint32_t type, const pq_amx_run *a) {
     const size_t tile_tokens = a->tokens < PQ_AMX_TOKENS ? a->tokens : PQ_AMX_TOKENS;
     pq_amx_sums sums;
     pq_floats acc[2][PQ_AMX_TILES * PQ_AMX_TOKENS];
-    for (size_t t = 0; t < a->tokens; t++)
-        acc[0][t] = acc[1][t] = pq_float_zero();
+    pq_amx_load(a, acc);
     const uint8_t *group[2] = {a->panel[0], a->panel[1]};
     for (size_t first = 0; first < a->blocks; first += PQ_AMX_BLOCKS) {
         const size_t left = a->blocks - first, blocks = left < PQ_AMX_BLOCKS ? left : PQ_AMX_BLOCKS;
         for (size_t t = 0; t < a->tokens; t += tile_tokens) {
             const int8_t *q = a->q + t * a->cols + first * 32;
-            for (size_t b = 0; b < blocks; b++)
-                pq_amx_multiply(q + b * 32, a->cols, group[0] + b * PQ_AMX_QUANTS,
-                                group[1] + b * PQ_AMX_QUANTS, sums.at[0][b], sums.at[1][b]);
+            pq_amx_multiply(q, a->cols, group, blocks, &sums);
             for (size_t p = 0; p < 2; p++) {
                 const size_t at = t * (a->cols / 32) + first;
                 const pq_amx_group g = {.sums = &sums,

@@ -13,11 +13,13 @@ typedef struct tile_config {
 
 _Static_assert(sizeof(tile_config) == 64, "as the processor lays it out");
 
-/* Tile 0: activations; 1 and 2: weights; 4 to 7: sums. */
+/* Tiles 0 and 3: activations; 1 and 2: weights; 4 to 7: sums. */
 static void configure(size_t tokens) {
     volatile tile_config c = {.palette = 1}; /* or gcc 12 sees no use of all but the first bytes */
-    c.rows[0] = (uint8_t)tokens;
-    c.row_bytes[0] = 32;
+    for (int i = 0; i <= 3; i += 3) {
+        c.rows[i] = (uint8_t)tokens;
+        c.row_bytes[i] = 32;
+    }
     for (int i = 1; i <= 2; i++) {
         c.rows[i] = PQ_AMX_QUANTS / PQ_VECTOR_BYTES;
         c.row_bytes[i] = PQ_VECTOR_BYTES;
@@ -33,36 +35,67 @@ static size_t min_size(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* A few unpacked panels. */
-typedef struct strip {
+/* A thread's scratch memory. All of it stays in the second-level cache: the activations of a product come from
+ * the third one, which is slow, and do so once for all panels here. */
+typedef struct memory {
+    _Alignas(64) uint8_t panels[PQ_AMX_PANELS][PQ_AMX_GROUPS * PQ_AMX_UNPACKED];
+    float sums[PQ_AMX_BATCH][PQ_AMX_PANELS * PQ_LANES]; /* of the slices so far */
+} memory;
+
+_Static_assert(sizeof(memory) == PQ_AMX_SCRATCH, "scratch memory is for this");
+
+/* A slice of columns of a few panels, and the tokens that meet it. */
+typedef struct slice {
     const pq_amx_kernels *kernels;
     const pq_matrix *w;
     const pq_acts *x;
     size_t panel0, panel1;
-    size_t panel_bytes; /* unpacked */
-    const uint8_t *unpacked;
-} strip;
+    size_t block0, block1; /* of 32 columns */
+    size_t token0, token1;
+    float *y; /* of token 0 */
+    size_t y_stride;
+    memory *memory;
+} slice;
 
-static void multiply(const strip *s, size_t token, size_t tokens, float *y, size_t y_stride) {
-    const size_t cols = s->x->cols;
+static void unpack(const slice *s) {
+    const size_t row_bytes = s->block0 * 32 / pq_type_block(s->w->type) * pq_type_bytes(s->w->type);
+    for (size_t p = s->panel0; p < s->panel1; p++)
+        s->kernels->unpack(s->w->data + p * s->w->panel_bytes + row_bytes * PQ_LANES,
+                           s->block1 - s->block0, s->memory->panels[p - s->panel0]);
+}
+
+/* Where a panel's sums of a token are between slices. */
+static float *kept(const slice *s, size_t panel, size_t token) {
+    return &s->memory->sums[token - s->token0][(panel - s->panel0) * PQ_LANES];
+}
+
+static void multiply(const slice *s, size_t token, size_t tokens) {
+    const size_t blocks = s->x->cols / 32, at = token * blocks + s->block0;
     for (size_t p = s->panel0; p < s->panel1; p += 2) {
-        const size_t row = p * PQ_LANES;
-        const uint8_t *panel = s->unpacked + (p - s->panel0) * s->panel_bytes;
-        const int paired = p + 1 < s->panel1;
-        const pq_amx_run run = {
-            .panel = {panel, paired ? panel + s->panel_bytes : panel},
-            .blocks = cols / 32,
+        const size_t row = p * PQ_LANES, next = p + 1 < s->panel1 ? p + 1 : p;
+        pq_amx_run run = {
+            .panel = {s->memory->panels[p - s->panel0], s->memory->panels[next - s->panel0]},
+            .blocks = s->block1 - s->block0,
             .tokens = tokens,
-            .q = s->x->q + token * cols,
-            .d = s->x->d + token * (cols / 32),
-            .s = s->x->s + token * (cols / 32),
-            .sums = s->x->sums + token * (cols / 16),
-            .cols = cols,
-            .y = {y + token * y_stride + row, y + token * y_stride + row + PQ_LANES},
-            .y_stride = y_stride,
-            .rows = {min_size(PQ_LANES, s->w->rows - row),
-                     paired ? min_size(PQ_LANES, s->w->rows - row - PQ_LANES) : 0},
+            .q = s->x->q + at * 32,
+            .d = s->x->d + at,
+            .s = s->x->s + at,
+            .sums = s->x->sums + 2 * at,
+            .cols = s->x->cols,
+            .rows = {PQ_LANES, next > p ? PQ_LANES : 0},
         };
+        if (s->block0 > 0)
+            run.before = kept(s, p, token);
+        if (s->block1 < blocks) {
+            run.y = kept(s, p, token);
+            run.y_stride = PQ_AMX_PANELS * PQ_LANES;
+        } else {
+            run.y = s->y + token * s->y_stride + row;
+            run.y_stride = s->y_stride;
+            run.rows[0] = min_size(PQ_LANES, s->w->rows - row);
+            if (next > p)
+                run.rows[1] = min_size(PQ_LANES, s->w->rows - row - PQ_LANES);
+        }
         s->kernels->run(&run);
     }
 }
@@ -71,10 +104,22 @@ static void multiply(const strip *s, size_t token, size_t tokens, float *y, size
 static size_t next_tokens(size_t left) {
     if (left < PQ_AMX_TOKENS)
         return left;
-    return min_size(left / PQ_AMX_TOKENS, PQ_AMX_TILES) * PQ_AMX_TOKENS;
+    return min_size(left, PQ_AMX_RUN_TOKENS) / PQ_AMX_TOKENS * PQ_AMX_TOKENS;
 }
 
-/* The panels stay in the second-level cache, the tokens of a tile in the first. */
+static void multiply_all(const slice *s) {
+    size_t configured = 0;
+    for (size_t t = s->token0; t < s->token1;) {
+        const size_t tokens = next_tokens(s->token1 - t);
+        const size_t tile = min_size(tokens, PQ_AMX_TOKENS);
+        if (tile != configured)
+            configure(tile);
+        configured = tile;
+        multiply(s, t, tokens);
+        t += tokens;
+    }
+}
+
 void pq_gemm_by_tiles_amx(const pq_amx_kernels *kernels, const pq_matrix *w, size_t panel0,
                           size_t panel1, const pq_acts *x, size_t token0, size_t token1, float *y,
                           size_t y_stride, void *scratch) {
@@ -82,24 +127,17 @@ void pq_gemm_by_tiles_amx(const pq_amx_kernels *kernels, const pq_matrix *w, siz
         kernels->few_tokens(w, panel0, panel1, x, token0, token1, y, y_stride, scratch);
         return;
     }
-    const size_t groups = (w->cols / 32 + PQ_AMX_BLOCKS - 1) / PQ_AMX_BLOCKS;
-    const size_t bytes = groups * PQ_AMX_UNPACKED;
-    const size_t fit = pq_amx_scratch(w->cols) / bytes;
-    const size_t step = fit - fit % 2;
-    size_t configured = 0;
-    for (size_t p = panel0; p < panel1; p += step) {
-        const strip s = {kernels, w, x, p, min_size(p + step, panel1), bytes, scratch};
-        for (size_t i = p; i < s.panel1; i++)
-            kernels->unpack(w->data + i * w->panel_bytes, w->cols / 32,
-                            (uint8_t *)scratch + (i - p) * bytes);
-        for (size_t t = token0; t < token1;) {
-            const size_t tokens = next_tokens(token1 - t);
-            const size_t tile = min_size(tokens, PQ_AMX_TOKENS);
-            if (tile != configured)
-                configure(tile);
-            configured = tile;
-            multiply(&s, t, tokens, y, y_stride);
-            t += tokens;
+    const size_t blocks = w->cols / 32, block_step = PQ_AMX_GROUPS * PQ_AMX_BLOCKS;
+    slice s = {.kernels = kernels, .w = w, .x = x, .y = y, .y_stride = y_stride, .memory = scratch};
+    for (s.panel0 = panel0; s.panel0 < panel1; s.panel0 = s.panel1) {
+        s.panel1 = min_size(s.panel0 + PQ_AMX_PANELS, panel1);
+        for (s.token0 = token0; s.token0 < token1; s.token0 = s.token1) {
+            s.token1 = min_size(s.token0 + PQ_AMX_BATCH, token1);
+            for (s.block0 = 0; s.block0 < blocks; s.block0 = s.block1) {
+                s.block1 = min_size(s.block0 + block_step, blocks);
+                unpack(&s);
+                multiply_all(&s);
+            }
         }
     }
     _tile_release(); /* threads with tiles in use are slower to switch */

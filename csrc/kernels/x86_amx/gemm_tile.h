@@ -18,8 +18,9 @@
 #include "../x86_vnni/gemm_tile.h"
 
 enum {
-    PQ_AMX_TOKENS = 16,    /* of a tile */
-    PQ_AMX_TILES = 4,      /* of tokens that meet a group while it is in the first-level cache */
+    PQ_AMX_TOKENS = 16, /* of a tile */
+    PQ_AMX_TILES = 4,   /* of tokens that meet a group while it is in the first-level cache */
+    PQ_AMX_RUN_TOKENS = PQ_AMX_TILES * PQ_AMX_TOKENS,
     PQ_AMX_BLOCKS = 8,     /* of a group, 32 columns each */
     PQ_AMX_QUANTS = 512,   /* bytes of one block of a panel */
     PQ_AMX_FEW_TOKENS = 32 /* fewer are for AVX-512: unpacking would take longer than it saves */
@@ -33,15 +34,14 @@ typedef struct pq_amx_scales {
 } pq_amx_scales;
 
 enum { PQ_AMX_UNPACKED = PQ_AMX_BLOCKS * PQ_AMX_QUANTS + sizeof(pq_amx_scales) };
-_Static_assert((int)PQ_AMX_UNPACKED == (int)PQ_AMX_GROUP_BYTES,
-               "scratch memory is for groups of this size");
 
 /* The sums of a group: [panel][block][token][row]. */
 typedef struct pq_amx_sums {
     _Alignas(64) int32_t at[2][PQ_AMX_BLOCKS][PQ_AMX_TOKENS][PQ_LANES];
 } pq_amx_sums;
 
-/* The operands of some tokens and two panels. The arrays of activations begin at the first token. */
+/* The operands of some tokens and two panels that are neighbors. The arrays of activations begin at the first
+ * token. */
 typedef struct pq_amx_run {
     const uint8_t *panel[2]; /* unpacked */
     size_t blocks;           /* of 32 columns */
@@ -49,8 +49,10 @@ typedef struct pq_amx_run {
     const int8_t *q;
     const float *d, *s;
     const int16_t *sums;
-    size_t cols;
-    float *y[2]; /* of each panel's first row */
+    size_t cols; /* from token to token as in pq_acts */
+    const float
+        *before; /* (tokens, PQ_AMX_PANELS * PQ_LANES) sums of the columns before, or NULL */
+    float *y;    /* of the first panel's first row */
     size_t y_stride;
     size_t rows[2]; /* of each panel that are to be written; 0: it is there to fill the pair */
 } pq_amx_run;
@@ -109,22 +111,48 @@ typedef struct pq_amx_group {
     size_t cols;
 } pq_amx_group;
 
-/* One block of a group, 16 tokens times both panels. */
-PQ_INLINE void pq_amx_multiply(const int8_t *q, size_t cols, const uint8_t *panel0,
-                               const uint8_t *panel1, void *sums0, void *sums1) {
-    _tile_loadd(0, q, (long long)cols);
-    _tile_loadd(1, panel0, PQ_VECTOR_BYTES);
-    _tile_loadd(2, panel1, PQ_VECTOR_BYTES);
-    _tile_zero(4);
-    _tile_dpbssd(4, 0, 1);
-    _tile_zero(5);
-    _tile_dpbssd(5, 0, 2);
-    _tile_stored(4, sums0, PQ_VECTOR_BYTES);
-    _tile_stored(5, sums1, PQ_VECTOR_BYTES);
+/* One block of a group, 16 tokens times both panels, in two halves. The numbers of tiles must be constants:
+ * activations, and the sums of both panels. */
+#define PQ_AMX_MULTIPLY(acts, sum0, sum1, b)                                                       \
+    _tile_loadd(acts, q + (b) * 32, (long long)cols);                                              \
+    _tile_loadd(1, group[0] + (b) * PQ_AMX_QUANTS, PQ_VECTOR_BYTES);                               \
+    _tile_zero(sum0);                                                                              \
+    _tile_dpbssd(sum0, acts, 1);                                                                   \
+    _tile_loadd(2, group[1] + (b) * PQ_AMX_QUANTS, PQ_VECTOR_BYTES);                               \
+    _tile_zero(sum1);                                                                              \
+    _tile_dpbssd(sum1, acts, 2);
+#define PQ_AMX_STORE(sum0, sum1, b)                                                                \
+    _tile_stored(sum0, sums->at[0][b], PQ_VECTOR_BYTES);                                           \
+    _tile_stored(sum1, sums->at[1][b], PQ_VECTOR_BYTES);
+
+/* A group, 16 tokens times both panels. A product takes 52 cycles and tiles are not renamed, so a block's sums
+ * are stored only when the next block's products, in other tiles, have begun. */
+PQ_INLINE void pq_amx_multiply(const int8_t *q, size_t cols, const uint8_t *const group[2],
+                               size_t blocks, pq_amx_sums *sums) {
+    PQ_AMX_MULTIPLY(0, 4, 5, 0)
+    for (size_t b = 0; b + 1 < blocks; b += 2) {
+        PQ_AMX_MULTIPLY(3, 6, 7, b + 1)
+        PQ_AMX_STORE(4, 5, b)
+        if (b + 2 < blocks) {
+            PQ_AMX_MULTIPLY(0, 4, 5, b + 2)
+        }
+        PQ_AMX_STORE(6, 7, b + 1)
+    }
+    if (blocks % 2) {
+        PQ_AMX_STORE(4, 5, blocks - 1)
+    }
 }
 
 PQ_INLINE pq_floats pq_amx_sum(const pq_amx_sums *sums, size_t panel, size_t block, size_t token) {
     return pq_to_float(pq_load_ints(sums->at[panel][block][token]));
+}
+
+PQ_INLINE void pq_amx_load(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TILES * PQ_AMX_TOKENS]) {
+    for (size_t p = 0; p < 2; p++) {
+        for (size_t t = 0; t < a->tokens; t++)
+            acc[p][t] = a->before ? pq_load_floats(a->before + (t * PQ_AMX_PANELS + p) * PQ_LANES)
+                                  : pq_float_zero();
+    }
 }
 
 PQ_INLINE void pq_amx_store(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TILES * PQ_AMX_TOKENS]) {
@@ -132,7 +160,7 @@ PQ_INLINE void pq_amx_store(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TILES *
         if (a->rows[p] == 0)
             continue;
         for (size_t t = 0; t < a->tokens; t++)
-            pq_store_rows(a->y[p] + t * a->y_stride, a->rows[p], acc[p][t]);
+            pq_store_rows(a->y + t * a->y_stride + p * PQ_LANES, a->rows[p], acc[p][t]);
     }
 }
 
