@@ -25,13 +25,13 @@ static inline size_t pq_unpacked_panels(size_t cols, uint32_t lanes) {
     return fit > 0 ? fit : 1;
 }
 
-/* AMX (16 lanes) multiplies so many panels, groups of 256 columns and tokens before it takes others; its memory
- * is for those: panels unpacked, activations of 64 tokens, sums of all. */
+/* AMX (16 lanes) multiplies so many panels, bytes of each of them and tokens before it takes others; its memory
+ * is for those and for the sums. A panel's bytes are 8 groups of 256 columns with two bytes per weight. */
 enum {
     PQ_AMX_PANELS = 8,
-    PQ_AMX_GROUPS = 12,
+    PQ_AMX_PANEL = 8 * 8256,
     PQ_AMX_BATCH = 512,
-    PQ_AMX_SCRATCH = PQ_AMX_PANELS * PQ_AMX_GROUPS * 5248 +
+    PQ_AMX_SCRATCH = PQ_AMX_PANELS * PQ_AMX_PANEL +
         PQ_AMX_BATCH * PQ_AMX_PANELS * 16 * (int)sizeof(float)
 };
 

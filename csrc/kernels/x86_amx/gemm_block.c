@@ -4,6 +4,13 @@
 #include "../x86_vnni/quants_block.h"
 #include "gemm_tile.h"
 
+PQ_INLINE size_t bytes_of(const uint32_t type) {
+    (void)type;
+    return 1;
+}
+
+#define unpacked_bytes(type) PQ_AMX_UNPACKED
+
 PQ_INLINE void add_block(const uint32_t type, const int n, const pq_amx_group *g, size_t token,
                          size_t b, pq_floats *acc) {
     const pq_floats factor = g->scales->factor[b];

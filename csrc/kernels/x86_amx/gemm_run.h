@@ -1,5 +1,6 @@
 /* gemm_run.h - the template of a run: multiplies a group of 256 columns, then scales its sums. See gemm_tile.h. The
- * file that includes it has defined scale_tokens(type, n, ...), which adds the sums of n tokens to their accumulators.
+ * file that includes it has defined scale_tokens(type, n, ...), which adds the sums of n tokens to their accumulators,
+ * bytes_of(type), 1 or 2 per weight, and unpacked_bytes(type) of a group.
  */
 #ifndef PQ_AMX_GEMM_RUN_H
 #define PQ_AMX_GEMM_RUN_H
@@ -17,8 +18,8 @@ PQ_INLINE void scale_tile(const uint32_t type, const pq_amx_group *g, size_t tok
         scale_tokens(type, 1, g, t, acc + t);
 }
 
-PQ_INLINE const pq_amx_scales *scales_of(const uint8_t *group) {
-    return (const pq_amx_scales *)(const void *)(group + PQ_AMX_BLOCKS * PQ_AMX_QUANTS);
+PQ_INLINE const pq_amx_scales *scales_of(const uint32_t type, const uint8_t *group) {
+    return (const pq_amx_scales *)(const void *)(group + bytes_of(type) * PQ_AMX_BYTES);
 }
 
 PQ_INLINE void run(const uint32_t type, const pq_amx_run *a) {
@@ -31,11 +32,15 @@ PQ_INLINE void run(const uint32_t type, const pq_amx_run *a) {
         const size_t left = a->blocks - first, blocks = left < PQ_AMX_BLOCKS ? left : PQ_AMX_BLOCKS;
         for (size_t t = 0; t < a->tokens; t += tile_tokens) {
             const int8_t *q = a->q + t * a->cols + first * 32;
-            pq_amx_multiply(q, a->cols, group, blocks, &sums);
-            for (size_t p = 0; p < 2; p++) {
+            if (bytes_of(type) == 1)
+                pq_amx_multiply(q, a->cols, group, blocks, &sums);
+            for (size_t p = 0; p < 2 && a->rows[p] > 0; p++) {
+                const uint8_t *const bytes[2] = {group[p], group[p] + PQ_AMX_BYTES};
+                if (bytes_of(type) == 2)
+                    pq_amx_multiply(q, a->cols, bytes, blocks, &sums);
                 const size_t at = t * (a->cols / 32) + first;
                 const pq_amx_group g = {.sums = &sums,
-                                        .scales = scales_of(group[p]),
+                                        .scales = scales_of(type, group[p]),
                                         .panel = p,
                                         .blocks = blocks,
                                         .d = a->d + at,
@@ -45,8 +50,8 @@ PQ_INLINE void run(const uint32_t type, const pq_amx_run *a) {
                 scale_tile(type, &g, tile_tokens, acc[p] + t);
             }
         }
-        group[0] += PQ_AMX_UNPACKED;
-        group[1] += PQ_AMX_UNPACKED;
+        group[0] += unpacked_bytes(type);
+        group[1] += unpacked_bytes(type);
     }
     pq_amx_store(a, acc);
 }

@@ -1,10 +1,11 @@
-/* gemm_super.c - matrix products of the types with super-blocks of 256: Q2_K Q3_K Q4_K Q5_K IQ4_XS. See
+/* gemm_super.c - matrix products of the types with super-blocks of 256: Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS. See
  * gemm_tile.h.
  *
  * A scale for 32 columns multiplies their sum, in float32 and still exact. Scales for 16 columns are
  * multiplied into the weights, so that 32 columns make one sum here too:
  *   Q2_K  0 .. 45, a byte
  *   Q3_K  -124 .. 128, which is a byte with the sign changed
+ *   Q6_K  -4,064 .. 4,096, two bytes
  */
 #include "../x86_avx512vnni/vectors.h"
 
@@ -15,6 +16,12 @@
 PQ_INLINE int is_scaled_later(const uint32_t type) {
     return sub_vectors(type) == VECTORS_32;
 }
+
+PQ_INLINE size_t bytes_of(const uint32_t type) {
+    return type == PQ_Q6_K ? 2 : 1;
+}
+
+#define unpacked_bytes(type) ((type) == PQ_Q6_K ? PQ_AMX_UNPACKED_TWICE : PQ_AMX_UNPACKED)
 
 /* ------------------------------------------------------------------------------------ unpacking */
 
@@ -28,6 +35,16 @@ PQ_INLINE pq_ints join_bytes(pq_ints even, pq_ints odd) {
     return pq_or(pq_and(even, pq_all_words(255)), _mm512_slli_epi16(odd, 8));
 }
 
+/* Both bytes of 16-bit numbers. */
+PQ_INLINE pq_ints high_byte(pq_ints x) {
+    return _mm512_srai_epi16(_mm512_add_epi16(x, pq_all_words(1 << (PQ_AMX_HIGH - 1))),
+                             PQ_AMX_HIGH);
+}
+
+PQ_INLINE pq_ints low_byte(pq_ints x, pq_ints high) {
+    return _mm512_sub_epi16(x, _mm512_slli_epi16(high, PQ_AMX_HIGH));
+}
+
 /* One vector of a type whose scales go into the weights. */
 PQ_INLINE void unpack_scaled(const uint32_t type, pq_ints quants, pq_floats factor, uint8_t *out) {
     const pq_ints one = _mm512_cvtps_epi32(factor);
@@ -35,7 +52,14 @@ PQ_INLINE void unpack_scaled(const uint32_t type, pq_ints quants, pq_floats fact
     const pq_ints scale = type == PQ_Q3_K ? _mm512_sub_epi16(pq_zero(), both) : both;
     const pq_ints even = scaled_bytes(quants, 0, offset_of(type), scale);
     const pq_ints odd = scaled_bytes(quants, 1, offset_of(type), scale);
-    pq_store_ints(out, join_bytes(even, odd));
+    if (bytes_of(type) == 1) {
+        pq_store_ints(out, join_bytes(even, odd));
+        return;
+    }
+    const pq_ints high_even = high_byte(even), high_odd = high_byte(odd);
+    pq_store_ints(out, join_bytes(high_even, high_odd));
+    pq_store_ints(out + PQ_AMX_BYTES,
+                  join_bytes(low_byte(even, high_even), low_byte(odd, high_odd)));
 }
 
 /* The 32 columns 128 h + 32 s .. of all rows. */
@@ -60,9 +84,10 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
         for (size_t h = 0; h < 2; h++)
             PQ_EACH(s, 4,
                     { unpack_32(type, group, h, s, &all, out + (4 * h + s) * PQ_AMX_QUANTS); });
-        pq_amx_scales *kept = (pq_amx_scales *)(void *)(out + PQ_AMX_BLOCKS * PQ_AMX_QUANTS);
+        pq_amx_scales *kept = (pq_amx_scales *)(void *)(out + bytes_of(type) * PQ_AMX_BYTES);
         kept->d = all.d;
-        kept->dmin = has_min(type) ? all.dmin : all.d;
+        if (has_min(type))
+            kept->dmin = all.dmin;
         for (int i = 0; i < PQ_AMX_BLOCKS; i++) {
             if (is_scaled_later(type))
                 kept->factor[i] = all.factor[i];
@@ -70,7 +95,7 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
                 kept->min[i] = pq_as_floats(all.min[i]);
         }
         group += PQ_LANES * block_bytes(type);
-        out = (uint8_t *)(kept + 1);
+        out += unpacked_bytes(type);
     }
 }
 
@@ -79,6 +104,11 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
 /* The exact sum of 32 columns with their scales; of Q3_K, with the sign changed. */
 PQ_INLINE pq_floats sum_of_32(const uint32_t type, const pq_amx_group *g, pq_floats factor,
                               size_t token, size_t b) {
+    if (bytes_of(type) == 2) {
+        const pq_ints high = pq_load_ints(g->sums->at[0][b][token]);
+        const pq_ints low = pq_load_ints(g->sums->at[1][b][token]);
+        return pq_to_float(_mm512_add_epi32(pq_left(high, PQ_AMX_HIGH), low));
+    }
     const pq_floats sum = pq_amx_sum(g->sums, g->panel, b, token);
     return is_scaled_later(type) ? pq_multiply(factor, sum) : sum;
 }
@@ -123,4 +153,5 @@ PQ_AMX_TYPE(q2_k, PQ_Q2_K)
 PQ_AMX_TYPE(q3_k, PQ_Q3_K)
 PQ_AMX_TYPE(q4_k, PQ_Q4_K)
 PQ_AMX_TYPE(q5_k, PQ_Q5_K)
+PQ_AMX_TYPE(q6_k, PQ_Q6_K)
 PQ_AMX_TYPE(iq4_xs, PQ_IQ4_XS)

@@ -35,10 +35,14 @@ static size_t min_size(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
+static size_t ceil_div(size_t a, size_t b) {
+    return (a + b - 1) / b;
+}
+
 /* A thread's scratch memory. All of it stays in the second-level cache: the activations of a product come from
  * the third one, which is slow, and do so once for all panels here. */
 typedef struct memory {
-    _Alignas(64) uint8_t panels[PQ_AMX_PANELS][PQ_AMX_GROUPS * PQ_AMX_UNPACKED];
+    _Alignas(64) uint8_t panels[PQ_AMX_PANELS][PQ_AMX_PANEL];
     float sums[PQ_AMX_BATCH][PQ_AMX_PANELS * PQ_LANES]; /* of the slices so far */
 } memory;
 
@@ -127,7 +131,9 @@ void pq_gemm_by_tiles_amx(const pq_amx_kernels *kernels, const pq_matrix *w, siz
         kernels->few_tokens(w, panel0, panel1, x, token0, token1, y, y_stride, scratch);
         return;
     }
-    const size_t blocks = w->cols / 32, block_step = PQ_AMX_GROUPS * PQ_AMX_BLOCKS;
+    const size_t blocks = w->cols / 32, groups = ceil_div(blocks, PQ_AMX_BLOCKS);
+    const size_t slices = ceil_div(groups, PQ_AMX_PANEL / kernels->unpacked);
+    const size_t block_step = ceil_div(groups, slices) * PQ_AMX_BLOCKS;
     slice s = {.kernels = kernels, .w = w, .x = x, .y = y, .y_stride = y_stride, .memory = scratch};
     for (s.panel0 = panel0; s.panel0 < panel1; s.panel0 = s.panel1) {
         s.panel1 = min_size(s.panel0 + PQ_AMX_PANELS, panel1);
@@ -150,6 +156,6 @@ const pq_gemm_fn pq_gemm_table_amx[PQ_TYPE_COUNT] = {
     [PQ_Q5_1] = pq_gemm_q5_1_amx,     [PQ_Q8_0] = pq_gemm_q8_0_amx,
     [PQ_Q2_K] = pq_gemm_q2_k_amx,     [PQ_Q3_K] = pq_gemm_q3_k_amx,
     [PQ_Q4_K] = pq_gemm_q4_k_amx,     [PQ_Q5_K] = pq_gemm_q5_k_amx,
-    [PQ_Q6_K] = PQ_NAME(gemm_q6_k),   [PQ_IQ4_NL] = pq_gemm_iq4_nl_amx,
+    [PQ_Q6_K] = pq_gemm_q6_k_amx,     [PQ_IQ4_NL] = pq_gemm_iq4_nl_amx,
     [PQ_IQ4_XS] = pq_gemm_iq4_xs_amx,
 };

@@ -6,8 +6,8 @@
  * AVX-512, which applies the scales in the order of the contract.
  *
  * Panels are unpacked first, to signed bytes and ready scales in groups of 256 columns; scales of
- * sub-blocks of 16 are multiplied into the bytes. Q6_K, where they do not fit, stays with AVX-512: as
- * two bytes per weight it was no faster.
+ * sub-blocks of 16 are multiplied into the bytes. Q6_K, where they do not fit, has two bytes per weight, with
+ * sums of their own.
  */
 #ifndef PQ_AMX_GEMM_TILE_H
 #define PQ_AMX_GEMM_TILE_H
@@ -26,16 +26,23 @@ enum {
     PQ_AMX_FEW_TOKENS = 32 /* fewer are for AVX-512: unpacking would take longer than it saves */
 };
 
-/* The scales of a group of all rows; they follow its quants. */
+/* The scales of a group of all rows; they follow its quants. Q6_K has no more than d. */
 typedef struct pq_amx_scales {
+    pq_floats d, dmin;               /* of a super-block */
     pq_floats factor[PQ_AMX_BLOCKS]; /* of the blocks, or of a super-block's sub-blocks of 32 */
     pq_floats min[PQ_AMX_BLOCKS];    /* Q2_K: the minima of both 16s, as 16-bit integers */
-    pq_floats d, dmin;               /* of a super-block */
 } pq_amx_scales;
 
-enum { PQ_AMX_UNPACKED = PQ_AMX_BLOCKS * PQ_AMX_QUANTS + sizeof(pq_amx_scales) };
+enum {
+    PQ_AMX_BYTES = PQ_AMX_BLOCKS * PQ_AMX_QUANTS, /* one for each weight of a group */
+    PQ_AMX_UNPACKED = PQ_AMX_BYTES + sizeof(pq_amx_scales),
+    PQ_AMX_UNPACKED_TWICE = 2 * PQ_AMX_BYTES + sizeof(pq_floats)
+};
 
-/* The sums of a group: [panel][block][token][row]. */
+/* A weight of two bytes is 2^PQ_AMX_HIGH * the first + the second, -64 .. 63. */
+enum { PQ_AMX_HIGH = 7 };
+
+/* The sums of a group: [panel, or byte][block][token][row]. */
 typedef struct pq_amx_sums {
     _Alignas(64) int32_t at[2][PQ_AMX_BLOCKS][PQ_AMX_TOKENS][PQ_LANES];
 } pq_amx_sums;
@@ -49,10 +56,10 @@ typedef struct pq_amx_run {
     const int8_t *q;
     const float *d, *s;
     const int16_t *sums;
-    size_t cols; /* from token to token as in pq_acts */
-    const float
-        *before; /* (tokens, PQ_AMX_PANELS * PQ_LANES) sums of the columns before, or NULL */
-    float *y;    /* of the first panel's first row */
+    size_t cols; /* from token to token, as in pq_acts */
+    /* (tokens, PQ_AMX_PANELS * PQ_LANES) sums of the columns before, or NULL */
+    const float *before;
+    float *y; /* of the first panel's first row */
     size_t y_stride;
     size_t rows[2]; /* of each panel that are to be written; 0: it is there to fill the pair */
 } pq_amx_run;
@@ -60,6 +67,7 @@ typedef struct pq_amx_run {
 /* One type's kernels. `blocks` are of 32 columns. */
 typedef struct pq_amx_kernels {
     void (*unpack)(const uint8_t *panel, size_t blocks, uint8_t *out);
+    size_t unpacked; /* bytes of a group */
     void (*run)(const pq_amx_run *run);
     pq_gemm_fn few_tokens;
 } pq_amx_kernels;
@@ -82,6 +90,7 @@ PQ_AMX_GEMM(q2_k);
 PQ_AMX_GEMM(q3_k);
 PQ_AMX_GEMM(q4_k);
 PQ_AMX_GEMM(q5_k);
+PQ_AMX_GEMM(q6_k);
 PQ_AMX_GEMM(iq4_xs);
 
 /* Defines gemm_<name> from a file's templates run() and unpack(). */
@@ -93,7 +102,8 @@ PQ_AMX_GEMM(iq4_xs);
         unpack(type, panel, blocks, out);                                                          \
     }                                                                                              \
     PQ_AMX_GEMM(name) {                                                                            \
-        static const pq_amx_kernels kernels = {name##_unpack, name##_run, PQ_NAME(gemm_##name)};   \
+        static const pq_amx_kernels kernels = {name##_unpack, unpacked_bytes(type), name##_run,    \
+                                               PQ_NAME(gemm_##name)};                              \
         pq_gemm_by_tiles_amx(&kernels, w, panel0, panel1, x, token0, token1, y, y_stride,          \
                              scratch);                                                             \
     }
@@ -111,23 +121,23 @@ typedef struct pq_amx_group {
     size_t cols;
 } pq_amx_group;
 
-/* One block of a group, 16 tokens times both panels, in two halves. The numbers of tiles must be constants:
- * activations, and the sums of both panels. */
+/* One block of a group, 16 tokens times both panels, or both bytes of one, in two halves. The numbers of tiles
+ * must be constants: activations, and the sums of both. */
 #define PQ_AMX_MULTIPLY(acts, sum0, sum1, b)                                                       \
     _tile_loadd(acts, q + (b) * 32, (long long)cols);                                              \
-    _tile_loadd(1, group[0] + (b) * PQ_AMX_QUANTS, PQ_VECTOR_BYTES);                               \
+    _tile_loadd(1, quants[0] + (b) * PQ_AMX_QUANTS, PQ_VECTOR_BYTES);                              \
     _tile_zero(sum0);                                                                              \
     _tile_dpbssd(sum0, acts, 1);                                                                   \
-    _tile_loadd(2, group[1] + (b) * PQ_AMX_QUANTS, PQ_VECTOR_BYTES);                               \
+    _tile_loadd(2, quants[1] + (b) * PQ_AMX_QUANTS, PQ_VECTOR_BYTES);                              \
     _tile_zero(sum1);                                                                              \
     _tile_dpbssd(sum1, acts, 2);
 #define PQ_AMX_STORE(sum0, sum1, b)                                                                \
     _tile_stored(sum0, sums->at[0][b], PQ_VECTOR_BYTES);                                           \
     _tile_stored(sum1, sums->at[1][b], PQ_VECTOR_BYTES);
 
-/* A group, 16 tokens times both panels. A product takes 52 cycles and tiles are not renamed, so a block's sums
+/* A group, 16 tokens times two arrays of quants. A product takes 52 cycles and tiles are not renamed, so a block's sums
  * are stored only when the next block's products, in other tiles, have begun. */
-PQ_INLINE void pq_amx_multiply(const int8_t *q, size_t cols, const uint8_t *const group[2],
+PQ_INLINE void pq_amx_multiply(const int8_t *q, size_t cols, const uint8_t *const quants[2],
                                size_t blocks, pq_amx_sums *sums) {
     PQ_AMX_MULTIPLY(0, 4, 5, 0)
     for (size_t b = 0; b + 1 < blocks; b += 2) {
