@@ -62,6 +62,7 @@ typedef struct product {
     uint8_t *scratch; /* (threads, scratch_bytes) */
     uint8_t *packed;  /* what w's data and the arrays of x are in */
     uint8_t *memory;
+    size_t memory_bytes;
 } product;
 
 static void multiply_chunk(void *arg, size_t chunk, unsigned thread) {
@@ -101,7 +102,7 @@ static void quantize_rows(const pq_kernels *kernels, product *p) {
 
 static void close_product(product *p) {
     pq_aligned_free(p->packed);
-    pq_aligned_free(p->memory);
+    pq_large_free(p->memory, p->memory_bytes);
 }
 
 /* All but the multiplication. On failure nothing is left to close. */
@@ -130,7 +131,8 @@ static pq_status open_product(product *p, const char *isa, int exact, uint32_t t
     p->scratch_bytes = (pq_gemm_scratch(&p->w) + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
     pq_carver carver = {0};
     place_arrays(p, &carver);
-    p->memory = pq_aligned_alloc(carver.bytes);
+    p->memory_bytes = carver.bytes;
+    p->memory = pq_large_alloc(carver.bytes);
     if (!p->memory) {
         close_product(p);
         return pq_fail_memory(err, "activations and scratch", carver.bytes);

@@ -25,6 +25,7 @@ struct pq_session {
     pq_kv_cache cache;
     pq_workspace ws;
     void *memory; /* the workspace's */
+    size_t memory_bytes;
     pq_workers workers;
     pq_span *spans;        /* (batch) */
     float *logits;         /* (LOGIT_ROWS, vocab_rows), allocated when first needed */
@@ -154,7 +155,8 @@ pq_status pq_session_open(pq_session **out, const pq_model *model,
         return pq_fail_memory(err, "a session", sizeof *s);
     s->model = model;
     s->threads = o.threads;
-    s->memory = pq_aligned_alloc(bytes);
+    s->memory_bytes = bytes;
+    s->memory = pq_large_alloc(bytes);
     s->spans = malloc(o.batch * sizeof *s->spans);
     if (!s->memory || !s->spans)
         st = pq_fail_memory(err, "the activations of a batch", bytes);
@@ -178,7 +180,7 @@ void pq_session_close(pq_session *s) {
         return;
     pq_kv_close(&s->cache);
     pq_observer_close(s->observer);
-    pq_aligned_free(s->memory);
+    pq_large_free(s->memory, s->memory_bytes);
     pq_aligned_free(s->logits);
     free(s->spans);
     free(s);
