@@ -23,32 +23,28 @@ PQ_INLINE const pq_amx_scales *scales_of(const uint32_t type, const uint8_t *gro
 }
 
 PQ_INLINE void run(const uint32_t type, const pq_amx_run *a) {
-    const size_t tile_tokens = a->tokens < PQ_AMX_TOKENS ? a->tokens : PQ_AMX_TOKENS;
     pq_amx_sums sums;
-    pq_floats acc[2][PQ_AMX_TILES * PQ_AMX_TOKENS];
+    pq_floats acc[2][PQ_AMX_TOKENS];
     pq_amx_load(a, acc);
     const uint8_t *group[2] = {a->panel[0], a->panel[1]};
     for (size_t first = 0; first < a->blocks; first += PQ_AMX_BLOCKS) {
         const size_t left = a->blocks - first, blocks = left < PQ_AMX_BLOCKS ? left : PQ_AMX_BLOCKS;
-        for (size_t t = 0; t < a->tokens; t += tile_tokens) {
-            const int8_t *q = a->q + t * a->cols + first * 32;
-            if (bytes_of(type) == 1)
-                pq_amx_multiply(q, a->cols, group, blocks, &sums);
-            for (size_t p = 0; p < 2 && a->rows[p] > 0; p++) {
-                const uint8_t *const bytes[2] = {group[p], group[p] + PQ_AMX_BYTES};
-                if (bytes_of(type) == 2)
-                    pq_amx_multiply(q, a->cols, bytes, blocks, &sums);
-                const size_t at = t * (a->cols / 32) + first;
-                const pq_amx_group g = {.sums = &sums,
-                                        .scales = scales_of(type, group[p]),
-                                        .panel = p,
-                                        .blocks = blocks,
-                                        .d = a->d + at,
-                                        .s = a->s + at,
-                                        .act_sums = a->sums + 2 * at,
-                                        .cols = a->cols};
-                scale_tile(type, &g, tile_tokens, acc[p] + t);
-            }
+        const int8_t *q = a->q + first * 32;
+        if (bytes_of(type) == 1)
+            pq_amx_multiply(q, a->cols, group, blocks, &sums);
+        for (size_t p = 0; p < 2 && a->rows[p] > 0; p++) {
+            const uint8_t *const bytes[2] = {group[p], group[p] + PQ_AMX_BYTES};
+            if (bytes_of(type) == 2)
+                pq_amx_multiply(q, a->cols, bytes, blocks, &sums);
+            const pq_amx_group g = {.sums = &sums,
+                                    .scales = scales_of(type, group[p]),
+                                    .panel = p,
+                                    .blocks = blocks,
+                                    .d = a->d + first,
+                                    .s = a->s + first,
+                                    .act_sums = a->sums + 2 * first,
+                                    .cols = a->cols};
+            scale_tile(type, &g, a->tokens, acc[p]);
         }
         group[0] += unpacked_bytes(type);
         group[1] += unpacked_bytes(type);

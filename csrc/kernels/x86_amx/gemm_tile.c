@@ -104,23 +104,16 @@ static void multiply(const slice *s, size_t token, size_t tokens) {
     }
 }
 
-/* As many full tiles as a run takes; what is left after the last is a tile with fewer rows. */
-static size_t next_tokens(size_t left) {
-    if (left < PQ_AMX_TOKENS)
-        return left;
-    return min_size(left, PQ_AMX_RUN_TOKENS) / PQ_AMX_TOKENS * PQ_AMX_TOKENS;
-}
-
+/* A run is one tile of tokens: of 16 rows in memory the processor fetches what comes next by itself, of more it
+ * does not. */
 static void multiply_all(const slice *s) {
     size_t configured = 0;
-    for (size_t t = s->token0; t < s->token1;) {
-        const size_t tokens = next_tokens(s->token1 - t);
-        const size_t tile = min_size(tokens, PQ_AMX_TOKENS);
-        if (tile != configured)
-            configure(tile);
-        configured = tile;
+    for (size_t t = s->token0; t < s->token1; t += PQ_AMX_TOKENS) {
+        const size_t tokens = min_size(s->token1 - t, PQ_AMX_TOKENS);
+        if (tokens != configured)
+            configure(tokens);
+        configured = tokens;
         multiply(s, t, tokens);
-        t += tokens;
     }
 }
 

@@ -18,9 +18,7 @@
 #include "../x86_vnni/gemm_tile.h"
 
 enum {
-    PQ_AMX_TOKENS = 16, /* of a tile */
-    PQ_AMX_TILES = 4,   /* of tokens that meet a group while it is in the first-level cache */
-    PQ_AMX_RUN_TOKENS = PQ_AMX_TILES * PQ_AMX_TOKENS,
+    PQ_AMX_TOKENS = 16,    /* of a tile */
     PQ_AMX_BLOCKS = 8,     /* of a group, 32 columns each */
     PQ_AMX_QUANTS = 512,   /* bytes of one block of a panel */
     PQ_AMX_FEW_TOKENS = 32 /* fewer are for AVX-512: unpacking would take longer than it saves */
@@ -52,7 +50,7 @@ typedef struct pq_amx_sums {
 typedef struct pq_amx_run {
     const uint8_t *panel[2]; /* unpacked */
     size_t blocks;           /* of 32 columns */
-    size_t tokens;           /* full tiles, up to PQ_AMX_TILES, or a single one */
+    size_t tokens;           /* of a tile */
     const int8_t *q;
     const float *d, *s;
     const int16_t *sums;
@@ -157,7 +155,7 @@ PQ_INLINE pq_floats pq_amx_sum(const pq_amx_sums *sums, size_t panel, size_t blo
     return pq_to_float(pq_load_ints(sums->at[panel][block][token]));
 }
 
-PQ_INLINE void pq_amx_load(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TILES * PQ_AMX_TOKENS]) {
+PQ_INLINE void pq_amx_load(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TOKENS]) {
     for (size_t p = 0; p < 2; p++) {
         for (size_t t = 0; t < a->tokens; t++)
             acc[p][t] = a->before ? pq_load_floats(a->before + (t * PQ_AMX_PANELS + p) * PQ_LANES)
@@ -165,7 +163,7 @@ PQ_INLINE void pq_amx_load(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TILES * 
     }
 }
 
-PQ_INLINE void pq_amx_store(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TILES * PQ_AMX_TOKENS]) {
+PQ_INLINE void pq_amx_store(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TOKENS]) {
     for (size_t p = 0; p < 2; p++) {
         if (a->rows[p] == 0)
             continue;
