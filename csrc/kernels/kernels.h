@@ -78,7 +78,7 @@ typedef struct pq_matrix {
 typedef void (*pq_gemm_fn)(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
                            size_t token0, size_t token1, float *y, size_t y_stride, void *scratch);
 
-/* Scratch bytes that a gemm of w needs (a panel unpacked; 0 for most). */
+/* Scratch bytes that a gemm of w needs: unpacked.h. */
 size_t pq_gemm_scratch(const pq_matrix *w);
 
 /* ---------------------------------------------------------------------------------------- attention */
@@ -142,6 +142,9 @@ typedef struct pq_kernels {
     const char *isa;
     const char *summary; /* one line for `doctor` */
     uint32_t lanes;      /* of the panels this table's gemm wants: 1, 8 or 16 */
+    /* Multiplications that a call of gemm should have at most: 1 to 5 ms, on slow processors too; with many
+     * tokens and panels no fewer if there are so many, for what they share is then read once. */
+    size_t chunk_macs;
 
     pq_quantize_fn quantize;
     /* gemm[type] (PQ_TYPE_COUNT of them) for lanes == this table's; NULL for types that are no weights */

@@ -51,6 +51,7 @@ static const pq_kernels pq_kernels_scalar = {
     .isa = "scalar",
     .summary = "plain C, runs everywhere",
     .lanes = 1,
+    .chunk_macs = 2 << 20,
     .quantize = pq_quantize_scalar,
     .gemm = pq_gemm_table_scalar,
     .gemm_exact = pq_gemm_exact_scalar,
@@ -74,6 +75,7 @@ static const pq_kernels pq_kernels_avx2 = {
     .isa = "avx2",
     .summary = "AVX2, FMA and F16C: eight float32 or 32 int8 at a time",
     .lanes = 8,
+    .chunk_macs = 64 << 20,
     .quantize = pq_quantize_avx2,
     .gemm = pq_gemm_table_avx2,
     .gemm_exact = pq_gemm_exact_avx2,
@@ -98,6 +100,7 @@ static const pq_kernels pq_kernels_avxvnni = {
     .isa = "avxvnni",
     .summary = "AVX2 with VNNI: 32 products of int8 in one instruction",
     .lanes = 8,
+    .chunk_macs = 64 << 20,
     .quantize = pq_quantize_avx2,
     .gemm = pq_gemm_table_avxvnni,
     .gemm_exact = pq_gemm_exact_avx2,
@@ -120,11 +123,12 @@ static const pq_kernels pq_kernels_avxvnni = {
 #ifdef PQ_HAVE_X86_AVX512VNNI
 
 /* Both with AVX-512: they differ in the products of quantized matrices only. */
-#define PQ_AVX512_KERNELS(name, text)                                                              \
+#define PQ_AVX512_KERNELS(name, macs, text)                                                        \
     {                                                                                              \
         .isa = #name,                                                                              \
         .summary = text,                                                                           \
         .lanes = 16,                                                                               \
+        .chunk_macs = macs,                                                                        \
         .quantize = pq_quantize_avx512vnni,                                                        \
         .gemm = pq_gemm_table_##name,                                                              \
         .gemm_exact = pq_gemm_exact_avx512vnni,                                                    \
@@ -144,10 +148,10 @@ static const pq_kernels pq_kernels_avxvnni = {
     }
 
 static const pq_kernels pq_kernels_avx512vnni = PQ_AVX512_KERNELS(
-    avx512vnni, "AVX-512 with VNNI: sixteen float32 or 64 products of int8 at a time");
+    avx512vnni, 128 << 20, "AVX-512 with VNNI: sixteen float32 or 64 products of int8 at a time");
 #ifdef PQ_HAVE_X86_AMX
-static const pq_kernels pq_kernels_amx =
-    PQ_AVX512_KERNELS(amx, "AVX-512 and AMX: tiles of 8,192 products of int8 for prompts");
+static const pq_kernels pq_kernels_amx = PQ_AVX512_KERNELS(
+    amx, 768 << 20, "AVX-512 and AMX: tiles of 8,192 products of int8 for prompts");
 #endif
 
 #endif
@@ -160,6 +164,7 @@ static const pq_kernels pq_kernels_amx =
         .isa = #name,                                                                              \
         .summary = text,                                                                           \
         .lanes = 8,                                                                                \
+        .chunk_macs = 64 << 20,                                                                    \
         .quantize = pq_quantize_neon,                                                              \
         .gemm = pq_gemm_table_##name,                                                              \
         .gemm_exact = pq_gemm_exact_neon,                                                          \

@@ -1,5 +1,5 @@
-/* unpacked.h - how much scratch memory the gemm kernels of packed matrices need: panels with 8-bit
- * quants.
+/* unpacked.h - how much scratch memory the gemm kernels of packed matrices need: panels with quants of one byte,
+ * or two.
  *
  * For many tokens, panels are unpacked once, as many at a time as stay in the second-level cache,
  * and then multiplied with all tokens.
@@ -25,12 +25,12 @@ static inline size_t pq_unpacked_panels(size_t cols, uint32_t lanes) {
     return fit > 0 ? fit : 1;
 }
 
-/* AMX (16 lanes) multiplies so many panels, bytes of each of them and tokens before it takes others; its memory
- * is for those and for the sums. A panel's bytes are 8 groups of 256 columns with two bytes per weight. */
+/* AMX (16 lanes) keeps a slice of some panels, and the sums of some tokens with them. */
 enum {
     PQ_AMX_PANELS = 8,
-    PQ_AMX_PANEL = 8 * 8256,
-    PQ_AMX_BATCH = 512,
+    PQ_AMX_PANEL = 8 *
+        8256, /* bytes of a slice: 8 groups of 256 columns with two bytes per weight, or 12 with one */
+    PQ_AMX_BATCH = 512, /* tokens */
     PQ_AMX_SCRATCH = PQ_AMX_PANELS * PQ_AMX_PANEL +
         PQ_AMX_BATCH * PQ_AMX_PANELS * 16 * (int)sizeof(float)
 };

@@ -4,9 +4,9 @@
 #include "../base/pool.h"
 #include "coarse.h"
 
-/* Multiplications in one chunk: at most what the slowest kernels do in about 5 ms, so that a cancelled
- * evaluation ends soon; and pieces small enough that a thread which loses its core delays nobody. */
-enum { CHUNK_MACS_SLOW = 2 << 20, CHUNK_MACS_PER_LANE = 48 << 20, CHUNKS_PER_THREAD = 8 };
+/* Pieces of a product: at most pq_kernels.chunk_macs multiplications, or so many of single rows, so that a
+ * cancelled evaluation ends soon; and small enough that a thread which loses its core delays nobody. */
+enum { CHUNK_MACS_SLOW = 2 << 20, CHUNKS_PER_THREAD = 8 };
 /* Panels of a lanes == 1 matrix are single rows; exact kernels want several at once. */
 enum { ROWS_PER_STEP = 16 };
 /* Several kernels multiply two panels at once where there is more than one token. */
@@ -92,7 +92,7 @@ static void linear_chunk(void *arg, size_t chunk, unsigned thread) {
 static size_t plan_cut(const pq_model *model, const pq_workers *workers, size_t tokens,
                        const pq_product *product, size_t first_chunk, cut *c) {
     const pq_matrix *w = product->w;
-    const size_t most = w->lanes == 1 ? CHUNK_MACS_SLOW : CHUNK_MACS_PER_LANE * w->lanes;
+    const size_t most = w->lanes == 1 ? CHUNK_MACS_SLOW : model->kernels->chunk_macs;
     const size_t step = w->lanes == 1 ? ROWS_PER_STEP : tokens > 1 ? PANELS_PER_STEP : 1;
     const size_t step_macs = step * w->lanes * w->cols;
     c->product = product;

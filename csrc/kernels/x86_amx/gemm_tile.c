@@ -47,6 +47,7 @@ typedef struct memory {
 } memory;
 
 _Static_assert(sizeof(memory) == PQ_AMX_SCRATCH, "scratch memory is for this");
+_Static_assert((int)PQ_AMX_PANEL == 8 * (int)PQ_AMX_UNPACKED_TWICE, "2,048 columns in one slice");
 
 /* A slice of columns of a few panels, and the tokens that meet it. */
 typedef struct slice {
