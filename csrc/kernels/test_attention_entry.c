@@ -88,9 +88,12 @@ static void attend_tokens(const pq_kernels *kernels, const shape *s, size_t kv_h
             const size_t seen = first_position + r / group + 1 - start;
             w->visible[r] = (uint32_t)(seen < PQ_KV_BLOCK ? seen : PQ_KV_BLOCK);
         }
+        const uint8_t *next_keys = start + PQ_KV_BLOCK < first_position + n
+                                       ? w->key_blocks + (block + 1) * pq_kv_key_bytes(s->type, dim)
+                                       : NULL;
         kernels->attend(s->type, dim, w->q + blind * dim, dim, rows - blind, w->visible + blind,
                         w->key_blocks + block * pq_kv_key_bytes(s->type, dim),
-                        w->value_blocks + block * pq_kv_value_bytes(s->type, dim), NULL,
+                        w->value_blocks + block * pq_kv_value_bytes(s->type, dim), next_keys,
                         w->block_state + blind, w->block_out + blind * dim, dim, w->scratch);
         for (size_t r = blind; r < rows; r++)
             kernels->attend_merge(dim, &w->state[r], w->out + r * dim, &w->block_state[r],

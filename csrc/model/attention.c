@@ -1,8 +1,8 @@
 /* attention.c - see attention.h.
  *
  * The unit of work is a tile: some neighboring tokens of one sequence and the query heads that share one KV
- * head, against one block of keys. Whether one thread walks a tile's blocks or several threads take a block
- * each, the same results per block are merged in the same ascending order, so the bits are the same.
+ * head, against one block of keys. Whether one thread walks a tile's blocks or several threads take some of
+ * them, the same results per block are merged in the same ascending order, so the bits are the same.
  */
 #include "attention.h"
 
@@ -27,7 +27,7 @@ typedef struct attention_job {
     float *out;
     uint32_t group;       /* query heads per KV head */
     uint32_t tile_tokens; /* tokens per tile */
-    uint32_t run_blocks;  /* see there */
+    uint32_t run_blocks;  /* of a chunk of split_chunk */
     float *partial_out;   /* (partial, head_dim): see split_chunk */
     pq_softmax *partial_state;
     size_t items;        /* tiles times KV heads */
@@ -252,6 +252,8 @@ static void split_chunk(void *arg, size_t chunk, unsigned thread) {
     const uint32_t end = first + job->run_blocks < t.blocks ? first + job->run_blocks : t.blocks;
     gather_queries(job, &t, a.q);
     for (uint32_t block = first; block < end; block++) {
+        if (stop_if_cancelled(job))
+            return;
         const size_t at = t.first_partial + (size_t)block * rows;
         a.block_state = job->partial_state + at;
         a.block_out = job->partial_out + at * hd;
@@ -323,7 +325,7 @@ pq_status pq_attention(const pq_model *model, const pq_workers *workers, const p
     if (try_split(&job, partials, partials_bytes)) {
         st = pq_pool_run(workers->threads, split_chunks(&job), split_chunk, &job, workers->cancel,
                          err);
-        if (st == PQ_OK)
+        if (st == PQ_OK && !atomic_load_explicit(&stopped, memory_order_relaxed))
             st = pq_pool_run(workers->threads, job.items, merge_chunk, &job, workers->cancel, err);
     } else {
         st = pq_pool_run(workers->threads, job.items, walk_chunk, &job, workers->cancel, err);

@@ -58,8 +58,8 @@ FORCE_INLINE __m256 load8(pq_kv_type type, const void *base, size_t index) {
  * scores */
 
 /* A block that few rows attend to comes from memory, which is never to be idle: while keys are multiplied, as
- * many values are asked for (`ahead`), and the next group of 16 keys if nobody did so before; while values
- * are summed, the keys of the next block. All into the second-level cache. */
+ * many values are asked for (`ahead`), and the next group of 16 keys, which is new for the first block of a run
+ * only; while values are summed, the keys of the next block. All into the second-level cache. */
 FORCE_INLINE void prefetch_ahead(const uint8_t *line, size_t group_bytes, const uint8_t *ahead,
                                  size_t offset) {
     _mm_prefetch((const char *)line + group_bytes, _MM_HINT_T1);
@@ -68,12 +68,12 @@ FORCE_INLINE void prefetch_ahead(const uint8_t *line, size_t group_bytes, const 
 
 /* The lines of the next block, some per step of a loop. */
 typedef struct next_lines {
-    const uint8_t *at; /* NULL: there is no next block */
+    const uint8_t *at, *end; /* NULL: there is no next block */
     size_t per_step;
 } next_lines;
 
 FORCE_INLINE void prefetch_next(next_lines *next) {
-    for (size_t i = 0; next->at && i < next->per_step; i++, next->at += LINE)
+    for (size_t i = 0; i < next->per_step && next->at < next->end; i++, next->at += LINE)
         _mm_prefetch((const char *)next->at, _MM_HINT_T1);
 }
 
@@ -233,7 +233,9 @@ FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const f
     const size_t vectors = rows <= 3 ? 4 : 2;
     const size_t lines = pq_kv_key_bytes(type, head_dim) / LINE;
     const size_t steps = head_dim / (vectors * WIDTH) * (end - begin);
-    next_lines next = {.at = next_keys, .per_step = (lines + steps - 1) / steps};
+    next_lines next = {.at = next_keys,
+                       .end = next_keys ? next_keys + lines * LINE : NULL,
+                       .per_step = (lines + steps - 1) / steps};
     for (size_t at = 0; at < head_dim; at += vectors * WIDTH)
         sum_values_at(rows, (int)vectors, type, head_dim, w, values, begin, end, at, &next, out,
                       out_stride);
