@@ -59,8 +59,7 @@ static void *map_large(size_t bytes) {
     const size_t before = (HUGE_PAGE - (uintptr_t)all % HUGE_PAGE) % HUGE_PAGE;
     if (before > 0)
         munmap(all, before);
-    if (before < HUGE_PAGE)
-        munmap(all + before + size, HUGE_PAGE - before);
+    munmap(all + before + size, HUGE_PAGE - before);
     madvise(all + before, size, MADV_HUGEPAGE); /* where it is refused, in small pages */
     return all + before;
 }

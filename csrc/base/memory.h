@@ -12,9 +12,9 @@ void *pq_aligned_alloc(size_t bytes);
 void *pq_aligned_calloc(size_t bytes);
 void pq_aligned_free(void *p);
 
-/* The same for many megabytes that are written once and then streamed: in huge pages where the system has
- * them, which saves most of the faults of the writing and of the misses of the streaming. Freed by
- * pq_large_free with the same size. */
+/* The same for megabytes that are streamed, or whose rows are far apart: from 2 MB on in huge pages where the
+ * system has them, which saves most page faults and misses of the table of pages. Freed by pq_large_free with
+ * the same size. */
 void *pq_large_alloc(size_t bytes);
 void *pq_large_calloc(size_t bytes);
 void pq_large_free(void *p, size_t bytes);

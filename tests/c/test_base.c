@@ -104,7 +104,8 @@ static void test_map_refuses(void) {
 
 /* Small ones, and those in pages of their own, whole and in part. */
 static void test_large_blocks(void) {
-    const size_t sizes[] = {1, 100000, 4 << 20, (4 << 20) + 1, (9 << 20) - 5000};
+    const size_t sizes[] = {
+        1, 100000, (2 << 20) - 1, 2 << 20, (2 << 20) + 1, (4 << 20) + 5000, (9 << 20) - 5000};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         uint8_t *block = pq_large_alloc(sizes[i]);
         CHECK(block != NULL && (uintptr_t)block % PQ_ALIGN == 0);
@@ -113,6 +114,9 @@ static void test_large_blocks(void) {
             CHECK(block[0] == 7 && block[sizes[i] - 1] == 7);
         }
         pq_large_free(block, sizes[i]);
+        uint8_t *zeros = pq_large_calloc(sizes[i]);
+        CHECK(zeros && zeros[0] == 0 && memcmp(zeros, zeros + 1, sizes[i] - 1) == 0);
+        pq_large_free(zeros, sizes[i]);
     }
     CHECK(pq_large_alloc(SIZE_MAX) == NULL && pq_large_alloc(SIZE_MAX / 2) == NULL);
     pq_large_free(NULL, 1);

@@ -61,25 +61,25 @@ static float *random_floats(size_t n) {
     return x;
 }
 
-static pq_matrix random_matrix(uint32_t type, size_t cols, uint32_t lanes) {
+static pq_matrix random_matrix(uint32_t type, size_t n_rows, size_t cols, uint32_t lanes) {
     const size_t row_bytes = cols / pq_type_block(type) * pq_type_bytes(type);
-    const size_t panels = (ROWS + lanes - 1) / lanes;
+    const size_t panels = (n_rows + lanes - 1) / lanes;
     pq_matrix w = {.type = type,
                    .lanes = lanes,
-                   .rows = ROWS,
+                   .rows = n_rows,
                    .cols = cols,
                    .panel_bytes = pq_panel_bytes(type, cols, lanes)};
-    uint8_t *rows = guarded(ROWS * row_bytes, 1);
-    for (size_t i = 0; i < ROWS * row_bytes; i++)
+    uint8_t *rows = guarded(n_rows * row_bytes, 1);
+    for (size_t i = 0; i < n_rows * row_bytes; i++)
         rows[i] = random_byte() & 0x3B; /* as f16 and float32: ordinary numbers */
     uint8_t *data = guarded(panels * w.panel_bytes, lanes > 1 ? 64 : 1);
     for (size_t p = 0; p < panels; p++) {
-        const size_t row = p * lanes, n = ROWS - row < lanes ? ROWS - row : lanes;
+        const size_t row = p * lanes, n = n_rows - row < lanes ? n_rows - row : lanes;
         pq_pack_panel(type, cols, lanes, rows + row * row_bytes, n, data + p * w.panel_bytes);
     }
     w.data = data;
     uint8_t *unpacked = guarded(row_bytes, 1);
-    for (size_t r = 0; r < ROWS; r++) {
+    for (size_t r = 0; r < n_rows; r++) {
         pq_unpack_row(&w, r, unpacked);
         CHECK(memcmp(unpacked, rows + r * row_bytes, row_bytes) == 0);
     }
@@ -119,15 +119,25 @@ static void multiply(const pq_kernels *kernels, const pq_matrix *w, pq_gemm_fn g
 
 static void test_type(const pq_kernels *kernels, uint32_t type) {
     const size_t cols = pq_type_block(type) == 1 ? 77 : BLOCKS * pq_type_block(type);
-    const pq_matrix packed = random_matrix(type, cols, kernels->lanes);
-    const pq_matrix plain = random_matrix(type, cols, 1);
+    const pq_matrix packed = random_matrix(type, ROWS, cols, kernels->lanes);
+    const pq_matrix plain = random_matrix(type, ROWS, cols, 1);
     multiply(kernels, &packed, kernels->gemm[type], pq_quantizes(type));
     multiply(kernels, &plain, kernels->gemm_exact, 0);
 }
 
+/* More panels, columns and tokens than any kernel multiplies at a time, and an odd number of each. */
+static void test_wide(const pq_kernels *kernels, uint32_t type, size_t cols) {
+    enum { WIDE_ROWS = 145, TOKENS = 521 };
+    const pq_matrix w = random_matrix(type, WIDE_ROWS, cols, kernels->lanes);
+    const pq_acts x = random_acts(kernels, TOKENS, cols, 1);
+    float *y = guarded((size_t)TOKENS * WIDE_ROWS * sizeof *y, 4);
+    kernels->gemm[type](&w, 0, (WIDE_ROWS + w.lanes - 1) / w.lanes, &x, 0, TOKENS, y, WIDE_ROWS,
+                        guarded(pq_gemm_scratch(&w), 64));
+}
+
 /* A part of the product leaves everything else alone. */
 static void test_part(const pq_kernels *kernels) {
-    const pq_matrix w = random_matrix(PQ_Q4_K, 512, kernels->lanes);
+    const pq_matrix w = random_matrix(PQ_Q4_K, ROWS, 512, kernels->lanes);
     const pq_acts x = random_acts(kernels, 9, 512, 1);
     const size_t panel = w.rows / w.lanes / 2, row0 = panel * w.lanes;
     const size_t row1 = row0 + w.lanes < ROWS ? row0 + w.lanes : ROWS;
@@ -152,6 +162,10 @@ int main(void) {
             if (pq_type_block(type))
                 test_type(kernels, type);
         test_part(kernels);
+        if (kernels->lanes > 1) {
+            test_wide(kernels, PQ_Q8_0, 3424);
+            test_wide(kernels, PQ_Q6_K, 2304);
+        }
     }
     return check_result();
 }
