@@ -330,8 +330,8 @@ static attended attend(const pq_kernels *table, const cache *c, const float *q, 
                        const uint32_t *visible) {
     const size_t stride = c->head_dim + 16;
     attended a = {.out = make(rows * stride * sizeof(float))};
-    table->attend(c->type, c->head_dim, q, stride, rows, visible, c->keys, c->values, a.state,
-                  a.out, stride, make(pq_attend_scratch(rows)));
+    table->attend(c->type, c->head_dim, q, stride, rows, visible, c->keys, c->values, c->keys,
+                  a.state, a.out, stride, make(pq_attend_scratch(rows)));
     return a;
 }
 

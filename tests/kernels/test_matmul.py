@@ -115,7 +115,7 @@ def test_same_bits_for_any_width(isa, name, cols):
 @pytest.mark.parametrize("isa", SIMD)
 @pytest.mark.parametrize("name", ["Q4_K", "Q6_K", "Q8_0"])
 def test_more_than_is_multiplied_at_a_time(isa, name):
-    """AMX takes 8 panels of 16 rows, 3,072 columns (Q6_K: 2,048) and 512 tokens; a chunk of the test is 9 panels."""
+    """AMX takes 8 panels of 16 rows, 3,072 columns (Q6_K: 2,048) and 512 tokens; a chunk here is 9 panels."""
     rng = np.random.default_rng(13)
     weights = mx.random_weights(rng, name, 520, 3584)
     x = rng.standard_normal((530, 3584), dtype=np.float32)
