@@ -142,8 +142,7 @@ typedef struct pq_kernels {
     const char *isa;
     const char *summary; /* one line for `doctor` */
     uint32_t lanes;      /* of the panels this table's gemm wants: 1, 8 or 16 */
-    /* Multiplications that a call of gemm should have at most: 1 to 5 ms, on slow processors too; with many
-     * tokens and panels no fewer if there are so many, for what they share is then read once. */
+    /* Multiplications of one call of gemm at most, a few milliseconds: so long a cancel waits. */
     size_t chunk_macs;
 
     pq_quantize_fn quantize;

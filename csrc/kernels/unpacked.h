@@ -25,12 +25,12 @@ static inline size_t pq_unpacked_panels(size_t cols, uint32_t lanes) {
     return fit > 0 ? fit : 1;
 }
 
-/* AMX (16 lanes) keeps a slice of some panels, and the sums of some tokens with them. */
+/* AMX (16 lanes) keeps a slice of some panels, and the sums of some tokens with them. A panel's slice is 8 groups
+ * of 256 columns with two bytes per weight, or 12 with one. */
 enum {
     PQ_AMX_PANELS = 8,
-    PQ_AMX_PANEL = 8 *
-        8256, /* bytes of a slice: 8 groups of 256 columns with two bytes per weight, or 12 with one */
-    PQ_AMX_BATCH = 512, /* tokens */
+    PQ_AMX_PANEL = 66048, /* bytes of a slice */
+    PQ_AMX_BATCH = 512,   /* tokens */
     PQ_AMX_SCRATCH = PQ_AMX_PANELS * PQ_AMX_PANEL +
         PQ_AMX_BATCH * PQ_AMX_PANELS * 16 * (int)sizeof(float)
 };

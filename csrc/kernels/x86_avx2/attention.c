@@ -9,6 +9,7 @@
 #include "avx2.h"
 
 #include "../kv_layout.h"
+#include "../next_lines.h"
 #include "../scalar/scalar.h"
 #include "exp.h"
 
@@ -18,7 +19,7 @@
 #define FORCE_INLINE static __forceinline
 #endif
 
-enum { WIDTH = 8, MAX_ROWS = 6, MAX_VECTORS = 4, LINE = 64 };
+enum { WIDTH = 8, MAX_ROWS = 6, MAX_VECTORS = 4 };
 enum { FEW_ROWS = 16 }; /* so many do not compute long enough to hide the memory */
 
 /* Calls f(.., rows, ..) with `rows` a constant, so that a tile's accumulators become registers. */
@@ -64,17 +65,6 @@ FORCE_INLINE void prefetch_ahead(const uint8_t *line, size_t group_bytes, const 
                                  size_t offset) {
     _mm_prefetch((const char *)line + group_bytes, _MM_HINT_T1);
     _mm_prefetch((const char *)ahead + offset, _MM_HINT_T1);
-}
-
-/* The lines of the next block, some per step of a loop. */
-typedef struct next_lines {
-    const uint8_t *at, *end; /* NULL: there is no next block */
-    size_t per_step;
-} next_lines;
-
-FORCE_INLINE void prefetch_next(next_lines *next) {
-    for (size_t i = 0; i < next->per_step && next->at < next->end; i++, next->at += LINE)
-        _mm_prefetch((const char *)next->at, _MM_HINT_T1);
 }
 
 /* p[r][v] += q[r][d] * key[d][8 v ..] for d in [begin, end), where keys of 16 positions follow each
@@ -195,7 +185,7 @@ static pq_softmax weigh(float *w, size_t visible) {
  * going on from what is in out unless begin is 0. */
 FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t head_dim,
                                 const float *w, const uint8_t *values, size_t begin, size_t end,
-                                size_t at, next_lines *next, float *out, size_t out_stride) {
+                                size_t at, pq_next_lines *next, float *out, size_t out_stride) {
     const size_t row_bytes = pq_kv_value_row_bytes(type, head_dim);
     const size_t numbers = type == PQ_KV_Q8_0 ? head_dim / PQ_KV_SCALE_DIMS * sizeof(float) : 0;
     __m256 o[MAX_ROWS][MAX_VECTORS];
@@ -206,7 +196,7 @@ FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t h
     }
     for (size_t j = begin; j < end; j++) {
         const uint8_t *row = values + j * row_bytes;
-        prefetch_next(next);
+        pq_prefetch_next(next);
         __m256 x[MAX_VECTORS];
         for (int v = 0; v < vectors; v++)
             x[v] = load8(type, row + numbers, at + (size_t)v * WIDTH);
@@ -231,11 +221,8 @@ FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const f
                              const uint8_t *values, size_t begin, size_t end,
                              const uint8_t *next_keys, float *out, size_t out_stride) {
     const size_t vectors = rows <= 3 ? 4 : 2;
-    const size_t lines = pq_kv_key_bytes(type, head_dim) / LINE;
     const size_t steps = head_dim / (vectors * WIDTH) * (end - begin);
-    next_lines next = {.at = next_keys,
-                       .end = next_keys ? next_keys + lines * LINE : NULL,
-                       .per_step = (lines + steps - 1) / steps};
+    pq_next_lines next = pq_spread_lines(next_keys, pq_kv_key_bytes(type, head_dim), steps);
     for (size_t at = 0; at < head_dim; at += vectors * WIDTH)
         sum_values_at(rows, (int)vectors, type, head_dim, w, values, begin, end, at, &next, out,
                       out_stride);

@@ -9,6 +9,7 @@
 #include "avx512vnni.h"
 
 #include "../kv_layout.h"
+#include "../next_lines.h"
 #include "../scalar/scalar.h"
 #include "exp.h"
 
@@ -18,7 +19,7 @@
 #define FORCE_INLINE static __forceinline
 #endif
 
-enum { WIDTH = 16, MAX_ROWS = 12, MAX_VECTORS = 8, LINE = 64 };
+enum { WIDTH = 16, MAX_ROWS = 12, MAX_VECTORS = 8 };
 enum { FEW_ROWS = 16 }; /* so many do not compute long enough to hide the memory */
 
 /* Vectors of a tile of `rows` rows, at most. */
@@ -44,17 +45,6 @@ FORCE_INLINE void prefetch_ahead(const uint8_t *line, size_t group_bytes, const 
                                  size_t offset) {
     _mm_prefetch((const char *)line + group_bytes, _MM_HINT_T1);
     _mm_prefetch((const char *)ahead + offset, _MM_HINT_T1);
-}
-
-/* The lines of the next block, some per step of a loop. */
-typedef struct next_lines {
-    const uint8_t *at, *end; /* NULL: there is no next block */
-    size_t per_step;
-} next_lines;
-
-FORCE_INLINE void prefetch_next(next_lines *next) {
-    for (size_t i = 0; i < next->per_step && next->at < next->end; i++, next->at += LINE)
-        _mm_prefetch((const char *)next->at, _MM_HINT_T1);
 }
 
 /* p[r][v] += q[r][d] * key[d][group v] for d in [begin, end); groups are `group_bytes` apart. */
@@ -165,7 +155,7 @@ static pq_softmax weigh(float *w, size_t visible) {
  * going on from what is in out unless begin is 0. */
 FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t head_dim,
                                 const float *w, const uint8_t *values, size_t begin, size_t end,
-                                size_t at, next_lines *next, float *out, size_t out_stride) {
+                                size_t at, pq_next_lines *next, float *out, size_t out_stride) {
     const size_t row_bytes = pq_kv_value_row_bytes(type, head_dim);
     const size_t numbers = type == PQ_KV_Q8_0 ? head_dim / PQ_KV_SCALE_DIMS * sizeof(float) : 0;
     __m512 o[MAX_ROWS][MAX_VECTORS];
@@ -176,7 +166,7 @@ FORCE_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t h
     }
     for (size_t j = begin; j < end; j++) {
         const uint8_t *row = values + j * row_bytes;
-        prefetch_next(next);
+        pq_prefetch_next(next);
         const float *scales = (const float *)row + at / PQ_KV_SCALE_DIMS; /* of two vectors each */
         __m512 x[MAX_VECTORS];
         for (int v = 0; v < vectors; v++) {
@@ -200,12 +190,9 @@ FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const f
                              const uint8_t *values, size_t begin, size_t end,
                              const uint8_t *next_keys, float *out, size_t out_stride) {
     const size_t vectors = VECTORS_FOR(rows);
-    const size_t lines = pq_kv_key_bytes(type, head_dim) / LINE;
     const size_t in_all = head_dim / WIDTH, passes = in_all / vectors + in_all % vectors / 2;
     const size_t steps = passes * (end - begin);
-    next_lines next = {.at = next_keys,
-                       .end = next_keys ? next_keys + lines * LINE : NULL,
-                       .per_step = (lines + steps - 1) / steps};
+    pq_next_lines next = pq_spread_lines(next_keys, pq_kv_key_bytes(type, head_dim), steps);
     size_t at = 0;
     for (; at + vectors * WIDTH <= head_dim; at += vectors * WIDTH)
         sum_values_at(rows, (int)vectors, type, head_dim, w, values, begin, end, at, &next, out,
