@@ -4,6 +4,9 @@
  * As gemm_block.h; scales of sub-blocks multiply the sums of their values. That product, and the
  * sum of two such products in the types with sub-blocks of 16, is done in float32 and still exact:
  * it is less than 2^24 (Q6_K: 32 columns of 32 * 127, times 128).
+ *
+ * A sum is not converted: it begins with the bits of the float 1.5 * 2^23, whose last bit counts ones, and
+ * the product with the scale takes scale * 1.5 * 2^23 off again.
  */
 #include "quants_super.h"
 
@@ -22,6 +25,9 @@ typedef struct operands {
     size_t cols;
 } operands;
 
+/* The bits of 1.5 * 2^23; with a sum below 2^22 added to them, of 1.5 * 2^23 + the sum. */
+enum { ONES = 0x4B400000 };
+
 /* total[t] += activations' scale * the integer sum over columns 128 h + 32 s .. + 31. */
 PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n, const operands *x,
                            size_t h, const int s, pq_floats *total) {
@@ -33,9 +39,10 @@ PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
                                : sub == 0 ? pq_all_ints(-offset_of(type) & 0xFFFF)
                                           : pq_all_ints(-offset_of(type) * 65536);
         const pq_floats factor = x->scale->factor[i * (size_t)subs + sub];
+        const pq_floats excess = pq_fnma(factor, pq_as_floats(pq_all_ints(ONES)), pq_float_zero());
         pq_ints sum[PQ_EACH_MOST];
         PQ_EACH(t, n, {
-            sum[t] = pq_zero();
+            sum[t] = sub == 0 ? pq_all_ints(ONES) : pq_zero();
             if (offset_of(type))
                 sum[t] = pq_dot_words(sum[t], offset,
                                       pq_broadcast(x->sums + t * (x->cols / 16) + 2 * i));
@@ -48,8 +55,8 @@ PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
                     { sum[t] = pq_dot_bytes(sum[t], w, pq_broadcast(x->q[t] + i * 32 + j * 4)); });
         }
         PQ_EACH(t, n, {
-            const pq_floats f = pq_to_float(sum[t]);
-            scaled[t] = sub == 0 ? pq_multiply(factor, f) : pq_fma(factor, f, scaled[t]);
+            scaled[t] = sub == 0 ? pq_fma(factor, pq_as_floats(sum[t]), excess)
+                                 : pq_fma(factor, pq_to_float(sum[t]), scaled[t]);
         });
     });
     PQ_EACH(t, n, {
