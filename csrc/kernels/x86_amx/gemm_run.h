@@ -26,6 +26,7 @@ PQ_INLINE void run(const uint32_t type, const pq_amx_run *a) {
     pq_amx_sums sums;
     pq_floats acc[2][PQ_AMX_TOKENS];
     pq_amx_load(a, acc);
+    pq_amx_ask_for_results(a);
     const uint8_t *group[2] = {a->panel[0], a->panel[1]};
     for (size_t first = 0; first < a->blocks; first += PQ_AMX_BLOCKS) {
         const size_t left = a->blocks - first, blocks = left < PQ_AMX_BLOCKS ? left : PQ_AMX_BLOCKS;
