@@ -142,13 +142,8 @@ typedef struct pq_kernels {
     const char *isa;
     const char *summary; /* one line for `doctor` */
     uint32_t lanes;      /* of the panels this table's gemm wants: 1, 8 or 16 */
-    /* Multiplications of one call of gemm at most, a few milliseconds: so long a cancel waits. A call may
-     * have more for the sake of `together`, where less would cost speed: so many panels share one reading
-     * of the activations, and so many tokens one unpacking of the panels. */
+    /* Multiplications of one call of gemm at most, a few milliseconds: so long a cancel waits. */
     size_t chunk_macs;
-    struct {
-        size_t panels, tokens;
-    } together;
 
     pq_quantize_fn quantize;
     /* gemm[type] (PQ_TYPE_COUNT of them) for lanes == this table's; NULL for types that are no weights */

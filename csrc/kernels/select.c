@@ -7,7 +7,6 @@
 
 #include "../base/status.h"
 #include "scalar/scalar.h"
-#include "unpacked.h"
 
 #ifdef PQ_HAVE_X86_AMX
 #include "x86_amx/amx.h"
@@ -53,7 +52,6 @@ static const pq_kernels pq_kernels_scalar = {
     .summary = "plain C, runs everywhere",
     .lanes = 1,
     .chunk_macs = 2 << 20,
-    .together = {1, 1},
     .quantize = pq_quantize_scalar,
     .gemm = pq_gemm_table_scalar,
     .gemm_exact = pq_gemm_exact_scalar,
@@ -78,7 +76,6 @@ static const pq_kernels pq_kernels_avx2 = {
     .summary = "AVX2, FMA and F16C: eight float32 or 32 int8 at a time",
     .lanes = 8,
     .chunk_macs = 64 << 20,
-    .together = {2, 1},
     .quantize = pq_quantize_avx2,
     .gemm = pq_gemm_table_avx2,
     .gemm_exact = pq_gemm_exact_avx2,
@@ -104,7 +101,6 @@ static const pq_kernels pq_kernels_avxvnni = {
     .summary = "AVX2 with VNNI: 32 products of int8 in one instruction",
     .lanes = 8,
     .chunk_macs = 64 << 20,
-    .together = {2, 1},
     .quantize = pq_quantize_avx2,
     .gemm = pq_gemm_table_avxvnni,
     .gemm_exact = pq_gemm_exact_avx2,
@@ -127,13 +123,12 @@ static const pq_kernels pq_kernels_avxvnni = {
 #ifdef PQ_HAVE_X86_AVX512VNNI
 
 /* Both with AVX-512: they differ in the products of quantized matrices only. */
-#define PQ_AVX512_KERNELS(name, panels, tokens, text)                                              \
+#define PQ_AVX512_KERNELS(name, macs, text)                                                        \
     {                                                                                              \
         .isa = #name,                                                                              \
         .summary = text,                                                                           \
         .lanes = 16,                                                                               \
-        .chunk_macs = 128 << 20,                                                                   \
-        .together = {panels, tokens},                                                              \
+        .chunk_macs = macs,                                                                        \
         .quantize = pq_quantize_avx512vnni,                                                        \
         .gemm = pq_gemm_table_##name,                                                              \
         .gemm_exact = pq_gemm_exact_avx512vnni,                                                    \
@@ -153,11 +148,10 @@ static const pq_kernels pq_kernels_avxvnni = {
     }
 
 static const pq_kernels pq_kernels_avx512vnni = PQ_AVX512_KERNELS(
-    avx512vnni, 2, 1, "AVX-512 with VNNI: sixteen float32 or 64 products of int8 at a time");
+    avx512vnni, 128 << 20, "AVX-512 with VNNI: sixteen float32 or 64 products of int8 at a time");
 #ifdef PQ_HAVE_X86_AMX
-static const pq_kernels pq_kernels_amx =
-    PQ_AVX512_KERNELS(amx, PQ_AMX_PANELS, PQ_AMX_BATCH,
-                      "AVX-512 and AMX: tiles of 8,192 products of int8 for prompts");
+static const pq_kernels pq_kernels_amx = PQ_AVX512_KERNELS(
+    amx, 768 << 20, "AVX-512 and AMX: tiles of 8,192 products of int8 for prompts");
 #endif
 
 #endif
@@ -171,7 +165,6 @@ static const pq_kernels pq_kernels_amx =
         .summary = text,                                                                           \
         .lanes = 8,                                                                                \
         .chunk_macs = 64 << 20,                                                                    \
-        .together = {2, 1},                                                                        \
         .quantize = pq_quantize_neon,                                                              \
         .gemm = pq_gemm_table_##name,                                                              \
         .gemm_exact = pq_gemm_exact_neon,                                                          \

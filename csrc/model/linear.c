@@ -9,6 +9,8 @@
 enum { CHUNK_MACS_SLOW = 2 << 20, CHUNKS_PER_THREAD = 8 };
 /* Panels of a lanes == 1 matrix are single rows; exact kernels want several at once. */
 enum { ROWS_PER_STEP = 16 };
+/* Several kernels multiply two panels at once where there is more than one token. */
+enum { PANELS_PER_STEP = 2 };
 
 int pq_matrix_quantizes(const pq_model *model, const pq_matrix *w) {
     if (model->exact || !pq_quantizes(w->type))
@@ -87,30 +89,20 @@ static void linear_chunk(void *arg, size_t chunk, unsigned thread) {
                  token1);
 }
 
-/* How many panels a chunk has at least, and is a multiple of, where it multiplies more than one token. */
-static size_t panels_together(const pq_model *model, const pq_matrix *w, size_t share) {
-    if (w->lanes == 1)
-        return ROWS_PER_STEP;
-    const size_t even = ceil_div(share, 2) * 2; /* the kernels of several sets take two at once */
-    return min_size(model->kernels->together.panels, even);
-}
-
 static size_t plan_cut(const pq_model *model, const pq_workers *workers, size_t tokens,
                        const pq_product *product, size_t first_chunk, cut *c) {
     const pq_matrix *w = product->w;
-    const int packed = w->lanes > 1;
-    const size_t most = packed ? model->kernels->chunk_macs : CHUNK_MACS_SLOW;
-    const size_t least_tokens = packed ? model->kernels->together.tokens : 1;
+    const size_t most = w->lanes == 1 ? CHUNK_MACS_SLOW : model->kernels->chunk_macs;
+    const size_t step = w->lanes == 1 ? ROWS_PER_STEP : tokens > 1 ? PANELS_PER_STEP : 1;
+    const size_t step_macs = step * w->lanes * w->cols;
     c->product = product;
     c->gemm = model->exact ? model->kernels->gemm_exact : model->kernels->gemm[w->type];
     c->panels = ceil_div(w->rows, w->lanes);
-    const size_t share = ceil_div(c->panels, workers->threads * CHUNKS_PER_THREAD);
-    const size_t step = packed && tokens == 1 ? 1 : panels_together(model, w, share);
-    const size_t step_macs = step * w->lanes * w->cols;
-    c->token_step = min_size(tokens, max_size(least_tokens, most / step_macs));
+    c->token_step = min_size(tokens, max_size(1, most / step_macs));
     c->token_chunks = ceil_div(tokens, c->token_step);
     const size_t by_work = max_size(1, most / (step_macs * c->token_step));
-    c->panel_step = step * min_size(by_work, ceil_div(share, step));
+    const size_t by_share = ceil_div(c->panels, step * workers->threads * CHUNKS_PER_THREAD);
+    c->panel_step = step * min_size(by_work, by_share);
     c->first_chunk = first_chunk;
     return first_chunk + ceil_div(c->panels, c->panel_step) * c->token_chunks;
 }

@@ -165,10 +165,9 @@ PQ_INLINE void pq_amx_load(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TOKENS])
 
 /* The lines of y come while the run multiplies: stores would wait for them. */
 PQ_INLINE void pq_amx_ask_for_results(const pq_amx_run *a) {
-    for (size_t t = 0; t < a->tokens; t++) {
-        const float *row = a->y + t * a->y_stride;
-        _mm_prefetch((const char *)row, _MM_HINT_T0);
-        _mm_prefetch((const char *)(row + PQ_LANES), _MM_HINT_T0);
+    for (size_t p = 0; p < 2 && a->rows[p] > 0; p++) {
+        for (size_t t = 0; t < a->tokens; t++)
+            _mm_prefetch((const char *)(a->y + t * a->y_stride + p * PQ_LANES), _MM_HINT_T0);
     }
 }
 

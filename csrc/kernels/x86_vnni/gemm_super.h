@@ -5,8 +5,8 @@
  * sum of two such products in the types with sub-blocks of 16, is done in float32 and still exact:
  * it is less than 2^24 (Q6_K: 32 columns of 32 * 127, times 128).
  *
- * A sum is not converted: it begins with the bits of the float 1.5 * 2^23, whose last bit counts ones, and
- * the product with the scale takes scale * 1.5 * 2^23 off again.
+ * The first sum of 32 columns is not converted: it begins with the bits of the float 1.5 * 2^23, whose last
+ * bit counts ones, and the product with the scale takes scale * 1.5 * 2^23 off again.
  */
 #include "quants_super.h"
 
@@ -25,7 +25,7 @@ typedef struct operands {
     size_t cols;
 } operands;
 
-/* The bits of 1.5 * 2^23; with a sum below 2^22 added to them, of 1.5 * 2^23 + the sum. */
+/* The bits of 1.5 * 2^23; with a sum between -2^22 and 2^22 added to them, of 1.5 * 2^23 + the sum. */
 enum { ONES = 0x4B400000 };
 
 /* total[t] += activations' scale * the integer sum over columns 128 h + 32 s .. + 31. */
