@@ -486,20 +486,7 @@ static void test_logsumexp_of_damaged(void) {
 
 /* ---------------------------------------------------------------------------------------------- main */
 
-/* Instruction sets share functions; each is compared once, for scalar's is slow under a sanitizer. */
-static int is_new_attention(void) {
-    static pq_attend_fn seen[16];
-    size_t n = 0;
-    for (; n < 15 && seen[n]; n++) {
-        if (seen[n] == kernels->attend)
-            return 0;
-    }
-    seen[n] = kernels->attend;
-    return 1;
-}
-
 static void test_isa(void) {
-    const int new_attention = is_new_attention();
     for (uint32_t type = 0; type < PQ_TYPE_COUNT; type++) {
         if (!pq_type_block(type))
             continue;
@@ -510,7 +497,7 @@ static void test_isa(void) {
     test_quantize();
     static const pq_kv_type types[] = {PQ_KV_F16, PQ_KV_Q8_0, PQ_KV_F32};
     static const size_t dims[] = {32, 64, 96, 128, 256};
-    for (size_t t = 0; new_attention && t < 3; t++) {
+    for (size_t t = 0; t < 3; t++) {
         for (size_t d = 0; d < 5; d++)
             test_attention(types[t], dims[d], 0);
         test_attention(types[t], 64, 1);
