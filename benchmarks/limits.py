@@ -10,7 +10,7 @@ from typing import Any
 from peers import Test
 
 from pyqwen import _native
-from pyqwen.gguf_file import GGUFFile
+from pyqwen.loading.gguf_file import GGUFFile
 
 READ_BYTES = 1 << 29  # more than the caches hold, as pyqwen doctor reads
 HALF = 2  # bytes of a number in the cache

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqwen.text_chunks import TextChunks
-from pyqwen.weights import Weights, open_weights
+from pyqwen.loading.weights import Weights, open_weights
+from pyqwen.text.text_chunks import TextChunks
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from pyqwen import Model, _native, environment
-from pyqwen.benchmark import Timer, Workload
-from pyqwen.gguf_file import GGUFFile
+from pyqwen import Model, _native
+from pyqwen.loading import environment
+from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.measuring.benchmark import Timer, Workload
 
 START_PROMPT = "The quick brown fox jumps over the lazy dog."  # 10 tokens of Qwen2.5's
 

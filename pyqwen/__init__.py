@@ -14,8 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyqwen.chat_template import ChatTemplate
-    from pyqwen.config import ModelConfig
+    from pyqwen.engine.stream import AsyncStream, Stream
     from pyqwen.errors import (
         CancelledError,
         ClosedError,
@@ -31,29 +30,30 @@ if TYPE_CHECKING:
         TemplateError,
         UnsupportedModelError,
     )
-    from pyqwen.inspection import Inspection, inspect
-    from pyqwen.memory_plan import MemoryPlan, plan
+    from pyqwen.loading.config import ModelConfig
+    from pyqwen.loading.inspection import Inspection, inspect
+    from pyqwen.loading.memory_plan import MemoryPlan, plan
     from pyqwen.model import Model
     from pyqwen.results import ChatCompletion, Chunk, Completion, Timings, TokenLogprob, Usage
     from pyqwen.sampling import SamplingParams
-    from pyqwen.stream import AsyncStream, Stream
-    from pyqwen.tokenizer import Tokenizer
+    from pyqwen.text.chat_template import ChatTemplate
+    from pyqwen.text.tokenizer import Tokenizer
 
 _MODULES = {
-    "AsyncStream": "stream",
+    "AsyncStream": "engine.stream",
     "CancelledError": "errors",
     "ChatCompletion": "results",
-    "ChatTemplate": "chat_template",
+    "ChatTemplate": "text.chat_template",
     "Chunk": "results",
     "ClosedError": "errors",
     "Completion": "results",
     "ConstraintError": "errors",
     "ContextOverflowError": "errors",
-    "Inspection": "inspection",
-    "MemoryPlan": "memory_plan",
+    "Inspection": "loading.inspection",
+    "MemoryPlan": "loading.memory_plan",
     "Model": "model",
     "ModelChangedError": "errors",
-    "ModelConfig": "config",
+    "ModelConfig": "loading.config",
     "ModelFileError": "errors",
     "ModelFormatError": "errors",
     "ModelNotFoundError": "errors",
@@ -61,15 +61,15 @@ _MODULES = {
     "OutOfMemoryError": "errors",
     "PyQwenError": "errors",
     "SamplingParams": "sampling",
-    "Stream": "stream",
+    "Stream": "engine.stream",
     "TemplateError": "errors",
     "Timings": "results",
     "TokenLogprob": "results",
-    "Tokenizer": "tokenizer",
+    "Tokenizer": "text.tokenizer",
     "UnsupportedModelError": "errors",
     "Usage": "results",
-    "inspect": "inspection",
-    "plan": "memory_plan",
+    "inspect": "loading.inspection",
+    "plan": "loading.memory_plan",
 }
 
 __all__ = [

@@ -17,21 +17,22 @@ from typing import Any, Literal, NoReturn, Self, cast
 import numpy as np
 import numpy.typing as npt
 
-from pyqwen import _native, environment, packed_cache
-from pyqwen.answer_tokens import check_answer_tokens
-from pyqwen.chat_template import ChatTemplate
-from pyqwen.config import ModelConfig
-from pyqwen.engine import Engine
+from pyqwen import _native
+from pyqwen.engine.engine import Engine
+from pyqwen.engine.request import Deliver, Generation, Scoring, TokenTexts
+from pyqwen.engine.stream import AsyncStream, AsyncWaiter, OnPrompt, Stream, Waiter
 from pyqwen.errors import ClosedError, ContextOverflowError
-from pyqwen.generation_defaults import read_defaults
-from pyqwen.gguf_file import GGUFFile
-from pyqwen.messages import Messages, normalize_messages
-from pyqwen.request import Deliver, Generation, Scoring, TokenTexts
+from pyqwen.loading import environment, packed_cache
+from pyqwen.loading.config import ModelConfig
+from pyqwen.loading.generation_defaults import read_defaults
+from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, checked_count
 from pyqwen.results import ChatCompletion, Completion
 from pyqwen.sampling import SamplingParams
-from pyqwen.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, checked_count
-from pyqwen.stream import AsyncStream, AsyncWaiter, OnPrompt, Stream, Waiter
-from pyqwen.tokenizer import Tokenizer
+from pyqwen.text.answer_tokens import check_answer_tokens
+from pyqwen.text.chat_template import ChatTemplate
+from pyqwen.text.messages import Messages, normalize_messages
+from pyqwen.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
 

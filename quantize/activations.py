@@ -21,11 +21,11 @@ from pyqwen.quantize.output_file import OutputFile
 
 from pyqwen._native import SessionHandle
 from pyqwen.errors import NumericError
-from pyqwen.gguf_file import GGUFFile
-from pyqwen.interruptible import run_interruptibly
-from pyqwen.text_chunks import TextChunks
-from pyqwen.tokenizer import Tokenizer
-from pyqwen.weights import Weights, open_weights
+from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.loading.weights import Weights, open_weights
+from pyqwen.measuring.interruptible import run_interruptibly
+from pyqwen.text.text_chunks import TextChunks
+from pyqwen.text.tokenizer import Tokenizer
 
 Progress = Callable[[int, int], None]
 """Called after each chunk with the number of chunks read, and of those in all."""

@@ -113,7 +113,7 @@ class CheckpointSource(ModelSource):
     def keys(self) -> dict[str, gguf.GGUFValue]:
         import gguf
 
-        from pyqwen.tokenizer import Tokenizer
+        from pyqwen.text.tokenizer import Tokenizer
 
         checkpoint, h = self._checkpoint, self._hyperparameters
         writer = gguf.GGUFWriter(None, h.architecture)  # for its rules of names and licenses

@@ -16,7 +16,7 @@ from pyqwen.quantize.model_source import ModelSource, SourceTensor
 
 from pyqwen._native import read_config, tensor_types
 from pyqwen.errors import ModelChangedError, UnsupportedModelError
-from pyqwen.gguf_file import GGUFFile, TensorInfo
+from pyqwen.loading.gguf_file import GGUFFile, TensorInfo
 
 if TYPE_CHECKING:
     import gguf

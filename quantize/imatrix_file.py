@@ -19,7 +19,7 @@ from pyqwen.quantize.gguf_output import begin_gguf
 from pyqwen.quantize.output_file import OutputFile
 
 from pyqwen.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
-from pyqwen.gguf_file import GGUFFile, TensorInfo
+from pyqwen.loading.gguf_file import GGUFFile, TensorInfo
 
 _TYPE, _DATASETS = "general.type", "imatrix.datasets"
 _CHUNKS, _CHUNK_SIZE = "imatrix.chunk_count", "imatrix.chunk_size"

@@ -132,7 +132,7 @@ def set_key(keys: dict[str, gguf.GGUFValue], name: str, value: int | str) -> Non
 
 
 def plain_values(keys: Mapping[str, gguf.GGUFValue]) -> dict[str, Any]:
-    """The values alone, as `pyqwen.tokenizer` and others read metadata: texts as str."""
+    """The values alone, as `pyqwen.text.tokenizer` and others read metadata: texts as str."""
     return {name: _text(value.value) for name, value in keys.items()}
 
 

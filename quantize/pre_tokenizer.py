@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyqwen.byte_level_bpe import PRE_TOKENIZERS
 from pyqwen.errors import UnsupportedModelError
+from pyqwen.text.byte_level_bpe import PRE_TOKENIZERS
 
 # Tokenizers of files without tokenizer.json: their pipeline is fixed by the class.
 _CLASSES = {"Qwen2Tokenizer": "qwen2", "GPT2Tokenizer": "gpt-2"}

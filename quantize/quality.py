@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyqwen._native import SessionHandle, read_config
-from pyqwen.gguf_file import GGUFFile
-from pyqwen.interruptible import run_interruptibly
-from pyqwen.text_chunks import TextChunks
-from pyqwen.tokenizer import Tokenizer
-from pyqwen.weights import Weights, open_weights
+from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.loading.weights import Weights, open_weights
+from pyqwen.measuring.interruptible import run_interruptibly
+from pyqwen.text.text_chunks import TextChunks
+from pyqwen.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pyqwen.quantize.json_file import (
 from pyqwen.quantize.special_tokens import SpecialTokens, read_special_tokens
 
 from pyqwen.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
-from pyqwen.vocabulary import TokenKind
+from pyqwen.text.vocabulary import TokenKind
 
 _VOCABULARY_LIMIT = 256 * MEGABYTE
 _ADDED_SCORE = -1000.0  # of tokens that SentencePiece itself does not have

@@ -45,7 +45,7 @@ _TEXT = (
 @pytest.fixture(autouse=True)
 def _no_packed_weights_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests of trained models leave no gigabytes behind; those of the cache allow it again."""
-    monkeypatch.setattr("pyqwen.packed_cache.SMALLEST", 2**62)
+    monkeypatch.setattr("pyqwen.loading.packed_cache.SMALLEST", 2**62)
 
 
 TinyModel = Callable[..., Path]

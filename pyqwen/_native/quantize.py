@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyqwen import environment
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.status import check, new_error, to_dict
+from pyqwen.loading import environment
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,7 +22,7 @@ from pyqwen.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pyqwen.benchmark import Workload
+    from pyqwen.measuring.benchmark import Workload
 
     Results = Iterator[tuple[Workload, dict[str, Any]]]
 
@@ -73,8 +73,8 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyqwen import environment
-    from pyqwen.benchmark import complete, describe, plan_workloads, run_workloads
+    from pyqwen.loading import environment
+    from pyqwen.measuring.benchmark import complete, describe, plan_workloads, run_workloads
 
     with open_weights(
         args.model, max(args.threads or [0]), args.kv_type, cache=args.cache

@@ -117,7 +117,7 @@ class Conversation:
         return f"{counted(len(self.turns), 'message')} saved in {path}"
 
     def _load(self, name: str) -> str:
-        from pyqwen.answer_tokens import drop_foreign_tokens
+        from pyqwen.text.answer_tokens import drop_foreign_tokens
 
         path = _path(name, "/load")
         try:
@@ -206,7 +206,7 @@ def _from_json(settings: dict[str, Any]) -> dict[str, Any]:
 def _saved(content: Any) -> tuple[str | None, list[dict[str, Any]], dict[str, Any]]:
     """System prompt, turns and settings of a saved conversation, checked."""
     from pyqwen import SamplingParams
-    from pyqwen.messages import normalize_messages
+    from pyqwen.text.messages import normalize_messages
 
     json.dumps(content, ensure_ascii=False).encode()  # refuses halves of surrogate pairs
     messages, settings = content["messages"], _from_json(dict(content.get("settings", {})))

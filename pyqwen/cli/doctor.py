@@ -10,7 +10,7 @@ from pyqwen.cli.console import counted, format_bytes, print_json
 from pyqwen.cli.options import Verbs, add_json_option, add_verb
 
 if TYPE_CHECKING:
-    from pyqwen.doctor import Report
+    from pyqwen.measuring.doctor import Report
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -25,7 +25,7 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyqwen.doctor import examine
+    from pyqwen.measuring.doctor import examine
 
     report = examine()
     if args.json:

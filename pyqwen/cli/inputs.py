@@ -15,9 +15,9 @@ from pyqwen.cli.options import given
 
 if TYPE_CHECKING:
     from pyqwen import Model
-    from pyqwen.gguf_file import GGUFFile
-    from pyqwen.tokenizer import Tokenizer
-    from pyqwen.weights import Weights
+    from pyqwen.loading.gguf_file import GGUFFile
+    from pyqwen.loading.weights import Weights
+    from pyqwen.text.tokenizer import Tokenizer
 
 
 def find_model(name: str | None) -> Path:
@@ -50,8 +50,8 @@ def find_local_model(name: str | None) -> Path:
 
 def open_tokenizer(name: str | None) -> tuple[GGUFFile, Tokenizer]:
     """Open the file of a model and its tokenizer; no weights are read."""
-    from pyqwen.gguf_file import GGUFFile
-    from pyqwen.tokenizer import Tokenizer
+    from pyqwen.loading.gguf_file import GGUFFile
+    from pyqwen.text.tokenizer import Tokenizer
 
     path = find_local_model(name)
     file = GGUFFile(path)
@@ -75,7 +75,7 @@ def open_weights(
     name: str | None, threads: int | None, kv_type: str | None, *, cache: bool = True
 ) -> Iterator[Weights]:
     """Load a model; arguments that are None come from the environment, else from the defaults."""
-    from pyqwen import weights
+    from pyqwen.loading import weights
 
     path = find_model(name)
     with (

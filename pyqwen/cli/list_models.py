@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def model_as_json(model: LocalModel) -> dict[str, Any]:
     """A local model as ``list`` and ``pull`` print it."""
-    from pyqwen.packed_cache import stored_bytes
+    from pyqwen.loading.packed_cache import stored_bytes
 
     return {
         "name": model.name,
@@ -76,7 +76,7 @@ def model_as_json(model: LocalModel) -> dict[str, Any]:
 def _packed(model: LocalModel) -> str:
     """What its packed weights take in the cache."""
     from pyqwen.catalog.download import format_size
-    from pyqwen.packed_cache import stored_bytes
+    from pyqwen.loading.packed_cache import stored_bytes
 
     size = stored_bytes(model.paths)
     return format_size(size) if size else "-"

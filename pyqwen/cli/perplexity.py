@@ -20,7 +20,7 @@ from pyqwen.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pyqwen.perplexity import Perplexity
+    from pyqwen.measuring.perplexity import Perplexity
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -46,7 +46,7 @@ def add_parser(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     text = read_text(args.file).removesuffix("\n")  # llama.cpp drops it from a file, too
 
-    from pyqwen.perplexity import perplexity
+    from pyqwen.measuring.perplexity import perplexity
 
     with open_weights(args.model, args.threads, args.kv_type, cache=args.cache) as weights:
         tokenizer = weights.tokenizer()

@@ -20,7 +20,8 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyqwen import catalog, packed_cache
+    from pyqwen import catalog
+    from pyqwen.loading import packed_cache
 
     for path in (*catalog.remove(args.name).paths, *packed_cache.prune()):
         print(f"removed {path}")

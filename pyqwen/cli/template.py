@@ -41,7 +41,7 @@ def add_parser(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     messages, tools = _conversation(read_json(args.messages), args.messages)
 
-    from pyqwen.chat_template import ChatTemplate
+    from pyqwen.text.chat_template import ChatTemplate
 
     file, tokenizer = open_tokenizer(args.model)
     with file:

@@ -33,7 +33,7 @@ from pyqwen.quantize.auto.weights import (
 )
 
 from pyqwen.errors import CancelledError, NumericError
-from pyqwen.tokenizer import Tokenizer
+from pyqwen.text.tokenizer import Tokenizer
 
 F32 = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]

@@ -27,7 +27,7 @@ from pyqwen.quantize.output_model import (
 )
 
 from pyqwen._native import QuantizationError, default_threads, tensor_types
-from pyqwen.tokenizer import Tokenizer
+from pyqwen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import gguf

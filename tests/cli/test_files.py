@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pyqwen import Model, catalog
-from pyqwen.gguf_file import GGUFFile
-from pyqwen.tokenizer import Tokenizer
+from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.text.tokenizer import Tokenizer
 
 
 def test_inspect_tells_what_is_in_the_file(call, tiny_model_path: Path) -> None:

@@ -68,8 +68,8 @@ def test_perplexity_in_words(call, tiny_model_path: Path) -> None:
 
 def test_bos_takes_the_place_of_the_first_token(tiny_model_path: Path) -> None:
     from pyqwen._native import ModelHandle
-    from pyqwen.gguf_file import GGUFFile
-    from pyqwen.perplexity import perplexity
+    from pyqwen.loading.gguf_file import GGUFFile
+    from pyqwen.measuring.perplexity import perplexity
 
     ids = [5 + i % 200 for i in range(128)]
     with GGUFFile(tiny_model_path) as file:

@@ -3,7 +3,7 @@
 import pytest
 
 from pyqwen import Model, ModelFormatError
-from pyqwen.generation_defaults import read_defaults
+from pyqwen.loading.generation_defaults import read_defaults
 from pyqwen.sampling import NEUTRAL
 
 # (hidden size, layers) and repetition_penalty of generation_config.json in the official repositories

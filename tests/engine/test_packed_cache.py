@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import pyqwen
-from pyqwen import Model, _native, packed_cache
+from pyqwen import Model, _native
+from pyqwen.loading import packed_cache
 
 IDS = list(range(40))
 
@@ -210,7 +211,8 @@ def test_a_real_limit_of_file_size(path, folder):
     pytest.importorskip("resource")
     script = """
     import resource, signal, sys
-    from pyqwen import Model, packed_cache
+    from pyqwen import Model
+    from pyqwen.loading import packed_cache
     packed_cache.SMALLEST = packed_cache._DELAY_SECONDS = 0
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 2**20, resource.RLIM_INFINITY))
@@ -226,7 +228,8 @@ def test_a_real_limit_of_file_size(path, folder):
 def test_killed_while_writing(path, folder):
     script = """
     import os, signal, sys
-    from pyqwen import Model, packed_cache
+    from pyqwen import Model
+    from pyqwen.loading import packed_cache
     packed_cache.SMALLEST = packed_cache._DELAY_SECONDS = 0
     def die(descriptor, data):
         os.write(descriptor, data[:1000])
@@ -246,7 +249,8 @@ def test_killed_while_writing(path, folder):
 def test_two_processes_at_once(path, folder):
     script = """
     import sys
-    from pyqwen import Model, packed_cache
+    from pyqwen import Model
+    from pyqwen.loading import packed_cache
     packed_cache.SMALLEST = packed_cache._DELAY_SECONDS = 0
     with Model(sys.argv[1]) as model:
         assert model.finish_cache(60)
@@ -282,7 +286,8 @@ def test_a_file_that_changes_while_it_is_written_is_not_kept(path, folder, monke
 def test_a_forked_process_does_not_wait_for_the_writer(path, folder):
     script = """
     import os, sys
-    from pyqwen import Model, packed_cache
+    from pyqwen import Model
+    from pyqwen.loading import packed_cache
     packed_cache.SMALLEST = 0
     packed_cache._DELAY_SECONDS = 600
     model = Model(sys.argv[1])

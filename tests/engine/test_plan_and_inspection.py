@@ -8,7 +8,7 @@ import pytest
 
 import pyqwen
 from pyqwen import Model, _native
-from pyqwen.gguf_file import GGUFFile
+from pyqwen.loading.gguf_file import GGUFFile
 
 
 def test_plan_adds_up(tiny_model_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from pyqwen import Model
-from pyqwen.prefix_cache import common_prefix
+from pyqwen.engine.prefix_cache import common_prefix
 
 PROMPT = list(range(40, 140))
 

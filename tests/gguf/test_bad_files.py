@@ -35,7 +35,7 @@ from pyqwen.errors import (
     ModelNotFoundError,
     UnsupportedModelError,
 )
-from pyqwen.gguf_file import GGUFFile
+from pyqwen.loading.gguf_file import GGUFFile
 
 Write = Callable[..., Path]
 Case = tuple[bytes, type[ModelFileError], str]

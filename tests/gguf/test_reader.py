@@ -26,7 +26,7 @@ from gguf_build import (
 )
 
 from pyqwen.errors import ClosedError, ModelChangedError, ModelFormatError, ModelNotFoundError
-from pyqwen.gguf_file import GGUFFile
+from pyqwen.loading.gguf_file import GGUFFile
 
 Write = Callable[..., Path]
 

@@ -12,7 +12,7 @@ import pytest
 from pyqwen.quantize import quantize
 
 from pyqwen._native import ModelHandle, SessionHandle
-from pyqwen.gguf_file import GGUFFile
+from pyqwen.loading.gguf_file import GGUFFile
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reference import Array, Reference

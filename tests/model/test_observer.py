@@ -13,7 +13,7 @@ import pytest
 
 from pyqwen._native import ModelHandle, SessionHandle
 from pyqwen.errors import CancelledError
-from pyqwen.gguf_file import GGUFFile
+from pyqwen.loading.gguf_file import GGUFFile
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reference import Reference

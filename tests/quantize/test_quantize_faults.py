@@ -23,7 +23,7 @@ from pyqwen.errors import (
     NumericError,
     UnsupportedModelError,
 )
-from pyqwen.gguf_file import GGUFFile
+from pyqwen.loading.gguf_file import GGUFFile
 
 
 @pytest.fixture

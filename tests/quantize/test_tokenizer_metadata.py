@@ -11,8 +11,8 @@ import pytest
 from pyqwen.quantize import convert
 from pyqwen.quantize.tokenizer_metadata import TokenizerMetadata, read_tokenizer
 
-from pyqwen.tokenizer import Tokenizer
-from pyqwen.vocabulary import TokenKind
+from pyqwen.text.tokenizer import Tokenizer
+from pyqwen.text.vocabulary import TokenKind
 
 TEXT = "The theory of 1,234 naïve cafés — the\tend.\n\n  it's 42! <|im_end|> <tool_call> e\u0301"
 

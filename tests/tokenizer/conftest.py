@@ -13,7 +13,7 @@ import tokenizers
 from hypothesis import settings
 from tokenizers import models, pre_tokenizers, trainers
 
-from pyqwen.gguf_file import GGUFFile
+from pyqwen.loading.gguf_file import GGUFFile
 
 # A busy machine must not fail a property for being slow.
 settings.register_profile("pyqwen", deadline=None)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyqwen.chat_template import CHATML, ChatTemplate
 from pyqwen.errors import TemplateError
-from pyqwen.tokenizer import Tokenizer
+from pyqwen.text.chat_template import CHATML, ChatTemplate
+from pyqwen.text.tokenizer import Tokenizer
 
 DEFAULT_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 

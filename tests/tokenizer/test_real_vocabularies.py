@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import tokenizers
 
-from pyqwen.chat_template import ChatTemplate
-from pyqwen.tokenizer import Tokenizer
+from pyqwen.text.chat_template import ChatTemplate
+from pyqwen.text.tokenizer import Tokenizer
 
 VECTORS = Path(__file__).parents[1] / "data" / "qwen2-vocab"
 

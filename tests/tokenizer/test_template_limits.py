@@ -8,8 +8,8 @@ import tracemalloc
 
 import pytest
 
-from pyqwen.chat_template import ChatTemplate
 from pyqwen.errors import TemplateError
+from pyqwen.text.chat_template import ChatTemplate
 
 HOSTILE = {
     "nested loops": (

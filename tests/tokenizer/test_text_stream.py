@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyqwen.text_stream import TextStream
+from pyqwen.text.text_stream import TextStream
 
 
 def stream(chunks: list[bytes], stop: list[str]) -> tuple[str, str | None, list[str]]:

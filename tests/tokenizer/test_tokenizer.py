@@ -13,9 +13,9 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyqwen.byte_level_bpe import PRE_TOKENIZERS, PreTokenizer, _chunks
 from pyqwen.errors import ModelFormatError, PyQwenError, UnsupportedModelError
-from pyqwen.tokenizer import Tokenizer
+from pyqwen.text.byte_level_bpe import PRE_TOKENIZERS, PreTokenizer, _chunks
+from pyqwen.text.tokenizer import Tokenizer
 
 Metadata = dict[str, Any]
 

@@ -26,8 +26,8 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from pyqwen import template_guards as guards
 from pyqwen.errors import TemplateError
+from pyqwen.text import template_guards as guards
 
 MAX_SOURCE = 131_072  # characters; the longest published templates have some 30,000
 _MAX_CALL_DEPTH = 40

@@ -20,8 +20,8 @@ import numpy as np
 
 from pyqwen import _native
 from pyqwen._native import ModelHandle, SessionHandle
-from pyqwen.gguf_file import GGUFFile
-from pyqwen.interruptible import run_interruptibly
+from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.measuring.interruptible import run_interruptibly
 
 _SEED = 1  # every run measures the same tokens
 

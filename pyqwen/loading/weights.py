@@ -8,9 +8,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyqwen import _native, environment, packed_cache
-from pyqwen.gguf_file import GGUFFile
-from pyqwen.tokenizer import Tokenizer
+from pyqwen import _native
+from pyqwen.loading import environment, packed_cache
+from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyqwen.tokenizer import Tokenizer
+    from pyqwen.text.tokenizer import Tokenizer
 
 
 def ids_of_answer(

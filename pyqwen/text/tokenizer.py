@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import index
 from typing import Any
 
-from pyqwen.byte_level_bpe import ByteLevelBPE
 from pyqwen.errors import PyQwenError
-from pyqwen.sentencepiece_vocab import SentencePieceVocab
-from pyqwen.vocabulary import TokenKind, Vocabulary, read_vocabulary
+from pyqwen.text.byte_level_bpe import ByteLevelBPE
+from pyqwen.text.sentencepiece_vocab import SentencePieceVocab
+from pyqwen.text.vocabulary import TokenKind, Vocabulary, read_vocabulary
 
 
 class Tokenizer:

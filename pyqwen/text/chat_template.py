@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyqwen.control_text import ControlTextCutter
 from pyqwen.errors import TemplateError
-from pyqwen.messages import Messages, normalize_messages, plain_copy
-from pyqwen.quoted_answers import Part, QuotedAnswers
+from pyqwen.text.control_text import ControlTextCutter
+from pyqwen.text.messages import Messages, normalize_messages, plain_copy
+from pyqwen.text.quoted_answers import Part, QuotedAnswers
 
 if TYPE_CHECKING:
-    from pyqwen.tokenizer import Tokenizer
+    from pyqwen.text.tokenizer import Tokenizer
 
 # Unicode gives these 137,000 characters no meaning. A text with all of them does not fit a context.
 _PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
@@ -60,7 +60,7 @@ class ChatTemplate:
         """Compile ``source`` (Jinja). ``control_texts``: texts that users must not be able to write
         as tokens (``Tokenizer.control_texts``). ``TemplateError`` for invalid templates.
         """
-        from pyqwen.template_sandbox import SandboxedTemplate
+        from pyqwen.text.template_sandbox import SandboxedTemplate
 
         self.source = source
         self._template = SandboxedTemplate(source)

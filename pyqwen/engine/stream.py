@@ -13,12 +13,12 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from pyqwen.engine.request import Event, PromptProgress, Request
 from pyqwen.errors import PyQwenError
-from pyqwen.request import Event, PromptProgress, Request
 from pyqwen.results import Chunk, Completion, FinishReason
 
 if TYPE_CHECKING:
-    from pyqwen.engine import Engine
+    from pyqwen.engine.engine import Engine
 
 OnPrompt = Callable[[int, int], object]
 """Called with the tokens of the prompt that are read and their total, in the waiting thread."""

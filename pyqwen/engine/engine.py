@@ -22,9 +22,9 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from pyqwen.engine.prefix_cache import PrefixCache
+from pyqwen.engine.request import Event, Generation, Outbox, Request, Scoring
 from pyqwen.errors import CancelledError, ClosedError, OutOfMemoryError, PyQwenError
-from pyqwen.prefix_cache import PrefixCache
-from pyqwen.request import Event, Generation, Outbox, Request, Scoring
 
 if TYPE_CHECKING:
     from pyqwen._native import SessionHandle

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from pyqwen._native import ModelHandle, SessionHandle
-from pyqwen.interruptible import run_interruptibly
-from pyqwen.text_chunks import TextChunks
+from pyqwen.measuring.interruptible import run_interruptibly
+from pyqwen.text.text_chunks import TextChunks
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyqwen.errors import ModelFormatError, UnsupportedModelError
-from pyqwen.vocabulary import REMEDY, TokenKind, Vocabulary
+from pyqwen.text.vocabulary import REMEDY, TokenKind, Vocabulary
 
 if TYPE_CHECKING:
     import tokenizers

@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from pyqwen import _native, environment, packed_cache
-from pyqwen.gguf_file import GGUFFile
-from pyqwen.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, checked_count
+from pyqwen import _native
+from pyqwen.loading import environment, packed_cache
+from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, checked_count
 
 # Resident bytes measured on 64-bit Linux with Python 3.11, numpy 2, tokenizers 0.23: the interpreter
 # with everything that Model imports (41.6 MiB), and what the tokenizer adds per token of the

@@ -24,7 +24,7 @@ from pyqwen import _native
 from pyqwen.errors import PyQwenError
 
 if TYPE_CHECKING:
-    from pyqwen.gguf_file import GGUFFile
+    from pyqwen.loading.gguf_file import GGUFFile
 
 SMALLEST = 256 * 2**20
 """Files below this many bytes are packed in less than a tenth of a second."""

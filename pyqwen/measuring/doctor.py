@@ -16,7 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pyqwen import _native, environment
+from pyqwen import _native
+from pyqwen.loading import environment
 
 _Value = TypeVar("_Value")
 

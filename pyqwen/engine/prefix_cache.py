@@ -14,7 +14,7 @@ from pyqwen.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
     from pyqwen._native import SessionHandle
-    from pyqwen.request import Request
+    from pyqwen.engine.request import Request
 
 
 @dataclass(eq=False, slots=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pyqwen import _native
-from pyqwen.chat_template import ChatTemplate
-from pyqwen.config import ModelConfig
 from pyqwen.errors import PyQwenError, TemplateError
-from pyqwen.generation_defaults import GenerationDefaults, read_defaults
-from pyqwen.gguf_file import GGUFFile, TensorInfo
-from pyqwen.tokenizer import Tokenizer
+from pyqwen.loading.config import ModelConfig
+from pyqwen.loading.generation_defaults import GenerationDefaults, read_defaults
+from pyqwen.loading.gguf_file import GGUFFile, TensorInfo
+from pyqwen.text.chat_template import ChatTemplate
+from pyqwen.text.tokenizer import Tokenizer
 
 _LONGEST_TEXT = 200  # of a metadata value; the chat template is thousands long
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyqwen.settings import LARGEST
+from pyqwen.loading.settings import LARGEST
 
 
 def threads() -> int | None:

@@ -11,7 +11,7 @@ import re
 import struct
 
 from pyqwen.errors import ModelFormatError
-from pyqwen.vocabulary import REMEDY, TokenKind, Vocabulary
+from pyqwen.text.vocabulary import REMEDY, TokenKind, Vocabulary
 
 _SPACE = "\u2581"  # stands for a space inside pieces
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pyqwen.answer_tokens import ids_of_answer
 from pyqwen.results import (
     ChatCompletion,
     Chunk,
@@ -25,13 +24,14 @@ from pyqwen.results import (
     TokenLogprob,
     Usage,
 )
-from pyqwen.text_stream import TextStream
+from pyqwen.text.answer_tokens import ids_of_answer
+from pyqwen.text.text_stream import TextStream
 
 if TYPE_CHECKING:
     from pyqwen._native import Sample, SamplerHandle, SessionHandle
-    from pyqwen.prefix_cache import Slot
+    from pyqwen.engine.prefix_cache import Slot
     from pyqwen.sampling import SamplingParams
-    from pyqwen.tokenizer import Tokenizer
+    from pyqwen.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""From a file and options to a model in memory: reading, planning, packing, inspecting."""
