@@ -341,23 +341,23 @@ pq_status pq_session_compare(pq_session *reference, pq_session *session, uint32_
                              const int32_t *targets, pq_divergence *out, pq_error *err);
 
 /* What matrices are multiplied with, told by those that share it. */
-typedef enum pq_observed {
-    PQ_OBSERVED_QKV = 0,
-    PQ_OBSERVED_ATTENTION_OUTPUT = 1,
-    PQ_OBSERVED_GATE_UP = 2,
-    PQ_OBSERVED_DOWN = 3,
-    PQ_OBSERVED_OUTPUT = 4 /* the output matrix; for rows with `output` only */
-} pq_observed;
+typedef enum pq_imatrix_input {
+    PQ_IMATRIX_QKV = 0,
+    PQ_IMATRIX_ATTENTION_OUTPUT = 1,
+    PQ_IMATRIX_GATE_UP = 2,
+    PQ_IMATRIX_DOWN = 3,
+    PQ_IMATRIX_OUTPUT = 4 /* the output matrix; for rows with `output` only */
+} pq_imatrix_input;
 
-/* Switches observing on (1), with nothing added up yet, or off (0), which forgets the sums. While it is on,
- * every evaluation adds the squares of the inputs of all matrices up, per column: in float64 and in the
- * order of the rows, so that the sums depend neither on threads nor on how a text was cut into
- * evaluations. One that fails adds nothing. */
-pq_status pq_session_observe(pq_session *session, int on, pq_error *err);
+/* Begins (1) to collect an importance matrix, with nothing added up yet, or stops (0), which forgets the
+ * sums. While it is on, every evaluation adds the squares of the inputs of all matrices up, per column: in
+ * float64 and in the order of the rows, so that the sums depend neither on threads nor on how a text was cut
+ * into evaluations. One that fails adds nothing. */
+pq_status pq_session_collect_imatrix(pq_session *session, int on, pq_error *err);
 /* Copies the sums of one input (`columns` of them, which must be its width) and says over how many rows they
- * go. layer is 0 for PQ_OBSERVED_OUTPUT. PQ_ERR_ARGUMENT where nothing is observed. */
-pq_status pq_session_observed(const pq_session *session, pq_observed input, uint32_t layer,
-                              double *sums, size_t columns, uint64_t *rows, pq_error *err);
+ * go. layer is 0 for PQ_IMATRIX_OUTPUT. PQ_ERR_ARGUMENT where nothing is collected. */
+pq_status pq_session_imatrix(const pq_session *session, pq_imatrix_input input, uint32_t layer,
+                             double *sums, size_t columns, uint64_t *rows, pq_error *err);
 
 /* Sets (1) or clears (0) the flag that makes a running or later evaluation stop within milliseconds with
  * PQ_ERR_CANCELLED. Any thread, any time until the session is closed. */

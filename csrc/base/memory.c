@@ -93,13 +93,13 @@ void pq_large_free(void *p, size_t bytes) {
 }
 #endif
 
-void *pq_carve(pq_carver *c, uint64_t count, size_t element_bytes) {
-    const size_t room = SIZE_MAX - PQ_ALIGN - c->bytes;
-    if (c->bytes > SIZE_MAX - PQ_ALIGN || (element_bytes && count > room / element_bytes)) {
-        c->bytes = SIZE_MAX;
+void *pq_arena_take(pq_arena *arena, uint64_t count, size_t element_bytes) {
+    const size_t room = SIZE_MAX - PQ_ALIGN - arena->bytes;
+    if (arena->bytes > SIZE_MAX - PQ_ALIGN || (element_bytes && count > room / element_bytes)) {
+        arena->bytes = SIZE_MAX;
         return NULL;
     }
-    void *place = c->base ? c->base + c->bytes : NULL;
-    c->bytes += ((size_t)count * element_bytes + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
+    void *place = arena->base ? arena->base + arena->bytes : NULL;
+    arena->bytes += ((size_t)count * element_bytes + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
     return place;
 }

@@ -21,11 +21,11 @@ void pq_large_free(void *p, size_t bytes);
 
 /* Cuts arrays from one block. With base NULL it only adds up: run the same code twice, first to learn the
  * size, then to place the arrays. Sizes that overflow make `bytes` SIZE_MAX, which no allocation meets. */
-typedef struct pq_carver {
+typedef struct pq_arena {
     uint8_t *base;
     size_t bytes;
-} pq_carver;
+} pq_arena;
 
-void *pq_carve(pq_carver *carver, uint64_t count, size_t element_bytes);
+void *pq_arena_take(pq_arena *arena, uint64_t count, size_t element_bytes);
 
 #endif

@@ -78,15 +78,15 @@ static pq_status multiply(product *p, pq_error *err) {
                        err);
 }
 
-static void place_arrays(product *p, pq_carver *carver) {
+static void place_arrays(product *p, pq_arena *arena) {
     const size_t n = p->x.rows * p->x.cols;
-    p->scratch = pq_carve(carver, p->threads, p->scratch_bytes);
+    p->scratch = pq_arena_take(arena, p->threads, p->scratch_bytes);
     if (!p->quantized)
         return;
-    p->q = pq_carve(carver, n, sizeof *p->q);
-    p->d = pq_carve(carver, n / 32, sizeof *p->d);
-    p->sums = pq_carve(carver, n / 16, sizeof *p->sums);
-    p->s = pq_carve(carver, n / 32, sizeof *p->s);
+    p->q = pq_arena_take(arena, n, sizeof *p->q);
+    p->d = pq_arena_take(arena, n / 32, sizeof *p->d);
+    p->sums = pq_arena_take(arena, n / 16, sizeof *p->sums);
+    p->s = pq_arena_take(arena, n / 32, sizeof *p->s);
 }
 
 static void quantize_rows(const pq_kernels *kernels, product *p) {
@@ -129,16 +129,16 @@ static pq_status open_product(product *p, const char *isa, int exact, uint32_t t
     p->panels = (rows + p->w.lanes - 1) / p->w.lanes;
     p->step = (p->panels + threads * 4 - 1) / (threads * 4);
     p->scratch_bytes = (pq_gemm_scratch(&p->w) + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
-    pq_carver carver = {0};
-    place_arrays(p, &carver);
-    p->memory_bytes = carver.bytes;
-    p->memory = pq_large_alloc(carver.bytes);
+    pq_arena arena = {0};
+    place_arrays(p, &arena);
+    p->memory_bytes = arena.bytes;
+    p->memory = pq_large_alloc(arena.bytes);
     if (!p->memory) {
         close_product(p);
-        return pq_fail_memory(err, "activations and scratch", carver.bytes);
+        return pq_fail_memory(err, "activations and scratch", arena.bytes);
     }
-    carver = (pq_carver){.base = p->memory};
-    place_arrays(p, &carver);
+    arena = (pq_arena){.base = p->memory};
+    place_arrays(p, &arena);
     if (p->quantized)
         quantize_rows(kernels, p);
     return PQ_OK;

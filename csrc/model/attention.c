@@ -51,14 +51,14 @@ typedef struct arrays {
 } arrays;
 
 static size_t place_arrays(arrays *a, void *base, size_t head_dim) {
-    pq_carver c = {.base = base};
-    a->q = pq_carve(&c, TILE_ROWS * head_dim, sizeof *a->q);
-    a->acc = pq_carve(&c, TILE_ROWS * head_dim, sizeof *a->acc);
-    a->block_out = pq_carve(&c, TILE_ROWS * head_dim, sizeof *a->block_out);
-    a->state = pq_carve(&c, TILE_ROWS, sizeof *a->state);
-    a->block_state = pq_carve(&c, TILE_ROWS, sizeof *a->block_state);
-    a->visible = pq_carve(&c, TILE_ROWS, sizeof *a->visible);
-    a->kernel = pq_carve(&c, pq_attend_scratch(TILE_ROWS), 1);
+    pq_arena c = {.base = base};
+    a->q = pq_arena_take(&c, TILE_ROWS * head_dim, sizeof *a->q);
+    a->acc = pq_arena_take(&c, TILE_ROWS * head_dim, sizeof *a->acc);
+    a->block_out = pq_arena_take(&c, TILE_ROWS * head_dim, sizeof *a->block_out);
+    a->state = pq_arena_take(&c, TILE_ROWS, sizeof *a->state);
+    a->block_state = pq_arena_take(&c, TILE_ROWS, sizeof *a->block_state);
+    a->visible = pq_arena_take(&c, TILE_ROWS, sizeof *a->visible);
+    a->kernel = pq_arena_take(&c, pq_attend_scratch(TILE_ROWS), 1);
     return c.bytes;
 }
 

@@ -16,30 +16,30 @@ static size_t place(pq_workspace *ws, void *base, const pq_config *c, uint32_t b
                    kv_width = (uint64_t)c->kv_heads * c->head_dim;
     uint64_t widest = c->hidden > c->ffn ? c->hidden : c->ffn;
     widest = widest > q_width ? widest : q_width;
-    pq_carver carver = {.base = base};
+    pq_arena arena = {.base = base};
     ws->batch = batch;
-    ws->x = pq_carve(&carver, rows * c->hidden, sizeof(float));
-    ws->h = pq_carve(&carver, rows * c->hidden, sizeof(float));
-    ws->q = pq_carve(&carver, rows * q_width, sizeof(float));
-    ws->att = pq_carve(&carver, rows * q_width, sizeof(float));
-    ws->k = pq_carve(&carver, rows * kv_width, sizeof(float));
-    ws->v = pq_carve(&carver, rows * kv_width, sizeof(float));
-    ws->gate = pq_carve(&carver, rows * c->ffn, sizeof(float));
-    ws->up = pq_carve(&carver, rows * c->ffn, sizeof(float));
-    ws->cosines = pq_carve(&carver, rows * c->head_dim / 2, sizeof(float));
-    ws->sines = pq_carve(&carver, rows * c->head_dim / 2, sizeof(float));
-    ws->outputs = pq_carve(&carver, rows * c->hidden, sizeof(float));
-    ws->q8 = pq_carve(&carver, rows * widest, 1);
-    ws->d8 = pq_carve(&carver, rows * (widest / 32), sizeof(float));
-    ws->s8 = pq_carve(&carver, rows * (widest / 32), sizeof(float));
-    ws->sums8 = pq_carve(&carver, rows * (widest / 16), sizeof(int16_t));
+    ws->x = pq_arena_take(&arena, rows * c->hidden, sizeof(float));
+    ws->h = pq_arena_take(&arena, rows * c->hidden, sizeof(float));
+    ws->q = pq_arena_take(&arena, rows * q_width, sizeof(float));
+    ws->att = pq_arena_take(&arena, rows * q_width, sizeof(float));
+    ws->k = pq_arena_take(&arena, rows * kv_width, sizeof(float));
+    ws->v = pq_arena_take(&arena, rows * kv_width, sizeof(float));
+    ws->gate = pq_arena_take(&arena, rows * c->ffn, sizeof(float));
+    ws->up = pq_arena_take(&arena, rows * c->ffn, sizeof(float));
+    ws->cosines = pq_arena_take(&arena, rows * c->head_dim / 2, sizeof(float));
+    ws->sines = pq_arena_take(&arena, rows * c->head_dim / 2, sizeof(float));
+    ws->outputs = pq_arena_take(&arena, rows * c->hidden, sizeof(float));
+    ws->q8 = pq_arena_take(&arena, rows * widest, 1);
+    ws->d8 = pq_arena_take(&arena, rows * (widest / 32), sizeof(float));
+    ws->s8 = pq_arena_take(&arena, rows * (widest / 32), sizeof(float));
+    ws->sums8 = pq_arena_take(&arena, rows * (widest / 16), sizeof(int16_t));
     ws->row_blocks_bytes = row_blocks_bytes;
-    ws->row_blocks = pq_carve(&carver, threads, row_blocks_bytes);
+    ws->row_blocks = pq_arena_take(&arena, threads, row_blocks_bytes);
     ws->partials_bytes = pq_attention_partials(c, context);
-    ws->partials = pq_carve(&carver, ws->partials_bytes, 1);
+    ws->partials = pq_arena_take(&arena, ws->partials_bytes, 1);
     ws->scratch_bytes = scratch_bytes;
-    ws->scratch = pq_carve(&carver, threads, scratch_bytes);
-    return carver.bytes;
+    ws->scratch = pq_arena_take(&arena, threads, scratch_bytes);
+    return arena.bytes;
 }
 
 size_t pq_workspace_bytes(const pq_config *c, uint32_t batch, uint32_t threads, uint32_t context,
@@ -76,7 +76,7 @@ typedef struct pass {
     uint32_t n;
     const pq_span *spans;
     size_t n_spans;
-    pq_observer *observer; /* or NULL */
+    pq_imatrix *imatrix; /* or NULL */
     pq_error *err;
     /* of the step that runs now */
     uint32_t layer_index;
@@ -193,10 +193,10 @@ static void silu_row(pass *p, uint32_t row, unsigned thread) {
         pq_quantize_row(p->model, &p->inputs, p->quantize, row);
 }
 
-static pq_status linear(pass *p, pq_observed input, const pq_product *products, size_t n) {
-    if (p->observer) {
-        const pq_status st = pq_observer_add(p->observer, p->workers, input, p->layer_index,
-                                             p->inputs.x, p->n, p->err);
+static pq_status linear(pass *p, pq_imatrix_input input, const pq_product *products, size_t n) {
+    if (p->imatrix) {
+        const pq_status st = pq_imatrix_add(p->imatrix, p->workers, input, p->layer_index,
+                                            p->inputs.x, p->n, p->err);
         if (st != PQ_OK)
             return st;
     }
@@ -216,7 +216,7 @@ static pq_status attention_block(pass *p) {
                               {&l->v, l->v_bias, ws->v, kv_width}};
     const pq_product o = {&l->o, NULL, ws->h, c->hidden};
     pq_status st;
-    if ((st = linear(p, PQ_OBSERVED_QKV, qkv, 3)) != PQ_OK ||
+    if ((st = linear(p, PQ_IMATRIX_QKV, qkv, 3)) != PQ_OK ||
         (st = each_row(p, rope_store_row)) != PQ_OK ||
         (st = pq_attention(m, p->workers, p->cache, p->layer_index, p->spans, p->n_spans, ws->q,
                            ws->att, ws->partials, ws->partials_bytes, p->err)) != PQ_OK)
@@ -225,7 +225,7 @@ static pq_status attention_block(pass *p) {
     p->quantize = pq_matrix_quantizes(m, &l->o);
     if (p->quantize && (st = each_row(p, quantize_row)) != PQ_OK)
         return st;
-    return linear(p, PQ_OBSERVED_ATTENTION_OUTPUT, &o, 1);
+    return linear(p, PQ_IMATRIX_ATTENTION_OUTPUT, &o, 1);
 }
 
 /* h -> the feed-forward network's contribution, left in ws->h. */
@@ -235,12 +235,12 @@ static pq_status ffn_block(pass *p) {
     const size_t ffn = p->model->config.ffn;
     const pq_product gate_up[] = {{&l->gate, NULL, ws->gate, ffn}, {&l->up, NULL, ws->up, ffn}};
     const pq_product down = {&l->down, NULL, ws->h, p->model->config.hidden};
-    pq_status st = linear(p, PQ_OBSERVED_GATE_UP, gate_up, 2);
+    pq_status st = linear(p, PQ_IMATRIX_GATE_UP, gate_up, 2);
     if (st != PQ_OK)
         return st;
     p->inputs = pq_workspace_inputs(ws, ws->gate, p->n, ffn);
     p->quantize = pq_matrix_quantizes(p->model, &l->down);
-    return (st = each_row(p, silu_row)) != PQ_OK ? st : linear(p, PQ_OBSERVED_DOWN, &down, 1);
+    return (st = each_row(p, silu_row)) != PQ_OK ? st : linear(p, PQ_IMATRIX_DOWN, &down, 1);
 }
 
 /* The last contribution added and the final norm taken, for the rows that want logits. */
@@ -257,15 +257,15 @@ static pq_status finish_outputs(pass *p) {
         out += hidden;
     }
     const size_t outputs = (size_t)(out - p->ws->outputs) / hidden;
-    if (!p->observer || outputs == 0)
+    if (!p->imatrix || outputs == 0)
         return PQ_OK;
-    return pq_observer_add(p->observer, p->workers, PQ_OBSERVED_OUTPUT, 0, p->ws->outputs, outputs,
-                           p->err);
+    return pq_imatrix_add(p->imatrix, p->workers, PQ_IMATRIX_OUTPUT, 0, p->ws->outputs, outputs,
+                          p->err);
 }
 
 pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cache *cache,
                      pq_workspace *ws, const pq_row *rows, uint32_t n, const pq_span *spans,
-                     size_t n_spans, pq_observer *observer, pq_error *err) {
+                     size_t n_spans, pq_imatrix *imatrix, pq_error *err) {
     pass p = {.model = model,
               .workers = workers,
               .cache = cache,
@@ -274,7 +274,7 @@ pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cac
               .n = n,
               .spans = spans,
               .n_spans = n_spans,
-              .observer = observer,
+              .imatrix = imatrix,
               .err = err};
     pq_status st = each_row(&p, embed_row);
     const float *delta = NULL;

@@ -3,7 +3,7 @@
 #define PQ_FORWARD_H
 
 #include "attention.h"
-#include "observer.h"
+#include "imatrix.h"
 
 /* The arrays a batch passes through; `batch` is the most rows, hd = head_dim. One allocation. */
 typedef struct pq_workspace {
@@ -38,10 +38,10 @@ void pq_workspace_place(pq_workspace *ws, void *base, const pq_config *config, u
 pq_acts pq_workspace_inputs(const pq_workspace *ws, const float *x, size_t rows, size_t cols);
 
 /* Runs the spans of `rows` (n of them) whose cache blocks are reserved, and leaves the final hidden states
- * of rows with `output` in ws->outputs. Lengths of sequences are the caller's to advance. `observer` sees the
+ * of rows with `output` in ws->outputs. Lengths of sequences are the caller's to advance. `imatrix` sees the
  * inputs of all matrices, or is NULL. */
 pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cache *cache,
                      pq_workspace *ws, const pq_row *rows, uint32_t n, const pq_span *spans,
-                     size_t n_spans, pq_observer *observer, pq_error *err);
+                     size_t n_spans, pq_imatrix *imatrix, pq_error *err);
 
 #endif

@@ -27,10 +27,10 @@ struct pq_session {
     void *memory; /* the workspace's */
     size_t memory_bytes;
     pq_workers workers;
-    pq_span *spans;        /* (batch) */
-    float *logits;         /* (LOGIT_ROWS, vocab_rows), allocated when first needed */
-    uint32_t outputs;      /* rows in ws.outputs */
-    pq_observer *observer; /* NULL: off */
+    pq_span *spans;      /* (batch) */
+    float *logits;       /* (LOGIT_ROWS, vocab_rows), allocated when first needed */
+    uint32_t outputs;    /* rows in ws.outputs */
+    pq_imatrix *imatrix; /* NULL: off */
     atomic_int cancel;
 };
 
@@ -179,7 +179,7 @@ void pq_session_close(pq_session *s) {
     if (!s)
         return;
     pq_kv_close(&s->cache);
-    pq_observer_close(s->observer);
+    pq_imatrix_close(s->imatrix);
     pq_large_free(s->memory, s->memory_bytes);
     pq_aligned_free(s->logits);
     free(s->spans);
@@ -273,14 +273,14 @@ static pq_status evaluate(pq_session *s, const pq_row *rows, uint32_t n, size_t 
         if (st != PQ_OK)
             return st;
     }
-    if (s->observer)
-        pq_observer_begin(s->observer);
+    if (s->imatrix)
+        pq_imatrix_begin(s->imatrix);
     const pq_float_env env = pq_float_env_enter();
     const pq_status st = pq_forward(s->model, &s->workers, &s->cache, &s->ws, rows, n, s->spans,
-                                    n_spans, s->observer, err);
+                                    n_spans, s->imatrix, err);
     pq_float_env_write(env);
-    if (s->observer)
-        pq_observer_end(s->observer, st == PQ_OK);
+    if (s->imatrix)
+        pq_imatrix_end(s->imatrix, st == PQ_OK);
     return st;
 }
 
@@ -308,28 +308,29 @@ pq_status pq_session_eval(pq_session *s, const pq_row *rows, uint32_t n, pq_erro
     return st;
 }
 
-pq_status pq_session_observe(pq_session *s, int on, pq_error *err) {
-    pq_observer *observer = NULL;
+pq_status pq_session_collect_imatrix(pq_session *s, int on, pq_error *err) {
+    pq_imatrix *imatrix = NULL;
     if (on) {
-        const pq_status st = pq_observer_open(&observer, &s->model->config, err);
+        const pq_status st = pq_imatrix_open(&imatrix, &s->model->config, err);
         if (st != PQ_OK)
             return st;
     }
-    pq_observer_close(s->observer);
-    s->observer = observer;
+    pq_imatrix_close(s->imatrix);
+    s->imatrix = imatrix;
     return PQ_OK;
 }
 
-pq_status pq_session_observed(const pq_session *s, pq_observed input, uint32_t layer, double *sums,
-                              size_t columns, uint64_t *rows, pq_error *err) {
-    if (!s->observer || !sums || !rows)
+pq_status pq_session_imatrix(const pq_session *s, pq_imatrix_input input, uint32_t layer,
+                             double *sums, size_t columns, uint64_t *rows, pq_error *err) {
+    if (!s->imatrix || !sums || !rows)
         return pq_fail(err, PQ_ERR_ARGUMENT,
-                       s->observer ? "no room for the sums was given" : "nothing is observed");
+                       s->imatrix ? "no room for the sums was given"
+                                  : "no importance matrix is collected");
     size_t width;
-    const double *found = pq_observer_sums(s->observer, input, layer, &width, rows);
+    const double *found = pq_imatrix_sums(s->imatrix, input, layer, &width, rows);
     if (!found || width != columns)
         return pq_fail(err, PQ_ERR_ARGUMENT,
-                       "input %d of layer %u with %zu columns is not observed", (int)input, layer,
+                       "input %d of layer %u with %zu columns is not collected", (int)input, layer,
                        columns);
     memcpy(sums, found, columns * sizeof *sums);
     return PQ_OK;

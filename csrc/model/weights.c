@@ -21,15 +21,15 @@ typedef struct loader {
     pq_model *model;
     const pq_model_options *options;
     uint32_t lanes, threads;
-    pq_carver image;      /* where the weights go; without a base, only how much there is */
+    pq_arena image;       /* where the weights go; without a base, only how much there is */
     int is_filled;        /* 1: they are there already */
     uint64_t done, total; /* bytes, for the progress callback */
     pq_error *err;
 } loader;
 
 /* A place in the image, or NULL. What alignment leaves free behind it is set to zero. */
-static void *carve(loader *l, uint64_t count, size_t element_bytes) {
-    uint8_t *place = pq_carve(&l->image, count, element_bytes);
+static void *take(loader *l, uint64_t count, size_t element_bytes) {
+    uint8_t *place = pq_arena_take(&l->image, count, element_bytes);
     if (place && !l->is_filled) {
         const size_t bytes = (size_t)count * element_bytes;
         memset(place + bytes, 0, (size_t)(l->image.base + l->image.bytes - place) - bytes);
@@ -65,7 +65,7 @@ static pq_matrix describe(const pq_tensor *t, uint32_t lanes) {
 static pq_status load_as_is(loader *l, const pq_tensor *t, pq_matrix *out) {
     *out = describe(t, 1);
     out->data = pq_file_tensor_map(l->model->file, t);
-    uint8_t *copy = out->data ? NULL : carve(l, t->bytes, 1);
+    uint8_t *copy = out->data ? NULL : take(l, t->bytes, 1);
     if (out->data) {
         l->model->mapped = 1;
         l->model->mapped_bytes += t->bytes;
@@ -129,7 +129,7 @@ static pq_status load_matrix(loader *l, const pq_tensor *t, pq_matrix *out) {
     if (l->lanes == 1)
         return load_as_is(l, t, out);
     pq_matrix m = describe(t, l->lanes);
-    uint8_t *packed = carve(l, matrix_bytes(t, l->lanes), 1);
+    uint8_t *packed = take(l, matrix_bytes(t, l->lanes), 1);
     if (!l->image.base)
         return PQ_OK;
     m.data = packed;
@@ -167,7 +167,7 @@ static pq_status load_vector(loader *l, const pq_tensor *t, float **out) {
     if (!t)
         return PQ_OK;
     const size_t n = (size_t)t->dims[0];
-    float *values = carve(l, n, sizeof *values);
+    float *values = take(l, n, sizeof *values);
     *out = values;
     if (!l->image.base || l->is_filled)
         return PQ_OK;

@@ -25,12 +25,12 @@ DIVERGENCE = np.dtype(
 )
 
 # What matrices are multiplied with, by the matrices that share it.
-OBSERVED = {
-    "qkv": lib.PQ_OBSERVED_QKV,
-    "attention_output": lib.PQ_OBSERVED_ATTENTION_OUTPUT,
-    "gate_up": lib.PQ_OBSERVED_GATE_UP,
-    "down": lib.PQ_OBSERVED_DOWN,
-    "output": lib.PQ_OBSERVED_OUTPUT,
+IMATRIX_INPUTS = {
+    "qkv": lib.PQ_IMATRIX_QKV,
+    "attention_output": lib.PQ_IMATRIX_ATTENTION_OUTPUT,
+    "gate_up": lib.PQ_IMATRIX_GATE_UP,
+    "down": lib.PQ_IMATRIX_DOWN,
+    "output": lib.PQ_IMATRIX_OUTPUT,
 }
 
 
@@ -153,18 +153,18 @@ class SessionHandle:
         )
         return out
 
-    def observe(self, on: bool = True) -> None:
+    def collect_imatrix(self, on: bool = True) -> None:
         """Begin adding up the squares of what matrices are multiplied with, or stop and forget them."""
         error = new_error()
-        check(lib.pq_session_observe(self.pointer, 1 if on else 0, error), error)
+        check(lib.pq_session_collect_imatrix(self.pointer, 1 if on else 0, error), error)
 
-    def observed(self, what: str, layer: int, columns: int) -> tuple[npt.NDArray[np.float64], int]:
-        """Return the sums of one of the inputs in ``OBSERVED``, and over how many rows they go."""
+    def imatrix(self, what: str, layer: int, columns: int) -> tuple[npt.NDArray[np.float64], int]:
+        """Return the sums of one of the inputs in ``IMATRIX_INPUTS``, and over how many rows they go."""
         sums, rows, error = np.empty(columns, np.float64), ffi.new("uint64_t *"), new_error()
         data = ffi.from_buffer("double[]", sums, require_writable=True)
         check(
-            lib.pq_session_observed(
-                self.pointer, OBSERVED[what], layer, data, columns, rows, error
+            lib.pq_session_imatrix(
+                self.pointer, IMATRIX_INPUTS[what], layer, data, columns, rows, error
             ),
             error,
         )

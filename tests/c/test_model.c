@@ -145,10 +145,10 @@ static void test_plan(void) {
 
 /* The plan of what nobody can allocate is a plan, and opening it is refused. */
 static void test_sizes_beyond_memory(void) {
-    pq_carver carver = {.base = NULL};
-    CHECK(pq_carve(&carver, UINT64_C(1) << 63, 4) == NULL && carver.bytes == SIZE_MAX);
-    CHECK(pq_carve(&carver, 1, 1) == NULL && carver.bytes == SIZE_MAX);
-    CHECK(pq_aligned_alloc(carver.bytes) == NULL);
+    pq_arena arena = {.base = NULL};
+    CHECK(pq_arena_take(&arena, UINT64_C(1) << 63, 4) == NULL && arena.bytes == SIZE_MAX);
+    CHECK(pq_arena_take(&arena, 1, 1) == NULL && arena.bytes == SIZE_MAX);
+    CHECK(pq_aligned_alloc(arena.bytes) == NULL);
 }
 
 static void test_yarn_stretches_the_context(void) {
@@ -331,8 +331,8 @@ static pq_status sample_one(pq_session *s, pq_error *err) {
 }
 
 /* Everything from the file to a token. An evaluation that found no memory is repeated: it must go through. */
-/* Two sessions of one model that read the same, one of them observed. */
-static pq_status compare_observed(opened *o, pq_error *err) {
+/* Two sessions of one model that read the same, one of them collecting an importance matrix. */
+static pq_status compare_collecting(opened *o, pq_error *err) {
     const pq_session_options options = {.sequences = 1, .threads = 2};
     const int32_t target = 3;
     pq_session *other = NULL;
@@ -340,14 +340,14 @@ static pq_status compare_observed(opened *o, pq_error *err) {
     double sums[96];
     uint64_t rows = 0;
     pq_status st = pq_session_open(&other, o->model, &options, err);
-    if (st == PQ_OK && (st = pq_session_observe(other, 1, err)) != PQ_OK)
-        CHECK(pq_session_observed(other, PQ_OBSERVED_DOWN, 1, sums, 96, &rows, NULL) != PQ_OK);
+    if (st == PQ_OK && (st = pq_session_collect_imatrix(other, 1, err)) != PQ_OK)
+        CHECK(pq_session_imatrix(other, PQ_IMATRIX_DOWN, 1, sums, 96, &rows, NULL) != PQ_OK);
     if (st == PQ_OK && (st = pq_session_rewind(o->session, 0, 0, err)) == PQ_OK &&
         (st = feed(o->session, 0, 70, err)) == PQ_OK && (st = feed(other, 0, 70, err)) == PQ_OK &&
         (st = pq_session_compare(o->session, other, 0, 1, &target, &difference, err)) == PQ_OK) {
         CHECK(difference.kld == 0 && difference.same_top == 1);
         CHECK(difference.logprob < 0 && difference.logprob == difference.reference_logprob);
-        st = pq_session_observed(other, PQ_OBSERVED_DOWN, 1, sums, 96, &rows, err);
+        st = pq_session_imatrix(other, PQ_IMATRIX_DOWN, 1, sums, 96, &rows, err);
         CHECK(st == PQ_OK && rows == 70 && sums[95] > 0);
     }
     pq_session_close(other);
@@ -372,7 +372,7 @@ static pq_status whole_walk(const pq_model_options *options, pq_load load, pq_er
     if (st == PQ_OK)
         st = sample_one(o.session, err);
     if (st == PQ_OK)
-        st = compare_observed(&o, err);
+        st = compare_collecting(&o, err);
     close_all(&o);
     return st;
 }

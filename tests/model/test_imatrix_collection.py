@@ -48,11 +48,11 @@ def read(session: SessionHandle, ids: list[int], step: int, output: int = 1) -> 
 
 def all_sums(session: SessionHandle) -> dict[str, np.ndarray]:
     sums = {
-        f"blk.{layer}.{NAMES[what]}.weight": session.observed(what, layer, COLUMNS[what])[0]
+        f"blk.{layer}.{NAMES[what]}.weight": session.imatrix(what, layer, COLUMNS[what])[0]
         for layer in range(2)
         for what in NAMES
     }
-    return sums | {"output": session.observed("output", 0, 128)[0]}
+    return sums | {"output": session.imatrix("output", 0, 128)[0]}
 
 
 @pytest.mark.parametrize("shape", [{}, {"tied": False}, {"architecture": "llama"}])
@@ -61,7 +61,7 @@ def test_the_sums_are_those_of_the_reference(
 ) -> None:
     path = make_tiny_model(**shape)
     with open_session(path, exact=True, kv_type="f32") as session:
-        session.observe()
+        session.collect_imatrix()
         read(session, IDS, 50)
         sums = all_sums(session)
     expected = Reference(path)
@@ -82,7 +82,7 @@ def test_the_sums_do_not_depend_on_how_they_came_about(tiny_model_path: Path) ->
         ({"threads": 2, "batch": 64}, 64),
     ):
         with open_session(tiny_model_path, **settings) as session:
-            session.observe()
+            session.collect_imatrix()
             read(session, IDS, step)
             seen.append(all_sums(session))
     for sums in seen[1:]:
@@ -92,19 +92,19 @@ def test_the_sums_do_not_depend_on_how_they_came_about(tiny_model_path: Path) ->
 
 def test_rows_are_counted_and_only_outputs_for_the_output(tiny_model_path: Path) -> None:
     with open_session(tiny_model_path) as session:
-        session.observe()
+        session.collect_imatrix()
         read(session, IDS[:20], 20, output=0)
         read(session, IDS[20:25], 5)
-        assert session.observed("qkv", 1, 128)[1] == 25
-        assert session.observed("down", 0, 256)[1] == 25
-        assert session.observed("output", 0, 128)[1] == 5
+        assert session.imatrix("qkv", 1, 128)[1] == 25
+        assert session.imatrix("down", 0, 256)[1] == 25
+        assert session.imatrix("output", 0, 128)[1] == 5
 
 
-def test_observing_changes_no_logits(tiny_model_path: Path) -> None:
+def test_collecting_changes_no_logits(tiny_model_path: Path) -> None:
     seen = []
     for on in (False, True):
         with open_session(tiny_model_path) as session:
-            session.observe(on)
+            session.collect_imatrix(on)
             read(session, IDS, 130)
             logits = np.empty((130, session.model.config["vocab_rows"]), np.float32)
             session.logits(0, 130, logits)
@@ -114,7 +114,7 @@ def test_observing_changes_no_logits(tiny_model_path: Path) -> None:
 
 def test_a_failed_evaluation_adds_nothing(tiny_model_path: Path) -> None:
     with open_session(tiny_model_path) as session:
-        session.observe()
+        session.collect_imatrix()
         read(session, IDS[:30], 30)
         before = all_sums(session)
         session.cancel()
@@ -122,23 +122,23 @@ def test_a_failed_evaluation_adds_nothing(tiny_model_path: Path) -> None:
             read(session, IDS[30:], 100)
         session.cancel(False)
         after = all_sums(session)
-        assert session.observed("qkv", 0, 128)[1] == 30
+        assert session.imatrix("qkv", 0, 128)[1] == 30
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_observing_again_starts_anew_and_stopping_forgets(tiny_model_path: Path) -> None:
+def test_collecting_again_starts_anew_and_stopping_forgets(tiny_model_path: Path) -> None:
     with open_session(tiny_model_path) as session:
-        with pytest.raises(ValueError, match="nothing is observed"):
-            session.observed("qkv", 0, 128)
-        session.observe()
+        with pytest.raises(ValueError, match="no importance matrix is collected"):
+            session.imatrix("qkv", 0, 128)
+        session.collect_imatrix()
         read(session, IDS[:30], 30)
-        session.observe()
-        sums, rows = session.observed("qkv", 0, 128)
+        session.collect_imatrix()
+        sums, rows = session.imatrix("qkv", 0, 128)
         assert rows == 0
         assert not sums.any()
-        session.observe(False)
-        with pytest.raises(ValueError, match="nothing is observed"):
-            session.observed("qkv", 0, 128)
+        session.collect_imatrix(False)
+        with pytest.raises(ValueError, match="no importance matrix is collected"):
+            session.imatrix("qkv", 0, 128)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,6 @@ def test_observing_again_starts_anew_and_stopping_forgets(tiny_model_path: Path)
 )
 def test_what_is_not_there(tiny_model_path: Path, what: str, layer: int, columns: int) -> None:
     with open_session(tiny_model_path) as session:
-        session.observe()
-        with pytest.raises(ValueError, match="is not observed"):
-            session.observed(what, layer, columns)
+        session.collect_imatrix()
+        with pytest.raises(ValueError, match="is not collected"):
+            session.imatrix(what, layer, columns)
