@@ -79,6 +79,8 @@ class Completion:
     ``token_ids`` are the tokens written, without the end token; ``finish_reason`` is ``stop`` (end
     token or stop string), ``length`` (``max_tokens`` or the context) or ``cancelled``. ``seed``
     makes the same answer again. ``logprobs`` has one entry for each of ``token_ids``, or is None.
+    ``stop_reason`` is the stop string, or the id in ``stop_token_ids``, that ended the answer; None
+    for the model's own end.
     """
 
     text: str
@@ -88,6 +90,7 @@ class Completion:
     timings: Timings
     logprobs: list[TokenLogprob] | None
     seed: int
+    stop_reason: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)

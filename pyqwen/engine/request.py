@@ -101,6 +101,13 @@ class TokenTexts:
         self.bytes_of = tokenizer.token_bytes
         self.shown: Mapping[int, bytes] = _Shown(tokenizer)
 
+    def feed(self, stream: TextStream, token: int) -> str:
+        """Give a stream the next token; return the text that is now certain."""
+        shown = self.shown[token]
+        if shown:
+            return stream.feed(shown)
+        return stream.feed_unseen(self.bytes_of(token).decode("utf-8", "replace"))
+
 
 class _Shown(dict[int, bytes]):
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -136,9 +143,8 @@ class Generation(Request):
         self._context, self._max_tokens = context, settings.max_tokens or 0
         self._streaming = streaming
         self._seed = settings.seed or 0
-        self._end_ids = frozenset(settings.stop_token_ids or ())
-        if not settings.ignore_eos:
-            self._end_ids |= end_ids
+        self._stop_ids = frozenset(settings.stop_token_ids or ())
+        self._end_ids = self._stop_ids if settings.ignore_eos else self._stop_ids | end_ids
         self._text = TextStream(settings.stop or ())
         self._written: list[str] = []
         self._pending: list[int] = []  # tokens of no chunk yet
@@ -182,16 +188,16 @@ class Generation(Request):
             self._first = self._last
         self._sampled += 1
         if token in self._end_ids:
-            return self._completion("stop")
+            return self._completion("stop", stop_reason=token if token in self._stop_ids else None)
         self.tokens.append(token)
         self._pending.append(token)
         if self._logprobs is not None:
             self._logprobs.append(self._logprob_of(sample))
-        text = self._text.feed(self._texts.shown[token])
+        text = self._texts.feed(self._text, token)
         if text:
             self._written.append(text)
         if self._text.matched_stop is not None:
-            return self._completion("stop", text)
+            return self._completion("stop", text, self._text.matched_stop)
         if len(self.tokens) - self.prompt_length >= self._max_tokens:
             return self._completion("length", text)
         if text and self._streaming:
@@ -201,7 +207,9 @@ class Generation(Request):
     def cancelled(self) -> Event:
         return self._completion("cancelled")
 
-    def _completion(self, reason: FinishReason, unsent: str = "") -> Completion:
+    def _completion(
+        self, reason: FinishReason, unsent: str = "", stop_reason: str | int | None = None
+    ) -> Completion:
         """The whole answer; its last chunk is sent before it."""
         rest = self._text.flush()
         self._written.append(rest)
@@ -210,7 +218,8 @@ class Generation(Request):
         written = self.tokens[self.prompt_length :]
         usage = Usage(self.prompt_length, len(written), self._cached)
         text = "".join(self._written)
-        facts = (text, written, reason, usage, self._timings(), self._logprobs, self._seed)
+        timings = self._timings()
+        facts = (text, written, reason, usage, timings, self._logprobs, self._seed, stop_reason)
         if not self._is_chat:
             return Completion(*facts)
         return ChatCompletion(*facts, ids_of_answer(text, written, self._texts.shown))

@@ -16,7 +16,8 @@ class TextStream:
     ``feed`` the bytes of each token and show what it returns; ``flush`` once at the end. Without a
     stop the chunks together equal ``all_bytes.decode("utf-8", "replace")``. With one they equal
     that text up to the stop string that is complete first (the longest of several that end at the
-    same character), however the bytes were cut. What follows a stop is ignored.
+    same character), however the bytes were cut. What follows a stop is ignored. Control tokens,
+    which show nothing, are ``feed_unseen``, so that stop strings find their texts, too.
     """
 
     def __init__(self, stop: str | Iterable[str] = ()) -> None:
@@ -24,7 +25,8 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = _StopAutomaton([stop] if isinstance(stop, str) else stop)
         self._state = 0
-        self._held = ""  # text that may be the beginning of a stop string
+        # What may be the beginning of a stop string, by character: "" for one that is not shown.
+        self._held: list[str] = []
         self._matched: str | None = None
 
     @property
@@ -34,31 +36,37 @@ class TextStream:
 
     def feed(self, data: bytes) -> str:
         """Take the bytes of the next token; return the text that is now certain."""
-        return self._advance(self._decoder.decode(data))
+        return self._advance(self._decoder.decode(data), is_shown=True)
+
+    def feed_unseen(self, text: str) -> str:
+        """Take the text of a token that shows nothing; return the text that is now certain."""
+        return self._advance(text, is_shown=False)
 
     def flush(self) -> str:
         """Return all text still held back: no more bytes will come."""
-        text = self._advance(self._decoder.decode(b"", final=True)) + self._held
-        self._held = ""
+        text = self._advance(self._decoder.decode(b"", final=True), is_shown=True)
+        text += "".join(self._held)
+        self._held = []
         self._state = 0
         return text
 
-    def _advance(self, new: str) -> str:
+    def _advance(self, new: str, *, is_shown: bool) -> str:
         if self._matched is not None:
             return ""
-        text = self._held + new
-        state = self._state
-        for position, char in enumerate(new, len(self._held) + 1):
-            state = self._stops.next_state(state, char)
-            stop = self._stops.ends[state]
+        if not self._stops:
+            return new if is_shown else ""
+        text = self._held
+        for char in new:
+            text.append(char if is_shown else "")
+            self._state = self._stops.next_state(self._state, char)
+            stop = self._stops.ends[self._state]
             if stop:
                 self._matched = stop
-                self._held = ""
-                return text[: position - len(stop)]
-        self._state = state
-        certain = len(text) - self._stops.depth[state]
+                self._held = []
+                return "".join(text[: len(text) - len(stop)])
+        certain = len(text) - self._stops.depth[self._state]
         self._held = text[certain:]
-        return text[:certain]
+        return "".join(text[:certain])
 
 
 class _StopAutomaton:
@@ -76,6 +84,9 @@ class _StopAutomaton:
         for stop in stops:
             self._insert(stop)
         self._link()
+
+    def __bool__(self) -> bool:
+        return len(self._next) > 1
 
     def next_state(self, state: int, char: str) -> int:
         """The state after one more character; amortized constant time."""

@@ -114,3 +114,27 @@ def test_a_thousand_stop_strings_take_linear_time() -> None:
     shown = [text_stream.feed(b"a" * 4) for _ in range(50_000)]
     assert time.thread_time() - started < 5
     assert "".join([*shown, text_stream.flush()]) == "a" * 200_000
+
+
+def test_a_stop_string_is_found_in_what_is_not_shown() -> None:
+    stream = TextStream(["<|im_start|>", "b<|x|>c"])
+    assert stream.feed(b"a<|im_") == "a"
+    assert stream.feed_unseen("<|im_end|>") == "<|im_"
+    assert stream.feed(b"b") == ""
+    assert stream.feed_unseen("<|x|>") == ""
+    assert stream.feed(b"d") == "bd"
+    assert stream.feed_unseen("<|im_start|>") == ""
+    assert stream.matched_stop == "<|im_start|>"
+
+
+def test_the_shown_part_of_a_stop_string_with_a_control_token_is_not_shown() -> None:
+    stream = TextStream("end<|x|>")
+    assert stream.feed(b"the end") == "the "
+    assert stream.feed_unseen("<|x|>") == ""
+    assert stream.matched_stop == "end<|x|>"
+    assert stream.flush() == ""
+
+
+def test_what_is_not_shown_never_shows_without_a_stop() -> None:
+    stream = TextStream()
+    assert stream.feed(b"a") + stream.feed_unseen("<|x|>") + stream.feed(b"b") == "ab"
