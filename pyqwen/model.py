@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import weakref
@@ -33,6 +34,8 @@ from pyqwen.text.answer_tokens import check_answer_tokens
 from pyqwen.text.chat_template import ChatTemplate
 from pyqwen.text.messages import Messages, normalize_messages
 from pyqwen.text.tokenizer import Tokenizer
+
+_log = logging.getLogger("pyqwen")
 
 Prompt = str | Sequence[int]
 
@@ -114,6 +117,9 @@ class Model:
             metadata, hidden=self.config.hidden, layers=self.config.layers, source=source
         )
         self.defaults: SamplingParams = defaults.params
+        self.default_origins: Mapping[str, str] = defaults.origins
+        for line in defaults.ignored:
+            _log.warning("%s", line)
         self._metadata: Mapping[str, Any] = metadata
         self._texts = TokenTexts(self.tokenizer)
         self._template: ChatTemplate | None = None

@@ -23,7 +23,7 @@ class SamplingParams:
     ``None`` means: the model's own default (``Model.defaults``), and where that is ``None`` too:
 
     - ``max_tokens``: as many as fit the context (``chat``: but at most 8,192).
-    - ``temperature`` (0: greedy), ``top_k`` (0: off), ``top_p`` (1: off), ``min_p`` (0: off),
+    - ``temperature`` (0: greedy), ``top_k`` (0 or -1: off), ``top_p`` (1: off), ``min_p`` (0: off),
       ``typical_p`` (1: off): which tokens may be drawn: after each of these one or more, and the
       likeliest among them unless ``typical_p`` is below 1, which may leave it out.
     - ``repetition_penalty`` (1: off): Hugging Face's, over prompt and answer. ``presence_penalty``
@@ -58,7 +58,8 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         self._whole("max_tokens", 0, None)
-        self._whole("top_k", 0, 2**31 - 1)
+        self._whole("top_k", -1, 2**31 - 1)
+        self._set("top_k", 0 if self.top_k == -1 else self.top_k)
         self._whole("seed", 0, 2**64 - 1)
         self._whole("top_logprobs", 0, MAX_TOP_LOGPROBS)
         self._real("temperature", low=0.0)

@@ -8,7 +8,7 @@ Qwen2.5-Coder-1.5B, which is used where it is already there.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,7 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         rope_scaling: str = "none",
         rope_factors: bool = False,
         split_max_tensors: int = 0,
+        metadata: Mapping[str, float | int | str | list[int]] | None = None,
     ) -> Path:
         key = (
             architecture,
@@ -89,10 +90,11 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
             rope_scaling,
             rope_factors,
             split_max_tensors,
+            repr(metadata),
         )
         if key not in made:
             path = folder / f"tiny-{len(made)}.gguf"
-            _write_tiny_model(path, *key)  # type: ignore[arg-type]
+            _write_tiny_model(path, *key[:-1], metadata or {})  # type: ignore[arg-type]
             # A split model is known by its first part, which the writer names.
             made[key] = min(folder.glob(f"{path.stem}-00001-of-*.gguf"), default=path)
         return made[key]
@@ -185,12 +187,16 @@ def _write_tiny_model(
     rope_scaling: str,
     rope_factors: bool,
     split_max_tensors: int,
+    metadata: Mapping[str, float | int | str | list[int]],
 ) -> None:
     import gguf
 
     tokens, merges, types = _vocabulary()
     writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=split_max_tensors)
     writer.add_name("tiny")
+    add = {float: writer.add_float32, int: writer.add_int32, str: writer.add_string}
+    for name, value in metadata.items():
+        add.get(type(value), writer.add_array)(name, value)  # type: ignore[operator]
     writer.add_context_length(context)
     writer.add_embedding_length(hidden)
     writer.add_block_count(layers)

@@ -7,11 +7,10 @@ it in ``general.sampling.*`` keys. Knows nothing of requests.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyqwen.errors import ModelFormatError
 from pyqwen.sampling import NEUTRAL, SamplingParams
 
 _FILE_KEYS = {
@@ -42,10 +41,16 @@ _CODER_7B = (3584, 28)
 
 @dataclass(frozen=True, slots=True)
 class GenerationDefaults:
-    """``params`` has every setting that matters filled in; ``origin`` says in words from where."""
+    """``params`` has every setting that matters filled in; ``origin`` says in words from where.
+
+    ``origins`` maps the settings that are recommended to ``"file"`` or ``"family"``. ``ignored``
+    has one line for each recommendation of the file that cannot be followed.
+    """
 
     params: SamplingParams
     origin: str
+    origins: Mapping[str, str]
+    ignored: Sequence[str]
 
 
 def read_defaults(
@@ -53,21 +58,37 @@ def read_defaults(
 ) -> GenerationDefaults:
     """Return the defaults of a model from its file's metadata and its shape.
 
-    ``ModelFormatError`` where a ``general.sampling.*`` key holds what cannot be.
+    A ``general.sampling.*`` key that holds what cannot be is left out, and ``ignored`` says so: it
+    is a recommendation, and no reason to refuse a model.
     """
     family, origin = _family_settings(metadata, hidden, layers)
-    found = [key for key in _FILE_KEYS if key in metadata]
-    given = {_FILE_KEYS[key]: metadata[key] for key in found}
-    try:
-        params = NEUTRAL.replace(**{**family, **given})
-    except (TypeError, ValueError) as error:
-        raise ModelFormatError(
-            f"{source}: the key general.sampling.* of the file is wrong: {error}", field=found[0]
-        ) from None
-    if found:
+    given, ignored = _file_settings(metadata, source)
+    params = NEUTRAL.replace(**{**family, **given})
+    if given:
+        keys = ", ".join(key for key, name in _FILE_KEYS.items() if name in given)
         rest = f"; the rest from {origin}" if family.keys() - given.keys() else ""
-        origin = f"the file's {', '.join(found)}{rest}"
-    return GenerationDefaults(params, origin)
+        origin = f"the file's {keys}{rest}"
+    origins = dict.fromkeys(family, "family") | dict.fromkeys(given, "file")
+    return GenerationDefaults(params, origin, origins, ignored)
+
+
+def _file_settings(metadata: Mapping[str, Any], source: str) -> tuple[dict[str, Any], list[str]]:
+    """What the file recommends, and one line for each recommendation that cannot be followed."""
+    given: dict[str, Any] = {}
+    ignored = []
+    for key, name in _FILE_KEYS.items():
+        if key not in metadata:
+            continue
+        value = metadata[key]
+        if name == "top_k" and isinstance(value, int) and value < 0:
+            value = 0  # llama.cpp and Hugging Face take both for "off"
+        try:
+            SamplingParams(**{name: value})
+        except (TypeError, ValueError) as error:
+            ignored.append(f"{source}: the key {key} is ignored: {error}")
+        else:
+            given[name] = value
+    return given, ignored
 
 
 def _family_settings(

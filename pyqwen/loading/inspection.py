@@ -90,12 +90,10 @@ def inspect(path_or_name: str | os.PathLike[str]) -> Inspection:
         tokenizer = _tokenizer_of(file, path.name, problems)
         defaults = None
         if config is not None:
-            try:
-                defaults = read_defaults(
-                    metadata, hidden=config.hidden, layers=config.layers, source=path.name
-                )
-            except PyQwenError as error:
-                problems.append(str(error))
+            defaults = read_defaults(
+                metadata, hidden=config.hidden, layers=config.layers, source=path.name
+            )
+            problems.extend(defaults.ignored)
         if tokenizer is not None:
             _check_template(file, tokenizer, path.name, problems)
         known = catalog.license_of(path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyqwen import Model, ModelFormatError
+from pyqwen import Model, inspect
 from pyqwen.loading.generation_defaults import read_defaults
 from pyqwen.sampling import NEUTRAL
 
@@ -62,9 +62,31 @@ def test_the_files_own_keys_come_first():
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), "warm", [1]])
-def test_wrong_keys_are_errors_of_the_file(value):
-    with pytest.raises(ModelFormatError, match=r"model\.gguf.*temperature"):
-        _read("x", **{"general.sampling.temp": value})
+def test_a_recommendation_that_cannot_be_followed_is_ignored(value):
+    keys = {"general.sampling.temp": value, "general.sampling.top_p": 0.5}
+    defaults = _read("Qwen2.5-3B-Instruct", **keys)
+    assert defaults.params.temperature == 0.7  # the family's
+    assert defaults.params.top_p == 0.5
+    assert defaults.origins["temperature"] == "family"
+    assert defaults.origins["top_p"] == "file"
+    (line,) = defaults.ignored
+    assert "model.gguf: the key general.sampling.temp is ignored" in line
+
+
+@pytest.mark.parametrize("value", [0, -1, -5])
+def test_a_top_k_of_nothing_is_off(value):
+    defaults = _read("Qwen2.5-3B-Instruct", **{"general.sampling.top_k": value})
+    assert defaults.params.top_k == 0
+    assert defaults.ignored == []
+
+
+def test_an_ignored_recommendation_does_not_keep_a_model_from_answering(make_tiny_model, caplog):
+    path = make_tiny_model(metadata={"general.sampling.temp": -3.0})
+    with Model(path) as model:
+        assert model.generate([1, 2, 3], max_tokens=2, temperature=0).finish_reason == "length"
+        assert model.default_origins == {}
+    assert "general.sampling.temp is ignored" in caplog.text
+    assert any("general.sampling.temp" in problem for problem in inspect(path).problems)
 
 
 def test_a_model_uses_its_defaults(tiny_model_path):
