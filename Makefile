@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help build test asan tsan fuzz bench lint format cross ci
+.PHONY: help build test asan tsan fuzz bench lint format cross wheel ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ tsan: ## C tests under the thread sanitizer
 
 fuzz: ## each fuzz target for a minute (clang); FUZZ_SECONDS=n for another time
 	.ci/fuzz
+
+wheel: ## build and repair a wheel in dist/, and run the README's example without a compiler
+	.ci/wheel
 
 bench: ## tokens per second and memory bandwidth of this machine, with the default model
 	$(PYTHON) -m pyqwen bench

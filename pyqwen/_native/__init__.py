@@ -4,6 +4,8 @@ It turns handles into objects that close themselves, numpy arrays into pointers,
 exception. It decides nothing. One file per part of ``csrc/pyqwen.h``.
 """
 
+import _cffi_backend  # noqa: F401  (the core imports it, where no freezer of programs looks)
+
 try:
     from pyqwen._ffi import ffi, lib
 except ModuleNotFoundError as error:  # a core that is there and does not fit raises ImportError
