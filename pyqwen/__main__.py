@@ -1,17 +1,22 @@
 """The program ``pyqwen``: finds the verb, turns errors into exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 141 the reader of stdout went away.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 141 the reader of stdout went away. An interrupted
+program cleans up and dies of SIGINT, so that a shell's loop around it ends as well (shells show
+130); on Windows it exits with 130.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from pyqwen.cli import (
@@ -58,10 +63,21 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 
+def program() -> NoReturn:
+    """Run the command of this process and end the process as shells expect it."""
+    code = main()
+    if code == INTERRUPTED and os.name == "posix":
+        _die_of_interrupt()
+    sys.exit(code)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; ``argv`` is without the program's name. Returns the exit code."""
     _replace_closed_streams()
+    _write_utf8()
+    argv = sys.argv[1:] if argv is None else argv
     parser = make_parser()
+    _suggest_verb(parser, argv)
     args, unknown = parser.parse_known_args(argv)
     if unknown:  # the parser of the verb shows the usage that helps
         getattr(args, "parser", parser).error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -69,7 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return WRONG_USAGE
     debug = getattr(args, "debug", False)
-    _write_utf8()
     try:
         _set_up_logging("debug" if debug else os.environ.get("PYQWEN_LOG", "").lower())
         code: int = args.run(args)
@@ -103,6 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for verb in VERBS:
         verb.add_parser(verbs)
+    parser.set_defaults(verbs=tuple(verbs.choices))
     return parser
 
 
@@ -137,13 +153,35 @@ def _replace_closed_streams() -> None:
 
 
 def _write_utf8() -> None:
-    """Texts of models are in all scripts: files and pipes get UTF-8, a terminal what it can show."""
+    """Texts of models are in all scripts: files and pipes get UTF-8, a terminal what it can show.
+
+    What cannot be encoded, such as a byte of a file name that is no text, is shown escaped.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
-            if stream.isatty():
-                stream.reconfigure(errors="replace")
-            else:
-                stream.reconfigure(encoding="utf-8")
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = stream.encoding if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def _suggest_verb(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """End with a hint where the verb is misspelled; what the parser says lists all of them."""
+    verb = next((argument for argument in argv if not argument.startswith("-")), None)
+    names = parser.get_default("verbs")
+    if verb is None or verb in names:
+        return
+    close = difflib.get_close_matches(verb.lower(), names, n=2)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"The verbs: {', '.join(names)}"
+    parser.error(f"there is no verb {verb!r}. {hint}")
+
+
+def _die_of_interrupt() -> NoReturn:
+    """End by SIGINT: bash goes on with a loop if a child that got the signal exits by itself."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(INTERRUPTED)  # a signal that is blocked
 
 
 def _abandon_stdout() -> int:
@@ -168,4 +206,4 @@ def _describe(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

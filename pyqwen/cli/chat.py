@@ -7,8 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, cast
 
-from pyqwen.cli.chat_input import keys_unseen, read_messages
-from pyqwen.cli.console import say
+from pyqwen.cli.chat_input import ask, keys_unseen, read_messages
+from pyqwen.cli.console import counted, say
 from pyqwen.cli.conversation import CommandError, Conversation
 from pyqwen.cli.inputs import open_model
 from pyqwen.cli.options import Verbs, add_generation_options, add_verb, generation_overrides
@@ -33,15 +33,22 @@ def add_parser(verbs: Verbs) -> None:
         ),
     )
     add_generation_options(parser)
+    parser.add_argument(
+        "--no-history",
+        dest="history",
+        action="store_false",
+        help="do not keep what you type for the next time (it is kept in the cache folder)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from pyqwen.catalog import cache_root
 
     overrides = generation_overrides(args)
+    history = cache_root() / "chat_history" if args.history else None
     with open_model(args) as model:
         conversation = Conversation(model, args.system, overrides)
-        for message in read_messages(cache_root() / "chat_history"):
+        for message in read_messages(history):
             if not message.is_command:
                 _converse(model, conversation, message.text)
             elif message.text in ("/bye", "/exit", "/quit"):
@@ -64,13 +71,37 @@ def _converse(model: Model, conversation: Conversation, text: str) -> None:
 
     conversation.ask(text)
     try:
-        conversation.answer(_stream_answer(model, conversation))
+        while True:
+            try:
+                conversation.answer(_stream_answer(model, conversation))
+                break
+            except ContextOverflowError:
+                if not _drop_oldest(conversation):
+                    raise
     except ClosedError:
         raise
     except (PyQwenError, TypeError, ValueError) as error:  # of /set, some are noticed only here
         conversation.take_back()
         too_long = isinstance(error, ContextOverflowError)
         say(f"error: {error}{'; /clear forgets the conversation' if too_long else ''}")
+        return
+    if (warning := conversation.warning()) is not None:
+        say(f"({warning})")
+
+
+def _drop_oldest(conversation: Conversation) -> bool:
+    """Offer to forget the oldest turns of a conversation that has outgrown the context."""
+    turns = conversation.droppable
+    if not turns or not sys.stdin.isatty():
+        return False
+    answer = ask(
+        f"The conversation no longer fits the context. Forget its oldest {counted(turns, 'turn')}? "
+        "The system prompt stays. [Y/n] "
+    )
+    if answer.strip().lower() not in ("", "y", "yes"):
+        return False
+    conversation.drop_oldest(turns)
+    return True
 
 
 def _stream_answer(model: Model, conversation: Conversation) -> ChatCompletion | None:

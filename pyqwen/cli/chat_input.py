@@ -6,6 +6,7 @@ with three quotes (then it goes on to the closing ones).
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,8 +48,22 @@ class Message(NamedTuple):
     is_command: bool
 
 
-def read_messages(history: Path) -> Iterator[Message]:
-    """Yield the messages until the end of the input; empty ones are left out."""
+def ask(question: str) -> str:
+    """Ask the person at the terminal one thing; leaving the question is no."""
+    from prompt_toolkit import PromptSession
+
+    session: PromptSession[str] = PromptSession()
+    try:
+        return session.prompt(question)
+    except (KeyboardInterrupt, EOFError):
+        return "no"
+
+
+def read_messages(history: Path | None) -> Iterator[Message]:
+    """Yield the messages until the end of the input; empty ones are left out.
+
+    ``history`` is the file where those that are typed are kept, or None.
+    """
     texts = _ask(history) if sys.stdin.isatty() else _read_pipe()
     for text in texts:
         if message := unquote(text):
@@ -58,6 +73,7 @@ def read_messages(history: Path) -> Iterator[Message]:
 def _read_pipe() -> Iterator[str]:
     text = ""
     for number, line in enumerate(sys.stdin.buffer, 1):
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         text += decode_utf8(line, f"line {number:,} of standard input").rstrip("\r\n")
         if is_complete(text):
             yield text
@@ -68,7 +84,7 @@ def _read_pipe() -> Iterator[str]:
         yield text
 
 
-def _ask(history: Path) -> Iterator[str]:
+def _ask(history: Path | None) -> Iterator[str]:
     session = _make_session(history)
     while True:
         try:
@@ -79,7 +95,7 @@ def _ask(history: Path) -> Iterator[str]:
             return
 
 
-def _make_session(history: Path) -> PromptSession[str]:
+def _make_session(history: Path | None) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.formatted_text import HTML
 
@@ -93,14 +109,19 @@ def _make_session(history: Path) -> PromptSession[str]:
     )
 
 
-def _open_history(path: Path) -> History:
-    """The messages of earlier chats; where they cannot be kept, those of this one."""
+def _open_history(path: Path | None) -> History:
+    """The messages of earlier chats; where they cannot or may not be kept, those of this one."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
+    if path is None:
+        return InMemoryHistory()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
         path.touch(mode=0o600)
         path.open("r+b").close()
+        if is_new:
+            say(f"what you type is kept for the next time, in {path} (--no-history: it is not)")
     except OSError as error:
         say(f"your messages are not kept for the next time: {path}: {error.strerror}")
         return InMemoryHistory()

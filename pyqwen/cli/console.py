@@ -40,12 +40,12 @@ def print_json(value: Any) -> None:
 
 
 def format_bytes(count: float) -> str:
-    """Bytes in binary units, as memory is measured: ``1.04 GiB``."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
+    """Bytes in the decimal units of files and downloads: ``1.04 GB``, ``986 MB``."""
+    for unit in ("bytes", "kB", "MB"):
+        if round(count) < 1000:
             return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"
+        count /= 1000
+    return f"{count:.2f} GB"
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,8 +8,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyqwen.cli.console import counted
-from pyqwen.cli.options import SAMPLING_FLAGS
+from pyqwen.cli.console import UsageError, counted
+from pyqwen.cli.inputs import read_json
+from pyqwen.cli.options import LARGEST, SAMPLING_FLAGS
 from pyqwen.cli.run import describe_speed
 
 if TYPE_CHECKING:
@@ -28,6 +29,18 @@ HELP = """\
 A line that ends with \\ goes on in the next one; \"\"\" begins a text of many lines
 that the next \"\"\" ends; Alt-Enter begins a new line. Ctrl-C stops an answer. To
 send a text that begins with /, put a space before it."""
+
+# What settings without a value mean.
+_UNSET = {"max_tokens": "8192, or the rest of the context", "seed": "random", "stop": "none"}
+# Where the value of a setting comes from, as Model.default_origins has it.
+_ORIGINS = {
+    "file": "from the model's file",
+    "family": "published with models of this family",
+    "": "neutral: without effect",
+}
+# What -1 means in llama.cpp: a random seed, and no limit.
+_MINUS_ONE: dict[str, int | None] = {"seed": None, "max_tokens": LARGEST}
+_LITTLE = 0.1  # of the context
 
 
 class Conversation:
@@ -69,6 +82,28 @@ class Conversation:
     def take_back(self) -> None:
         """Remove the last question."""
         self.turns.pop()
+
+    @property
+    def droppable(self) -> int:
+        """How many of the oldest turns may be forgotten at once: a quarter, in whole exchanges."""
+        starts = [i for i, turn in enumerate(self.turns) if turn["role"] == "user"][1:]
+        wanted = max(1, len(self.turns) // 4)
+        return next((start for start in starts if start >= wanted), starts[-1] if starts else 0)
+
+    def drop_oldest(self, turns: int) -> None:
+        """Forget the first turns; the system prompt and the last question stay."""
+        self.turns = self.turns[turns:]
+
+    def warning(self) -> str | None:
+        """A word of warning when little of the context is left."""
+        used = self.last.usage.total_tokens if self.last is not None and self.turns else 0
+        left = self._model.context - used
+        if left >= self._model.context * _LITTLE:
+            return None
+        return (
+            f"the conversation fills {used:,} of the {self._model.context:,} tokens of the context; "
+            "/clear forgets it"
+        )
 
     # The commands
 
@@ -121,9 +156,11 @@ class Conversation:
 
         path = _path(name, "/load")
         try:
-            system, turns, settings = _saved(json.loads(path.read_text("utf-8")))
+            system, turns, settings = _saved(read_json(str(path)))
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}") from error
+        except UsageError as error:
+            raise CommandError(f"{path} is not a saved conversation: {error}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CommandError(f"{path} is not a saved conversation") from error
         drop_foreign_tokens(turns, self._model.tokenizer)
@@ -143,6 +180,8 @@ class Conversation:
             value = json.loads(text) if text.strip() else None
         except (ValueError, RecursionError):
             value = text.strip()
+        if value == -1:
+            value = _MINUS_ONE.get(field, value)
         try:
             value = _from_json({field: value})[field]
             SamplingParams(**{field: value})
@@ -158,11 +197,18 @@ class Conversation:
         from pyqwen import SamplingParams
 
         effective = asdict(SamplingParams(**self.settings).over(self._model.defaults))
-        shown = {name: value for name, value in effective.items() if value is not None}
-        return "\n".join(
-            f"  {name} = {value}{'' if name in self.settings else '  (from the model)'}"
-            for name, value in shown.items()
-        )
+        lines = [
+            (f"{name} = {_UNSET[name] if value is None else value}", self._origin(name))
+            for name, value in effective.items()
+            if value is not None or name in _UNSET
+        ]
+        width = max(len(line) for line, _ in lines)
+        return "\n".join(f"  {line:<{width}}  ({origin})" for line, origin in lines)
+
+    def _origin(self, name: str) -> str:
+        if name in self.settings:
+            return "set here"
+        return _ORIGINS[self._model.default_origins.get(name, "")]
 
     def _set_system(self, text: str) -> str:
         if not text:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +67,8 @@ def open_model(args: argparse.Namespace) -> Model:
 
     path = find_model(args.model)
     settings = given(args, "context", "threads", "kv_type", "cache")
-    say(describe_plan(plan(path, max_sequences=1, **settings), path))
+    if not getattr(args, "quiet", False):
+        say(describe_plan(plan(path, max_sequences=1, **settings), path))
     with ProgressBar("loading", "bytes") as bar:
         return Model(path, max_sequences=1, progress=bar.update, **settings)
 
@@ -89,14 +92,43 @@ def open_weights(
 
 
 def read_stdin() -> str:
-    """Read all of standard input as UTF-8 text, unchanged."""
+    """Read all of standard input as UTF-8 text."""
     if sys.stdin.isatty():
         say("reading standard input; end it with Ctrl-D (on Windows Ctrl-Z, Enter)")
     return decode_utf8(sys.stdin.buffer.read(), "standard input")
 
 
+def say_if_stdin_is_unread() -> None:
+    """Tell who pipes a text into a command that does not read it: it is read where ``-`` stands."""
+    if _stdin_has_content():
+        say("standard input is not read; give - where its text belongs")
+
+
+def _stdin_has_content() -> bool:
+    """Whether a pipe or a file is waiting at standard input; nothing is taken from it."""
+    try:
+        number = sys.stdin.fileno()
+        status = os.fstat(number)
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size > os.lseek(number, 0, os.SEEK_CUR)
+        if stat.S_ISFIFO(status.st_mode) and os.name == "posix":
+            return _waiting_bytes(number) > 0
+    except (OSError, ValueError):  # closed, or none at all
+        pass
+    return False
+
+
+def _waiting_bytes(pipe: int) -> int:
+    import fcntl
+    import struct
+    import termios
+
+    (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))
+    return int(count)
+
+
 def read_text(path: str) -> str:
-    """Read a file as UTF-8 text, unchanged; ``-`` is standard input."""
+    """Read a file as UTF-8 text; ``-`` is standard input."""
     return read_stdin() if path == "-" else decode_utf8(Path(path).read_bytes(), path)
 
 
@@ -106,17 +138,21 @@ def read_json(path: str) -> Any:
 
     text = read_text(path)
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{path} escapes halves of characters (\\uD800 to \\uDFFF)") from error
     except RecursionError as error:
         raise UsageError(f"{path} is nested too deeply") from error
     except ValueError as error:
         raise UsageError(f"{path} is not JSON: {error}") from error
+    return value
 
 
 def decode_utf8(data: bytes, source: str) -> str:
-    """Decode a text from outside; ``source`` names it in the error."""
+    """Decode a text from outside, without a byte order mark; ``source`` names it in the error."""
     try:
-        return data.decode("utf-8")
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{source} is not UTF-8 text (see byte {error.start:,}); convert it first (iconv)"

@@ -11,14 +11,15 @@ from pyqwen.cli.console import UsageError
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-_LARGEST = 2**31 - 1  # what the C core counts with
+LARGEST = 2**31 - 1  # what the C core counts with
+RANDOM_SEED = -1  # llama.cpp's word for none
 KV_TYPES = ("f16", "q8_0", "f32")
 
 # Flag, name of the field of SamplingParams, type, help. A flag that is not given leaves the model's
 # own default in force.
 _SAMPLING: tuple[tuple[str, str, type, str], ...] = (
     ("--temp", "temperature", float, "temperature; 0 always takes the likeliest token"),
-    ("--top-k", "top_k", int, "sample from the K likeliest tokens; 0: all"),
+    ("--top-k", "top_k", int, "sample from the K likeliest tokens; 0 or -1: all"),
     ("--top-p", "top_p", float, "sample from the likeliest tokens that hold this probability"),
     ("--min-p", "min_p", float, "drop tokens less likely than this times the likeliest"),
     (
@@ -34,7 +35,7 @@ _SAMPLING: tuple[tuple[str, str, type, str], ...] = (
         "penalty of tokens used in the answer; 0: off",
     ),
     ("--frequency-penalty", "frequency_penalty", float, "the same for each time they were used"),
-    ("--seed", "seed", int, "seed of the random numbers: the same seed gives the same answer"),
+    ("--seed", "seed", int, "the same seed gives the same answer; -1: another one each time"),
 )
 
 # The flags without their dashes, as /set of pyqwen chat takes them.
@@ -144,13 +145,21 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
     """What ``run`` and ``chat`` share: the model, its memory, the system prompt, sampling."""
     add_model_option(parser)
-    parser.add_argument("-s", "--system", metavar="TEXT", help="system prompt")
+    parser.add_argument("-s", "--system", type=text_argument, metavar="TEXT", help="system prompt")
     parser.add_argument(
         "-n",
         "--max-tokens",
-        type=positive_int,
+        type=_token_limit,
         metavar="N",
-        help="longest answer in tokens (default: 8192, or to the end of the context)",
+        help="longest answer in tokens; -1: to the end of the context (default: the same, but at "
+        "most 8192)",
+    )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        type=text_argument,
+        metavar="TEXT",
+        help="a text that ends the answer and is not shown; may be given several times",
     )
     add_context_option(parser)
     add_threads_option(parser)
@@ -168,12 +177,29 @@ def generation_overrides(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings the user gave, by their names in ``SamplingParams``, checked."""
     from pyqwen import SamplingParams
 
-    overrides = given(args, "max_tokens", *SAMPLING_FLAGS.values())
+    overrides = given(args, "max_tokens", "stop", *SAMPLING_FLAGS.values())
+    if overrides.get("seed") == RANDOM_SEED:
+        del overrides["seed"]
     try:
         SamplingParams(**overrides)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return overrides
+
+
+def text_argument(argument: str) -> str:
+    """An argument that is text for a model; Python has decoded it, whatever bytes were given."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(
+            f"{argument!r} is not UTF-8 text; convert it first (iconv)"
+        ) from None
+    return argument
+
+
+def _token_limit(text: str) -> int:
+    return LARGEST if text.strip() == "-1" else positive_int(text)
 
 
 def positive_int(text: str) -> int:
@@ -196,6 +222,6 @@ def _whole_number(text: str) -> int:
         value = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if value > _LARGEST:
-        raise argparse.ArgumentTypeError(f"{text} is more than {_LARGEST:,}")
+    if value > LARGEST:
+        raise argparse.ArgumentTypeError(f"{text} is more than {LARGEST:,}")
     return value

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from pyqwen.cli.console import ProgressBar, UsageError, counted, harmless, say
-from pyqwen.cli.inputs import open_model, read_stdin, read_text
+from pyqwen.cli.console import ProgressBar, UsageError, counted, harmless, print_json, say
+from pyqwen.cli.inputs import open_model, read_stdin, read_text, say_if_stdin_is_unread
 from pyqwen.cli.options import (
     Verbs,
     add_generation_options,
     add_verb,
     generation_overrides,
+    text_argument,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def add_parser(verbs: Verbs) -> None:
         examples=(
             'pyqwen run "Write a Python function that reverses a linked list."',
             'pyqwen run -m qwen2.5-0.5b -f notes.txt "Summarize this text."',
-            "git diff | pyqwen run -s 'You review code.' --temp 0 -",
+            "git diff | pyqwen run --temp 0 'Review this change:' -",
+            "pyqwen run -q --json --seed 1 'Name a color.'",
         ),
     )
     add_generation_options(parser)
@@ -43,7 +46,21 @@ def add_parser(verbs: Verbs) -> None:
         metavar="FILE",
         help="text of the prompt; together with PROMPT it follows that after an empty line",
     )
-    parser.add_argument("prompt", nargs="?", metavar="PROMPT|-", help="the prompt; - is stdin")
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="only the answer: say nothing of model and speed"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one object: text, finish_reason, stop_reason, usage, timings, seed",
+    )
+    parser.add_argument(
+        "prompt",
+        nargs="*",
+        type=text_argument,
+        metavar="PROMPT|-",
+        help="the prompt; - stands for the text of standard input, alone or beside a prompt",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,33 +68,54 @@ def run(args: argparse.Namespace) -> int:
     messages = [{"role": "user", "content": _prompt(args)}]
     if args.system is not None:
         messages.insert(0, {"role": "system", "content": args.system})
-    on_terminal = sys.stdout.isatty()
     with open_model(args) as model, ProgressBar("reading", "tokens") as bar:
         with model.stream_chat(messages, on_prompt=bar.update, **overrides) as stream:
             for chunk in stream:
                 bar.close()
-                sys.stdout.write(harmless(chunk.text) if on_terminal else chunk.text)
-                sys.stdout.flush()
-        print()
-        if stream.completion is not None:
-            say(describe_speed(stream.completion))
-        store_packed_weights(model)
+                if not args.json:
+                    _write(chunk.text)
+            completion = stream.result()
+        if args.json:
+            print_json(_as_json(completion))
+        else:
+            print()
+        if not args.quiet:
+            say(describe_speed(completion))
+        store_packed_weights(model, quiet=args.quiet)
     return 0
 
 
-def store_packed_weights(model: Model) -> None:
+def _write(text: str) -> None:
+    sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def _as_json(done: Completion) -> dict[str, Any]:
+    return {
+        "text": done.text,
+        "finish_reason": done.finish_reason,
+        "stop_reason": done.stop_reason,
+        "usage": {**asdict(done.usage), "total_tokens": done.usage.total_tokens},
+        "timings": asdict(done.timings),
+        "seed": done.seed,
+    }
+
+
+def store_packed_weights(model: Model, *, quiet: bool = False) -> None:
     """Wait for the cache: a model that only answers once would never finish writing it."""
     if not model.finish_cache(timeout=0):
-        say("storing packed weights for faster starts (Ctrl-C leaves it at that)")
+        if not quiet:
+            say("storing packed weights for faster starts (Ctrl-C leaves it at that)")
         with suppress(KeyboardInterrupt):  # the answer is complete
             while not model.finish_cache(timeout=0.2):
                 pass
 
 
 def _prompt(args: argparse.Namespace) -> str:
-    parts = []
-    if args.prompt is not None:
-        parts.append(read_stdin().removesuffix("\n") if args.prompt == "-" else args.prompt)
+    """The texts of the command line, of standard input where ``-`` stands, and of ``-f``, in order."""
+    if len([part for part in args.prompt if part != "-"]) > 1 or args.prompt.count("-") > 1:
+        raise UsageError("there are several prompts; put quotes around one that has spaces")
+    parts = [_text_of_stdin() if part == "-" else part for part in args.prompt]
     if args.file is not None:
         parts.append(read_text(args.file).removesuffix("\n"))
     if not any(parts):
@@ -85,7 +123,16 @@ def _prompt(args: argparse.Namespace) -> str:
             "there is no prompt: give one, - for standard input, or -f FILE; a conversation is "
             "pyqwen chat"
         )
+    if "-" not in (*args.prompt, args.file) and not args.quiet:
+        say_if_stdin_is_unread()
     return "\n\n".join(parts)
+
+
+def _text_of_stdin() -> str:
+    text = read_stdin().removesuffix("\n")
+    if not text:
+        raise UsageError("standard input, which - stands for, is empty")
+    return text
 
 
 def describe_speed(done: Completion) -> str:

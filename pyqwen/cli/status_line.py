@@ -1,12 +1,14 @@
-"""A line of status below text that is being streamed to a terminal.
+"""An answer that is streamed to a terminal: lines broken between words, a line of status below.
 
-The text itself is written as it is: nothing is wrapped or repainted, so that it can be copied and
-scrolled. Only the line under it is drawn and erased, with sequences that every VT100 knows.
+A word that turns out too long for its line is erased and begun again on the next one; code between
+fences is left to the terminal, so that it can be copied. The status is drawn and erased with
+sequences that every VT100 knows.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 
@@ -16,6 +18,8 @@ _ERASE_BELOW = "\x1b[J"
 _MAKE_ROOM = "\x1bD\x1b[A"  # index (scrolls at the bottom, keeps the column), then up again
 _SAVE, _RESTORE = "\x1b7", "\x1b8"
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+_PIECES = re.compile(r"\s+|\S+")
+_FENCE = "```"
 
 
 class StatusLine:
@@ -26,13 +30,19 @@ class StatusLine:
         self._terminal = sys.stdout.isatty()
         self._enabled = self._terminal and not dumb
         self._column = 0
+        self._word = ""  # the last word of the line, which may go on
+        self._line = ""  # the line of the text, as it came
+        self._is_code = False
         self._shown = False
 
     def write(self, text: str, status: str) -> None:
         """Append text and put the status below it."""
         self._erase()
-        sys.stdout.write(harmless(text) if self._terminal else text)
-        self._draw(text, status)
+        width = shutil.get_terminal_size().columns
+        text = harmless(text) if self._terminal else text
+        for piece in _PIECES.findall(text) if self._enabled else (text,):
+            self._write_piece(piece, width)
+        self._draw(status, width)
         sys.stdout.flush()
 
     def close(self) -> None:
@@ -41,6 +51,7 @@ class StatusLine:
         if self._column:
             sys.stdout.write("\n")
         self._column = 0
+        self._word = self._line = ""
         sys.stdout.flush()
 
     def _erase(self) -> None:
@@ -48,9 +59,44 @@ class StatusLine:
             sys.stdout.write(_ERASE_BELOW)
             self._shown = False
 
-    def _draw(self, text: str, status: str) -> None:
-        width = shutil.get_terminal_size().columns
-        self._column = _advance(self._column, text, width)
+    def _write_piece(self, piece: str, width: int) -> None:
+        """Write a part of a word, or what separates words."""
+        if piece.isspace():
+            self._word = ""
+            if self._enabled and "\n" not in piece and self._column >= width:
+                return  # the next line begins with a word
+        else:
+            self._break_line_before(piece, width)
+            self._word += piece
+        sys.stdout.write(piece)
+        self._column = _advance(self._column, piece, width)
+        self._note_fence(piece)
+
+    def _break_line_before(self, piece: str, width: int) -> None:
+        """Take the word that ``piece`` ends to the next line, if it fits there and not here."""
+        if not self._enabled or self._is_code or self._line.startswith(_FENCE):
+            return
+        begun = _cells(self._word)
+        whole = begun + _cells(piece)
+        is_first = self._column <= begun
+        if self._column + whole - begun > width and whole <= width and not is_first:
+            back = f"\x1b[{begun}D" if begun else ""
+            # In the last column the cursor waits on its cell, and one step back is too many.
+            if begun and self._column == width:
+                back = f"\x1b[{begun - 1}D" if begun > 1 else ""
+            sys.stdout.write(f"{back}{_ERASE_BELOW}\n{self._word}")
+            self._column = begun
+
+    def _note_fence(self, piece: str) -> None:
+        """Know whether the text is inside a fenced block of code."""
+        for line_end in piece.splitlines(keepends=True):
+            self._line += line_end
+            if line_end.endswith(("\n", "\r")):
+                if self._line.lstrip().startswith(_FENCE):
+                    self._is_code = not self._is_code
+                self._line = ""
+
+    def _draw(self, status: str, width: int) -> None:
         # In the last column a terminal waits with the line break; moving the cursor would cancel
         # it.
         if self._enabled and status and self._column < width:
@@ -59,16 +105,21 @@ class StatusLine:
             self._shown = True
 
 
-def _advance(column: int, text: str, width: int) -> int:
-    """The column of the cursor after ``text``; ``width`` if the next character begins a line."""
+def _cells(text: str) -> int:
+    """How many columns a text takes."""
     from prompt_toolkit.utils import get_cwidth
 
+    return get_cwidth(text)
+
+
+def _advance(column: int, text: str, width: int) -> int:
+    """The column of the cursor after ``text``; ``width`` if the next character begins a line."""
     for character in text[text.rfind("\n") :] if "\n" in text else text:
         if character in "\r\n":
             column = 0
         elif character == "\t":
             column = min((column // 8 + 1) * 8, width - 1)
         else:
-            cells = get_cwidth(character)
+            cells = _cells(character)
             column = column + cells if column + cells <= width else cells
     return column

@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 
 from pyqwen.cli.console import print_json
-from pyqwen.cli.inputs import open_tokenizer, read_stdin
-from pyqwen.cli.options import Verbs, add_json_option, add_model_option, add_verb
+from pyqwen.cli.inputs import open_tokenizer, read_stdin, say_if_stdin_is_unread
+from pyqwen.cli.options import (
+    Verbs,
+    add_json_option,
+    add_model_option,
+    add_verb,
+    text_argument,
+)
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -23,7 +29,10 @@ def add_parser(verbs: Verbs) -> None:
     )
     add_model_option(parser, fetches=False)
     parser.add_argument(
-        "text", metavar="TEXT|-", help="the text; - reads standard input, unchanged"
+        "text",
+        type=text_argument,
+        metavar="TEXT|-",
+        help="the text; - reads standard input, unchanged",
     )
     parser.add_argument(
         "--special",
@@ -34,7 +43,11 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    text = read_stdin() if args.text == "-" else args.text
+    if args.text == "-":
+        text = read_stdin()
+    else:
+        text = args.text
+        say_if_stdin_is_unread()
     file, tokenizer = open_tokenizer(args.model)
     with file:
         ids = tokenizer.encode(text, special=args.special)

@@ -12,7 +12,7 @@ import pytest
 
 from pyqwen import Model
 from pyqwen.cli.chat_input import is_complete, unquote
-from pyqwen.cli.conversation import HELP
+from pyqwen.cli.conversation import HELP, Conversation
 from pyqwen.cli.status_line import StatusLine, _advance
 
 SETTINGS = ("-n", "12", "--temp", "0")
@@ -235,8 +235,68 @@ def test_set_shows_and_changes_the_settings(call, tiny_model_path: Path) -> None
     commands = "/set top-k 1\n/set\n/set top_k\n/set\n"
     lines = call("chat", "-m", tiny_model_path, "--temp", 0, stdin=commands).err.splitlines()
     shown = [line for line in lines if line.strip().startswith("top_k =")]
-    assert shown[0] == "  top_k = 1"
-    assert shown[1].endswith("(from the model)")
+    assert shown[0].split() == ["top_k", "=", "1", "(set", "here)"]
+    assert shown[1].endswith("(neutral: without effect)")
+
+
+def test_set_shows_what_has_no_value(call, tiny_model_path: Path) -> None:
+    commands = "/set\n/set seed 5\n/set stop END\n/set max_tokens -1\n/set\n/set seed -1\n/set\n"
+    lines = call("chat", "-m", tiny_model_path, stdin=commands).err.splitlines()
+    of = {name: [x for x in lines if x.startswith(f"  {name} =")] for name in ("seed", "stop")}
+    assert ["random" in line for line in of["seed"]] == [True, False, True]
+    assert "none" in of["stop"][0]
+    assert "END" in of["stop"][1]
+    assert any(line.startswith("  max_tokens = 2147483647 ") for line in lines)
+
+
+def test_set_says_what_the_file_recommends(call, make_tiny_model) -> None:
+    path = make_tiny_model(metadata={"general.sampling.temp": 0.5, "general.sampling.top_k": -1})
+    lines = call("chat", "-m", path, stdin="/set\n").err.splitlines()
+    (temperature,) = [line for line in lines if line.startswith("  temperature =")]
+    assert temperature.split(maxsplit=3) == ["temperature", "=", "0.5", "(from the model's file)"]
+    (top_k,) = [line for line in lines if line.startswith("  top_k =")]
+    assert top_k.split()[2] == "0"
+
+
+def test_a_filling_context_is_announced(call, tiny_model_path: Path) -> None:
+    with Model(tiny_model_path) as model:
+        used = model.chat("Hello", max_tokens=12, temperature=0).usage.total_tokens
+    for context, announced in ((used + 1, True), (2 * used, False)):
+        flags = ["-m", tiny_model_path, "-c", context, *SETTINGS]
+        result = call("chat", *flags, stdin="Hello\n")
+        assert (f"of the {context} tokens of the context" in result.err) == announced
+
+
+def test_dropping_keeps_the_system_prompt_and_the_question(tiny_model_path: Path) -> None:
+    with Model(tiny_model_path) as model:
+        conversation = Conversation(model, "Be brief.", {})
+        for number in range(5):
+            conversation.ask(f"question {number}")
+            conversation.turns.append({"role": "assistant", "content": f"answer {number}"})
+        conversation.ask("the last question")
+        while turns := conversation.droppable:
+            conversation.drop_oldest(turns)
+            roles = [message["role"] for message in conversation.messages]
+            assert roles[:2] == ["system", "user"]
+            assert conversation.turns[-1]["content"] == "the last question"
+        assert [message["role"] for message in conversation.messages] == ["system", "user"]
+
+
+def test_history_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    from pyqwen.cli.chat_input import _open_history
+
+    said: list[str] = []
+    monkeypatch.setattr("pyqwen.cli.chat_input.say", said.append)
+    path = tmp_path / "history"
+    assert isinstance(_open_history(None), InMemoryHistory)
+    assert not path.exists()
+    assert isinstance(_open_history(path), FileHistory)
+    assert isinstance(_open_history(path), FileHistory)
+    (line,) = said  # only when it is begun
+    assert str(path) in line
+    assert "--no-history" in line
 
 
 def test_a_question_that_does_not_fit_is_taken_back(call, tiny_model_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_ctrl_c_ends_a_long_prompt_at_once(
     time.sleep(0.5)
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert process.wait(SECONDS) == 130
+    assert process.wait(SECONDS) == -signal.SIGINT
     assert time.monotonic() - begun < 2  # 0.1 s to cancel, the rest to end the process
     assert process.stdout.read() == b""
     assert "Traceback" not in terminal.shown
