@@ -18,7 +18,7 @@
 
 #include "../base/checked.h"
 #include "../base/reader.h"
-#include "../quant/types.h"
+#include "../formats/types.h"
 #include "limits.h"
 
 enum {

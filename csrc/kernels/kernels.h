@@ -15,8 +15,7 @@
 #include <stdint.h>
 
 #include "../pyqwen.h"
-#include "../quant/lanes.h"
-#include "../quant/types.h"
+#include "../formats/types.h"
 
 /* ------------------------------------------------------------------------------------- activations */
 
@@ -173,10 +172,6 @@ typedef struct pq_kernels {
     /* float32 <-> float16, round to nearest even. */
     void (*to_f16)(const float *x, size_t n, uint16_t *y);
     void (*from_f16)(const uint16_t *x, size_t n, float *y);
-
-    /* Weights to tensor types: quant/lanes.h. */
-    pq_quantize_weights_fn quantize_weights;
-    pq_feedback_fn quantize_panel;
 } pq_kernels;
 
 /* By name, or pq_isa_default() for NULL. PQ_ERR_ARGUMENT names those there are. */

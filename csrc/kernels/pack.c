@@ -21,7 +21,7 @@
 
 #include <string.h>
 
-#include "../quant/decode.h"
+#include "../formats/decode.h"
 #include "interleave.h"
 #include "unpacked.h"
 

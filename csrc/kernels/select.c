@@ -66,8 +66,6 @@ static const pq_kernels pq_kernels_scalar = {
     .logsumexp = pq_logsumexp_scalar,
     .to_f16 = pq_to_f16_scalar,
     .from_f16 = pq_from_f16_scalar,
-    .quantize_weights = pq_quantize_weights_scalar,
-    .quantize_panel = pq_quantize_panel_scalar,
 };
 
 #ifdef PQ_HAVE_X86_AVX2
@@ -90,8 +88,6 @@ static const pq_kernels pq_kernels_avx2 = {
     .logsumexp = pq_logsumexp_avx2,
     .to_f16 = pq_to_f16_avx2,
     .from_f16 = pq_from_f16_avx2,
-    .quantize_weights = pq_quantize_weights_avx2,
-    .quantize_panel = pq_quantize_panel_avx2,
 };
 #endif
 
@@ -115,8 +111,6 @@ static const pq_kernels pq_kernels_avxvnni = {
     .logsumexp = pq_logsumexp_avx2,
     .to_f16 = pq_to_f16_avx2,
     .from_f16 = pq_from_f16_avx2,
-    .quantize_weights = pq_quantize_weights_avx2,
-    .quantize_panel = pq_quantize_panel_avx2,
 };
 #endif
 
@@ -143,8 +137,6 @@ static const pq_kernels pq_kernels_avxvnni = {
         .logsumexp = pq_logsumexp_avx512vnni,                                                      \
         .to_f16 = pq_to_f16_avx512vnni,                                                            \
         .from_f16 = pq_from_f16_avx512vnni,                                                        \
-        .quantize_weights = pq_quantize_weights_avx512vnni,                                        \
-        .quantize_panel = pq_quantize_panel_avx512vnni,                                            \
     }
 
 static const pq_kernels pq_kernels_avx512vnni = PQ_AVX512_KERNELS(
@@ -179,8 +171,6 @@ static const pq_kernels pq_kernels_amx = PQ_AVX512_KERNELS(
         .logsumexp = pq_logsumexp_neon,                                                            \
         .to_f16 = pq_to_f16_neon,                                                                  \
         .from_f16 = pq_from_f16_neon,                                                              \
-        .quantize_weights = pq_quantize_weights_neon,                                              \
-        .quantize_panel = pq_quantize_panel_neon,                                                  \
     }
 
 static const pq_kernels pq_kernels_neon =

@@ -1,7 +1,7 @@
 """GPTQ on GGUF's block formats: a matrix is quantized for what it does to its inputs.
 
 Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"
-(arXiv 2210.17323). The core quantizes panels of columns (csrc/quant/feedback.c); this module makes
+(arXiv 2210.17323). The core quantizes panels of columns (csrc/quantizer/feedback.c); this module makes
 the factor they need and carries their errors to the columns on the right.
 """
 

@@ -7,7 +7,7 @@
 
 #include "check.h"
 #include "kernels/kernels.h"
-#include "quant/blocks.h"
+#include "formats/blocks.h"
 
 static const pq_kernels *scalar, *kernels;
 

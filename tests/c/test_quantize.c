@@ -6,7 +6,7 @@
 
 #include "check.h"
 #include "pyqwen.h"
-#include "quant/types.h"
+#include "formats/types.h"
 
 enum { ROWS = 12, COLS = 1024, MOST_BYTES = ROWS * COLS * 4 };
 

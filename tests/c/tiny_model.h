@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "pyqwen.h"
-#include "quant/types.h"
+#include "formats/types.h"
 
 enum { TINY_MATRICES = 9 }; /* q k v o gate up down, embedding, output */
 

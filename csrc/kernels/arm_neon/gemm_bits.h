@@ -4,7 +4,7 @@
 
 #include "gemm_tile.h"
 
-#include "../../quant/blocks.h"
+#include "../../formats/blocks.h"
 
 /* To the left, or to the right if negative; a count need not be a constant. */
 PQ_INLINE uint8x16_t shifted(uint8x16_t x, const int left) {

@@ -6,7 +6,7 @@
  */
 #include "gemm_tile.h"
 
-#include "../../quant/dequantize.h"
+#include "../../formats/dequantize.h"
 #include "neon.h"
 
 enum { MAX_DOUBLE = 2, MAX_SINGLE = PQ_MAX_TILE };

@@ -2,7 +2,7 @@
  */
 #include "scalar.h"
 
-#include "../../quant/f16.h"
+#include "../../formats/f16.h"
 #include "../kv_layout.h"
 #include "exp.h"
 #include "sum16.h"

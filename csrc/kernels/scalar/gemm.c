@@ -6,8 +6,8 @@
 
 #include <math.h>
 
-#include "../../quant/decode.h"
-#include "../../quant/dequantize.h"
+#include "../../formats/decode.h"
+#include "../../formats/dequantize.h"
 
 enum { TILE = 32 }; /* tokens that share the decoding of a block */
 

@@ -1,4 +1,4 @@
-/* lane_vectors.h - what the block search (quant/lane_search.h) is made of, in plain C: one group at a time.
+/* lane_vectors.h - what the block search (quantizer/lane_search.h) is made of, in plain C: one group at a time.
  *
  * v_max(a, b) is a where a > b, else b; v_min(a, b) is a where a < b, else b. */
 #ifndef PQ_SCALAR_LANE_VECTORS_H
@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "../../quant/blocks.h"
+#include "../../formats/blocks.h"
 
 #if defined(_MSC_VER)
 #define PQ_INLINE static __forceinline

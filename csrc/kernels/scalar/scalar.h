@@ -31,12 +31,4 @@ extern const pq_gemm_fn pq_gemm_table_scalar[PQ_TYPE_COUNT];
 void pq_gemm_exact_scalar(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
                           size_t token0, size_t token1, float *y, size_t y_stride, void *scratch);
 
-/* ------------------------------------------------------------------------------ quantize_weights.c */
-
-void pq_quantize_weights_scalar(uint32_t type, const pq_levels *levels, const float *x,
-                                size_t x_stride, const float *w, size_t w_stride, size_t count,
-                                pq_decoded *out);
-void pq_quantize_panel_scalar(const pq_feedback_panel *panel, const float *x, size_t x_stride,
-                              size_t rows, float *errors, pq_decoded *out);
-
 #endif

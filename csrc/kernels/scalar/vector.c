@@ -1,7 +1,7 @@
 /* vector.c - norms, activation functions, rotary positions and conversions: the specification. */
 #include "scalar.h"
 
-#include "../../quant/f16.h"
+#include "../../formats/f16.h"
 #include "exp.h"
 #include "sum16.h"
 

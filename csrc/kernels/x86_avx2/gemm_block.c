@@ -5,7 +5,7 @@
  */
 #include "gemm_tile.h"
 
-#include "../../quant/blocks.h"
+#include "../../formats/blocks.h"
 
 /* What follows the quants of an unpacked block. */
 typedef struct block_scales {

@@ -7,7 +7,7 @@
  */
 #include "gemm_tile.h"
 
-#include "../../quant/dequantize.h"
+#include "../../formats/dequantize.h"
 
 enum { MAX_TOKENS = 3, MAX_TOKENS_SINGLE = PQ_MAX_TILE };
 

@@ -33,12 +33,4 @@ void pq_gemm_exact_avx512vnni(const pq_matrix *w, size_t panel0, size_t panel1, 
                               size_t token0, size_t token1, float *y, size_t y_stride,
                               void *scratch);
 
-/* ------------------------------------------------------------------------------ quantize_weights.c */
-
-void pq_quantize_weights_avx512vnni(uint32_t type, const pq_levels *levels, const float *x,
-                                    size_t x_stride, const float *w, size_t w_stride, size_t count,
-                                    pq_decoded *out);
-void pq_quantize_panel_avx512vnni(const pq_feedback_panel *panel, const float *x, size_t x_stride,
-                                  size_t rows, float *errors, pq_decoded *out);
-
 #endif

@@ -7,7 +7,7 @@
  */
 #include "vectors.h"
 
-#include "../../quant/dequantize.h"
+#include "../../formats/dequantize.h"
 #include "../x86_vnni/gemm_tile.h"
 
 enum { MAX_TOKENS = 6, MAX_TOKENS_SINGLE = 8 };

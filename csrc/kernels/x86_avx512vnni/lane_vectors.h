@@ -1,4 +1,4 @@
-/* lane_vectors.h - what the block search (quant/lane_search.h) is made of, for AVX-512: sixteen groups at a time.
+/* lane_vectors.h - what the block search (quantizer/lane_search.h) is made of, for AVX-512: sixteen groups at a time.
  *
  * v_max(a, b) is a where a > b, else b; v_min(a, b) is a where a < b, else b. */
 #ifndef PQ_AVX512VNNI_LANE_VECTORS_H

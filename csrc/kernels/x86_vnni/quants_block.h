@@ -3,7 +3,7 @@
  */
 #include "gemm_tile.h"
 
-#include "../../quant/blocks.h"
+#include "../../formats/blocks.h"
 
 /* The scales of a block of all rows. */
 typedef struct block_scales {

@@ -3,7 +3,7 @@
  */
 #include "gemm_tile.h"
 
-#include "../../quant/blocks.h"
+#include "../../formats/blocks.h"
 
 enum { VECTORS = 64, VECTORS_32 = 8 };
 

@@ -6,9 +6,9 @@
 #include "../base/checked.h"
 #include "../base/pool.h"
 #include "../base/status.h"
-#include "decode.h"
-#include "dequantize.h"
-#include "types.h"
+#include "../formats/decode.h"
+#include "../formats/dequantize.h"
+#include "../formats/types.h"
 
 /* One chunk is one row; its sums are kept apart and added in order, so that threads do not change them. */
 typedef struct error_job {

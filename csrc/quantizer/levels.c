@@ -1,7 +1,7 @@
 /* levels.c - see levels.h. */
 #include "levels.h"
 
-#include "blocks.h"
+#include "../formats/blocks.h"
 
 void pq_nonlinear_levels(signed char nearest[PQ_NEAREST]) {
     static const int8_t VALUES[16] = PQ_IQ4_VALUES;

@@ -13,9 +13,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "block_scale.h"
+#include "../formats/block_scale.h"
+#include "../formats/types.h"
 #include "lane_search.h"
-#include "types.h"
 
 /* Candidates for each f16 number, and turns of improvement. */
 enum { CANDIDATES = 8, MIN_CANDIDATES = 6, TURNS = 1 };

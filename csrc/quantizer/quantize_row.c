@@ -4,10 +4,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "../formats/encode.h"
+#include "../formats/f16.h"
+#include "../formats/types.h"
 #include "../pyqwen.h"
-#include "encode.h"
-#include "f16.h"
-#include "types.h"
 
 /* ------------------------------------------------------------------------------------ plain numbers */
 

@@ -3,7 +3,7 @@
  * A group is what shares one scale: a block of 32, or a sub-block (of 16 or 32) of a super-block. Each lane goes
  * through the same operations in the same order whatever the vectors' width, and nothing is fused; so every
  * instruction set finds the same integers. lane_search.h and lane_blocks.h are the search, written over
- * the operations in lane_vectors.h of each folder of kernels/; quantize_weights.c there compiles it.
+ * the operations in lane_vectors.h of each folder of kernels/; lanes_<folder>.c compiles it.
  */
 #ifndef PQ_LANES_H
 #define PQ_LANES_H
@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "decode.h"
+#include "../formats/decode.h"
+#include "../pyqwen.h"
 #include "levels.h"
 
 enum { PQ_GROUPS = 16, PQ_GROUP_MAX = 32 }; /* groups; weights of one */
@@ -37,5 +38,14 @@ typedef struct pq_feedback_panel {
  * right of the panel are lowered by, out (16, blocks of a row) the integers and scales. */
 typedef void (*pq_feedback_fn)(const pq_feedback_panel *panel, const float *x, size_t x_stride,
                                size_t rows, float *errors, pq_decoded *out);
+
+/* The search as one instruction set compiles it. */
+typedef struct pq_lane_search {
+    pq_quantize_weights_fn quantize_weights;
+    pq_feedback_fn quantize_panel;
+} pq_lane_search;
+
+/* For an instruction set by name; NULL is the best, and PQ_ERR_ARGUMENT names those there are. */
+pq_status pq_lane_search_select(const pq_lane_search **out, const char *isa, pq_error *err);
 
 #endif

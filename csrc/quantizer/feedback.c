@@ -6,10 +6,9 @@
 #include "../base/checked.h"
 #include "../base/pool.h"
 #include "../base/status.h"
-#include "../kernels/kernels.h"
-#include "encode.h"
+#include "../formats/encode.h"
+#include "../formats/types.h"
 #include "quantize_row.h"
-#include "types.h"
 
 /* A weight is at least that part of the largest, so that none is left to chance. */
 static const float LEAST_WEIGHT = 1e-6f;
@@ -81,12 +80,12 @@ pq_status pq_quantize_with_feedback(const char *isa, uint32_t type, const float 
                                     size_t rows, size_t cols, const float *factor, void *dst,
                                     size_t dst_stride, float *errors, uint32_t threads,
                                     const pq_cancel *cancel, pq_error *err) {
-    const pq_kernels *kernels;
+    const pq_lane_search *search;
     pq_quantizer quantizer;
     float weights[PQ_FEEDBACK_COLS];
     pq_status status = check(type, cols, threads, err);
     if (status == PQ_OK)
-        status = pq_kernels_select(&kernels, isa, err);
+        status = pq_lane_search_select(&search, isa, err);
     if (status != PQ_OK || rows == 0)
         return status;
     if (!x || !factor || !dst || !errors)
@@ -95,7 +94,7 @@ pq_status pq_quantize_with_feedback(const char *isa, uint32_t type, const float 
         return status;
     pq_quantizer_init(&quantizer, type, cols, NULL);
     const size_t blocks = cols / pq_type_block(type);
-    feedback_job job = {.quantize_panel = kernels->quantize_panel,
+    feedback_job job = {.quantize_panel = search->quantize_panel,
                         .panel = {type, &quantizer.levels, cols, factor, weights},
                         .x = x,
                         .x_stride = x_stride,

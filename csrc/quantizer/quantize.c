@@ -11,10 +11,8 @@
 #include "../base/checked.h"
 #include "../base/pool.h"
 #include "../base/status.h"
-#include "../kernels/kernels.h"
-#include "dequantize.h"
+#include "../formats/types.h"
 #include "quantize_row.h"
-#include "types.h"
 
 /* Weights per chunk of work: a few milliseconds of the slowest type. */
 enum { CHUNK_WEIGHTS = 1 << 16 };
@@ -164,9 +162,9 @@ pq_status pq_quantize_rows(const char *isa, uint32_t type, const float *x, size_
         return status;
     if (!x || !dst)
         return pq_fail(err, PQ_ERR_ARGUMENT, "pq_quantize_rows: x and dst must not be NULL");
-    const pq_kernels *kernels;
+    const pq_lane_search *search;
     float *normalized = NULL;
-    status = pq_kernels_select(&kernels, isa, err);
+    status = pq_lane_search_select(&search, isa, err);
     if (status == PQ_OK && importance)
         status = normalize_importance(importance, cols, &normalized, err);
     if (status != PQ_OK)
@@ -180,7 +178,7 @@ pq_status pq_quantize_rows(const char *isa, uint32_t type, const float *x, size_
                         .limit = pq_quantizer_limit(type)};
     atomic_init(&job.first_refused, SIZE_MAX);
     pq_quantizer_init(&job.quantizer, type, cols, normalized);
-    job.quantizer.search = kernels->quantize_weights;
+    job.quantizer.search = search->quantize_weights;
     status = run_quantize(&job, threads, cancel, err);
     free(normalized);
     return status;

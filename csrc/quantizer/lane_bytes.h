@@ -6,9 +6,9 @@
 
 #include <math.h>
 
-#include "block_scale.h"
-#include "decode.h"
-#include "tree.h"
+#include "../formats/block_scale.h"
+#include "../formats/decode.h"
+#include "../formats/tree.h"
 
 /* Added and taken off again, it rounds a float below 2^22 to the nearest even integer. */
 #define PQ_ROUNDING 0x1.8p23f

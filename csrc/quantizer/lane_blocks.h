@@ -7,11 +7,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "block_scale.h"
+#include "../formats/block_scale.h"
+#include "../formats/types.h"
 #include "lane_bytes.h"
 #include "lane_search.h"
 #include "lane_supers.h"
-#include "types.h"
 
 /* -------------------------------------------------------------------------------------- blocks of 32 */
 

@@ -1,0 +1,7 @@
+/* lanes_x86_avx2.c - the search of the quantizer, compiled for AVX2: eight groups at a time. */
+#include "../kernels/x86_avx2/lane_vectors.h"
+
+#include "lane_blocks.h"
+#include "lane_feedback.h"
+
+const pq_lane_search pq_lane_search_avx2 = {quantize_weights, quantize_panel};

@@ -1,0 +1,7 @@
+/* lanes_x86_avx512vnni.c - the search of the quantizer, compiled for AVX-512: all sixteen groups at a time. */
+#include "../kernels/x86_avx512vnni/lane_vectors.h"
+
+#include "lane_blocks.h"
+#include "lane_feedback.h"
+
+const pq_lane_search pq_lane_search_avx512vnni = {quantize_weights, quantize_panel};
