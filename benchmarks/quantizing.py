@@ -33,7 +33,9 @@ def rates(name: str, isa: str, threads: int, weights: np.ndarray, rounds: int) -
     importance = importance.astype(np.float32)
 
     def quantize(importance: np.ndarray | None) -> np.ndarray:
-        return _native.quantize_rows(weights, name, importance=importance, threads=threads, isa=isa)
+        return _native.quantize_weights(
+            weights, name, importance=importance, threads=threads, isa=isa
+        )
 
     def measure() -> object:
         return _native.measure_quantization(data, weights, name, threads=threads)

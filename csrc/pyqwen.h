@@ -149,20 +149,19 @@ void pq_cancel_set(pq_cancel *cancel, int value);
  * error that it weights. The bytes are the same for any number of threads on any machine.
  * PQ_ERR_NUMERIC for a weight that is not finite or, but for F32 and BF16, beyond f16 (65504), naming row
  * and column; dst is then, as after a cancel, written in part. isa: as in pq_isa_name; NULL: the best. */
-pq_status pq_quantize_rows(const char *isa, uint32_t type, const float *x, size_t rows, size_t cols,
-                           const float *importance, void *dst, uint32_t threads,
-                           const pq_cancel *cancel, pq_error *err);
+pq_status pq_quantize_weights(const char *isa, uint32_t type, const float *x, size_t rows,
+                              size_t cols, const float *importance, void *dst, uint32_t threads,
+                              const pq_cancel *cancel, pq_error *err);
 
-/* One panel of columns of GPTQ (error feedback), at most 256, whole blocks: those of x (rows, x_stride) are quantized
+/* GPTQ of one panel of columns, at most 256, whole blocks: those of x (rows, x_stride) are quantized
  * to `type` into dst (rows, dst_stride bytes). factor (cols, cols): the panel's diagonal block of U, the upper
  * Cholesky factor of the inverse of the inputs' second moments (of all columns of the matrix). errors (rows, cols)
  * receives what the caller takes off the columns right of the panel: x[:, right] -= errors * U[panel, right];
  * the sum of its squares is the expected squared error of the outputs. isa, threads and cancel as above. PQ_ERR_NUMERIC
  * where the diagonal is not positive. (Frantar et al., arXiv 2210.17323.) */
-pq_status pq_quantize_with_feedback(const char *isa, uint32_t type, const float *x, size_t x_stride,
-                                    size_t rows, size_t cols, const float *factor, void *dst,
-                                    size_t dst_stride, float *errors, uint32_t threads,
-                                    const pq_cancel *cancel, pq_error *err);
+pq_status pq_gptq_panel(const char *isa, uint32_t type, const float *x, size_t x_stride,
+                        size_t rows, size_t cols, const float *factor, void *dst, size_t dst_stride,
+                        float *errors, uint32_t threads, const pq_cancel *cancel, pq_error *err);
 
 /* Sums over a tensor x that was quantized to y. */
 typedef struct pq_quantization_error {
@@ -459,8 +458,8 @@ pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t r
                          void *out, pq_error *err);
 /* The quantization of one row of activations in blocks of 32: q (n), d (n / 32), sums (n / 16) and
  * s (n / 32), d times the sum of the block. */
-pq_status pq_test_quantize(const char *isa, const float *x, size_t n, int8_t *q, float *d,
-                           int16_t *sums, float *s, pq_error *err);
+pq_status pq_test_quantize_activations(const char *isa, const float *x, size_t n, int8_t *q,
+                                       float *d, int16_t *sums, float *s, pq_error *err);
 /* Attention of `queries` rows (queries, heads, head_dim), the last of which stands at position
  * `keys` - 1, over k and v (keys, kv_heads, head_dim) through a cache of kv_type; out like q. */
 pq_status pq_test_attention(const char *isa, pq_kv_type kv_type, uint32_t heads, uint32_t kv_heads,

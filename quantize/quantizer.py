@@ -44,7 +44,7 @@ from pyqwen._native import (
     QuantizationError,
     dequantize_rows,
     measure_quantization,
-    quantize_rows,
+    quantize_weights,
     tensor_types,
 )
 from pyqwen.errors import NumericError, UnsupportedModelError
@@ -315,7 +315,7 @@ class _Work:
     ) -> Part:
         importance = self._importance.get(tensor.name)
         try:
-            data = quantize_rows(rows, kind, importance=importance, threads=self._threads)
+            data = quantize_weights(rows, kind, importance=importance, threads=self._threads)
         except NumericError:
             raise _refused(tensor, kind, start, rows) from None
         error = measure_quantization(data, rows, kind, importance=importance, threads=self._threads)

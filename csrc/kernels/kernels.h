@@ -39,8 +39,8 @@ int pq_quantizes(uint32_t type);
 
 /* Quantizes one row: n is a multiple of 32. A block with NaN or infinity in x has q = 0 and a d that is
  * NaN or infinite, so that it is not lost. */
-typedef void (*pq_quantize_fn)(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
-                               float *s);
+typedef void (*pq_quantize_activations_fn)(const float *x, size_t n, int8_t *q, float *d,
+                                           int16_t *sums, float *s);
 
 /* ----------------------------------------------------------------------------------------- matrices */
 
@@ -96,7 +96,7 @@ size_t pq_kv_key_bytes(pq_kv_type type, size_t head_dim);   /* of one block */
 size_t pq_kv_value_bytes(pq_kv_type type, size_t head_dim); /* of one block */
 
 /* Stores one position's key and value (head_dim floats each) at `slot` < PQ_KV_BLOCK of a block.
- * float16 rounds to nearest even (beyond its range: infinity); int8 is as pq_quantize_fn does with blocks
+ * float16 rounds to nearest even (beyond its range: infinity); int8 is as pq_quantize_activations_fn does with blocks
  * of 32. */
 typedef void (*pq_kv_store_fn)(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
                                const float *value, void *keys, void *values);
@@ -144,7 +144,7 @@ typedef struct pq_kernels {
     /* Multiplications of one call of gemm at most, a few milliseconds: so long a cancel waits. */
     size_t chunk_macs;
 
-    pq_quantize_fn quantize;
+    pq_quantize_activations_fn quantize_activations;
     /* gemm[type] (PQ_TYPE_COUNT of them) for lanes == this table's; NULL for types that are no weights */
     const pq_gemm_fn *gemm;
     /* float32 activations, any type, matrix with lanes == 1: dequantizes as it goes */

@@ -89,11 +89,12 @@ static void place_arrays(product *p, pq_arena *arena) {
     p->s = pq_arena_take(arena, n / 32, sizeof *p->s);
 }
 
-static void quantize_rows(const pq_kernels *kernels, product *p) {
+static void quantize_activations(const pq_kernels *kernels, product *p) {
     const size_t cols = p->x.cols;
     for (size_t t = 0; t < p->x.rows; t++)
-        kernels->quantize(p->x.x + t * cols, cols, p->q + t * cols, p->d + t * (cols / 32),
-                          p->sums + t * (cols / 16), p->s + t * (cols / 32));
+        kernels->quantize_activations(p->x.x + t * cols, cols, p->q + t * cols,
+                                      p->d + t * (cols / 32), p->sums + t * (cols / 16),
+                                      p->s + t * (cols / 32));
     p->x.q = p->q;
     p->x.d = p->d;
     p->x.sums = p->sums;
@@ -140,7 +141,7 @@ static pq_status open_product(product *p, const char *isa, int exact, uint32_t t
     arena = (pq_arena){.base = p->memory};
     place_arrays(p, &arena);
     if (p->quantized)
-        quantize_rows(kernels, p);
+        quantize_activations(kernels, p);
     return PQ_OK;
 }
 
@@ -202,13 +203,13 @@ pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t r
     return PQ_OK;
 }
 
-pq_status pq_test_quantize(const char *isa, const float *x, size_t n, int8_t *q, float *d,
-                           int16_t *sums, float *s, pq_error *err) {
+pq_status pq_test_quantize_activations(const char *isa, const float *x, size_t n, int8_t *q,
+                                       float *d, int16_t *sums, float *s, pq_error *err) {
     const pq_kernels *kernels;
     if (n == 0 || n % 32 != 0)
         return pq_fail(err, PQ_ERR_ARGUMENT, "cannot quantize %zu values in blocks of 32", n);
     const pq_status st = pq_kernels_select(&kernels, isa, err);
     if (st == PQ_OK)
-        kernels->quantize(x, n, q, d, sums, s);
+        kernels->quantize_activations(x, n, q, d, sums, s);
     return st;
 }

@@ -143,7 +143,7 @@ static void add_norm_row(pass *p, uint32_t row, unsigned thread) {
     p->model->kernels->rms_norm(x, p->norm, p->model->config.norm_eps, hidden,
                                 p->ws->h + row * hidden);
     if (p->quantize)
-        pq_quantize_row(p->model, &p->inputs, p->quantize, row);
+        pq_quantize_activations(p->model, &p->inputs, p->quantize, row);
 }
 
 static pq_status add_norm(pass *p, const float *delta, const float *norm, int quantize) {
@@ -178,9 +178,9 @@ static void rope_store_row(pass *p, uint32_t row, unsigned thread) {
     }
 }
 
-static void quantize_row(pass *p, uint32_t row, unsigned thread) {
+static void quantize_activations(pass *p, uint32_t row, unsigned thread) {
     (void)thread;
-    pq_quantize_row(p->model, &p->inputs, p->quantize, row);
+    pq_quantize_activations(p->model, &p->inputs, p->quantize, row);
 }
 
 /* gate = silu(gate) * up, quantized for the down projection. */
@@ -190,7 +190,7 @@ static void silu_row(pass *p, uint32_t row, unsigned thread) {
     float *gate = p->ws->gate + row * ffn;
     p->model->kernels->silu_mul(gate, p->ws->up + row * ffn, ffn, gate);
     if (p->quantize)
-        pq_quantize_row(p->model, &p->inputs, p->quantize, row);
+        pq_quantize_activations(p->model, &p->inputs, p->quantize, row);
 }
 
 static pq_status linear(pass *p, pq_imatrix_input input, const pq_product *products, size_t n) {
@@ -223,7 +223,7 @@ static pq_status attention_block(pass *p) {
         return st;
     p->inputs = pq_workspace_inputs(ws, ws->att, p->n, q_width);
     p->quantize = pq_matrix_quantizes(m, &l->o);
-    if (p->quantize && (st = each_row(p, quantize_row)) != PQ_OK)
+    if (p->quantize && (st = each_row(p, quantize_activations)) != PQ_OK)
         return st;
     return linear(p, PQ_IMATRIX_ATTENTION_OUTPUT, &o, 1);
 }

@@ -28,8 +28,9 @@ int pq_matrices_quantize(const pq_model *model, const pq_matrix *const *w, size_
     return finest;
 }
 
-void pq_quantize_row(const pq_model *model, const pq_acts *a, int block, size_t row) {
-    const pq_quantize_fn quantize = block == 256 ? pq_quantize_coarse : model->kernels->quantize;
+void pq_quantize_activations(const pq_model *model, const pq_acts *a, int block, size_t row) {
+    const pq_quantize_activations_fn quantize =
+        block == 256 ? pq_quantize_coarse : model->kernels->quantize_activations;
     quantize(a->x + row * a->cols, a->cols, (int8_t *)a->q + row * a->cols,
              (float *)a->d + row * (a->cols / 32), (int16_t *)a->sums + row * (a->cols / 16),
              (float *)a->s + row * (a->cols / 32));

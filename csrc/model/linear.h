@@ -20,7 +20,7 @@ int pq_matrix_quantizes(const pq_model *model, const pq_matrix *w);
 int pq_matrices_quantize(const pq_model *model, const pq_matrix *const *w, size_t n);
 
 /* Quantizes row `row` of inputs->x into the inputs' own arrays, `block` of them by one scale. */
-void pq_quantize_row(const pq_model *model, const pq_acts *inputs, int block, size_t row);
+void pq_quantize_activations(const pq_model *model, const pq_acts *inputs, int block, size_t row);
 
 /* y (rows of inputs, w->rows) with y_stride floats between rows; bias (w->rows) or NULL. */
 typedef struct pq_product {

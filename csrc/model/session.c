@@ -358,7 +358,7 @@ static pq_status project(pq_session *s, const float *hidden, uint32_t n, float *
     const pq_float_env env = pq_float_env_enter();
     const int block = pq_matrix_quantizes(m, &m->output);
     for (uint32_t i = 0; block && i < n; i++)
-        pq_quantize_row(m, &inputs, block, i);
+        pq_quantize_activations(m, &inputs, block, i);
     pq_float_env_write(env);
     return n == 0 ? PQ_OK : pq_linear(m, &s->workers, &inputs, n, &product, 1, err);
 }

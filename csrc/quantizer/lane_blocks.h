@@ -150,9 +150,8 @@ static void run_blocks(uint32_t type, const pq_levels *levels, const float *x, s
     }
 }
 
-static void quantize_weights(uint32_t type, const pq_levels *levels, const float *x,
-                             size_t x_stride, const float *w, size_t w_stride, size_t count,
-                             pq_decoded *out) {
+static void search_blocks(uint32_t type, const pq_levels *levels, const float *x, size_t x_stride,
+                          const float *w, size_t w_stride, size_t count, pq_decoded *out) {
     if (type == PQ_Q8_0)
         run_bytes(x, x_stride, count, out);
     else if (pq_type_block(type) == PQ_SUPER)

@@ -2,6 +2,6 @@
 #include "../kernels/arm_neon/lane_vectors.h"
 
 #include "lane_blocks.h"
-#include "lane_feedback.h"
+#include "lane_gptq.h"
 
-const pq_lane_search pq_lane_search_neon = {quantize_weights, quantize_panel};
+const pq_lane_search pq_lane_search_neon = {search_blocks, gptq_panel};

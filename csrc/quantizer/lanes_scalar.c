@@ -2,6 +2,6 @@
 #include "../kernels/scalar/lane_vectors.h"
 
 #include "lane_blocks.h"
-#include "lane_feedback.h"
+#include "lane_gptq.h"
 
-const pq_lane_search pq_lane_search_scalar = {quantize_weights, quantize_panel};
+const pq_lane_search pq_lane_search_scalar = {search_blocks, gptq_panel};

@@ -2,6 +2,6 @@
 #include "../kernels/x86_avx2/lane_vectors.h"
 
 #include "lane_blocks.h"
-#include "lane_feedback.h"
+#include "lane_gptq.h"
 
-const pq_lane_search pq_lane_search_avx2 = {quantize_weights, quantize_panel};
+const pq_lane_search pq_lane_search_avx2 = {search_blocks, gptq_panel};

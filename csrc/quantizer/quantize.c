@@ -118,8 +118,8 @@ static void quantize_chunk(void *arg, size_t chunk, unsigned thread) {
     for (size_t row = from; row < to; row++) {
         const float *x = job->x + row * job->cols;
         if (all_within(x, job->cols, job->limit))
-            pq_quantize_weights(&job->quantizer, x, job->scratch + thread * job->cols,
-                                job->dst + row * job->row_bytes);
+            pq_quantize_weight_row(&job->quantizer, x, job->scratch + thread * job->cols,
+                                   job->dst + row * job->row_bytes);
         else
             note_refused(job, row);
     }
@@ -154,14 +154,14 @@ static pq_status run_quantize(quantize_job *job, uint32_t threads, const pq_canc
     return status;
 }
 
-pq_status pq_quantize_rows(const char *isa, uint32_t type, const float *x, size_t rows, size_t cols,
-                           const float *importance, void *dst, uint32_t threads,
-                           const pq_cancel *cancel, pq_error *err) {
+pq_status pq_quantize_weights(const char *isa, uint32_t type, const float *x, size_t rows,
+                              size_t cols, const float *importance, void *dst, uint32_t threads,
+                              const pq_cancel *cancel, pq_error *err) {
     pq_status status = check_shape("quantize", type, rows, cols, threads, err);
     if (status != PQ_OK || rows == 0 || cols == 0)
         return status;
     if (!x || !dst)
-        return pq_fail(err, PQ_ERR_ARGUMENT, "pq_quantize_rows: x and dst must not be NULL");
+        return pq_fail(err, PQ_ERR_ARGUMENT, "pq_quantize_weights: x and dst must not be NULL");
     const pq_lane_search *search;
     float *normalized = NULL;
     status = pq_lane_search_select(&search, isa, err);
@@ -178,7 +178,7 @@ pq_status pq_quantize_rows(const char *isa, uint32_t type, const float *x, size_
                         .limit = pq_quantizer_limit(type)};
     atomic_init(&job.first_refused, SIZE_MAX);
     pq_quantizer_init(&job.quantizer, type, cols, normalized);
-    job.quantizer.search = search->quantize_weights;
+    job.quantizer.search = search->search_blocks;
     status = run_quantize(&job, threads, cancel, err);
     free(normalized);
     return status;

@@ -90,8 +90,8 @@ void pq_quantizer_init(pq_quantizer *out, uint32_t type, size_t cols, const floa
     }
 }
 
-static void search_blocks(const pq_quantizer *quantizer, const float *x, float *scratch,
-                          uint8_t *dst) {
+static void quantize_blocks(const pq_quantizer *quantizer, const float *x, float *scratch,
+                            uint8_t *dst) {
     const uint32_t type = quantizer->type;
     const size_t n = quantizer->cols, elements = pq_type_block(type), bytes = pq_type_bytes(type);
     pq_decoded block[PQ_GROUPS];
@@ -109,8 +109,8 @@ static void search_blocks(const pq_quantizer *quantizer, const float *x, float *
     }
 }
 
-void pq_quantize_weights(const pq_quantizer *quantizer, const float *x, float *scratch,
-                         uint8_t *dst) {
+void pq_quantize_weight_row(const pq_quantizer *quantizer, const float *x, float *scratch,
+                            uint8_t *dst) {
     const uint32_t type = quantizer->type;
     const size_t n = quantizer->cols;
     if (type == PQ_F32) {
@@ -120,6 +120,6 @@ void pq_quantize_weights(const pq_quantizer *quantizer, const float *x, float *s
     } else if (type == PQ_BF16) {
         to_bf16(x, n, dst);
     } else {
-        search_blocks(quantizer, x, scratch, dst);
+        quantize_blocks(quantizer, x, scratch, dst);
     }
 }

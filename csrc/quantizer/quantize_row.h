@@ -14,7 +14,7 @@ typedef struct pq_quantizer {
     const float *importance; /* (cols), above 0; or NULL: all alike */
     pq_levels levels;
     signed char nearest[PQ_NEAREST];
-    pq_quantize_weights_fn search; /* of an instruction set; the caller sets it */
+    pq_search_blocks_fn search; /* of an instruction set; the caller sets it */
 } pq_quantizer;
 
 /* `type` is a supported one and cols a multiple of its block. The quantizer must not be moved after that. */
@@ -24,7 +24,7 @@ void pq_quantizer_init(pq_quantizer *out, uint32_t type, size_t cols, const floa
 float pq_quantizer_limit(uint32_t type);
 
 /* x: (cols) within that limit; scratch: (cols); dst: the row's bytes. */
-void pq_quantize_weights(const pq_quantizer *quantizer, const float *x, float *scratch,
-                         uint8_t *dst);
+void pq_quantize_weight_row(const pq_quantizer *quantizer, const float *x, float *scratch,
+                            uint8_t *dst);
 
 #endif

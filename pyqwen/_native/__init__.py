@@ -33,9 +33,9 @@ from pyqwen._native.packed import PackedImage, packed_key
 from pyqwen._native.quantize import (
     CancelFlag,
     QuantizationError,
+    gptq_panel,
     measure_quantization,
-    quantize_rows,
-    quantize_with_feedback,
+    quantize_weights,
     tensor_types,
 )
 from pyqwen._native.sampling import Sample, SamplerHandle
@@ -60,6 +60,7 @@ __all__ = [
     "default_threads",
     "dequantize_rows",
     "ffi",
+    "gptq_panel",
     "isa_summary",
     "isas",
     "lib",
@@ -70,8 +71,7 @@ __all__ = [
     "new_error",
     "packed_key",
     "plan",
-    "quantize_rows",
-    "quantize_with_feedback",
+    "quantize_weights",
     "read_config",
     "tensor_types",
 ]

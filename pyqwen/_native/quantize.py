@@ -91,7 +91,7 @@ def _matrix(weights: NDArray[np.float32], tensor_type: str) -> tuple[TensorType,
     return kind, rows, cols, cols // kind.block * kind.n_bytes
 
 
-def quantize_rows(
+def quantize_weights(
     weights: NDArray[np.float32],
     tensor_type: str,
     *,
@@ -111,7 +111,7 @@ def quantize_rows(
     kind, rows, cols, row_bytes = _matrix(weights, tensor_type)
     out = np.empty((rows, row_bytes), dtype=np.uint8)
     error = new_error()
-    status = lib.pq_quantize_rows(
+    status = lib.pq_quantize_weights(
         ffi.NULL if isa is None else isa.encode(),
         kind.number,
         _floats(weights, "weights"),
@@ -127,7 +127,7 @@ def quantize_rows(
     return out
 
 
-def quantize_with_feedback(
+def gptq_panel(
     panel: NDArray[np.float32],
     tensor_type: str,
     factor: NDArray[np.float32],
@@ -140,7 +140,7 @@ def quantize_with_feedback(
 
     `panel` (rows, cols) may be a view of a matrix's columns, at most 256 of them; `factor` (cols,
     cols) is the diagonal block of U for them. The caller then takes ``errors @ U[panel, right]`` off
-    the columns right of the panel. The rest is as in `quantize_rows`.
+    the columns right of the panel. The rest is as in `quantize_weights`.
     """
     import numpy as np
 
@@ -152,7 +152,7 @@ def quantize_with_feedback(
     data = np.empty((rows, cols // kind.block * kind.n_bytes), dtype=np.uint8)
     errors = np.empty((rows, cols), dtype=np.float32)
     error = new_error()
-    status = lib.pq_quantize_with_feedback(
+    status = lib.pq_gptq_panel(
         ffi.NULL if isa is None else isa.encode(),
         kind.number,
         ffi.cast("const float *", panel.ctypes.data),

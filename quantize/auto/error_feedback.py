@@ -1,7 +1,7 @@
 """GPTQ on GGUF's block formats: a matrix is quantized for what it does to its inputs.
 
 Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"
-(arXiv 2210.17323). The core quantizes panels of columns (csrc/quantizer/feedback.c); this module makes
+(arXiv 2210.17323). The core quantizes panels of columns (csrc/quantizer/gptq.c); this module makes
 the factor they need and carries their errors to the columns on the right.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyqwen._native import quantize_with_feedback
+from pyqwen._native import gptq_panel
 
 F32 = npt.NDArray[np.float32]
 
@@ -75,9 +75,7 @@ def quantize_matrix(
         check_cancelled()
         stop = min(start + PANEL, cols)
         block = np.ascontiguousarray(factor[start:stop, start:stop])
-        data, errors = quantize_with_feedback(
-            rest[:, start:stop], tensor_type, block, threads=threads
-        )
+        data, errors = gptq_panel(rest[:, start:stop], tensor_type, block, threads=threads)
         parts.append(data)
         error += np.einsum("ij,ij->i", errors, errors, dtype=np.float64)
         if stop < cols:

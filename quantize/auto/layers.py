@@ -25,7 +25,7 @@ from pyqwen._native import (
     QuantizationError,
     dequantize_rows,
     measure_quantization,
-    quantize_rows,
+    quantize_weights,
 )
 
 F32 = npt.NDArray[np.float32]
@@ -141,7 +141,7 @@ def encode(values: F32, kind: str, importance: F32, factor: F32 | None, threads:
     """A matrix in one type, with error feedback where there is a ``factor``."""
     if factor is not None:
         return quantize_matrix(values, kind, factor, threads=threads)
-    data = quantize_rows(values, kind, importance=importance, threads=threads)
+    data = quantize_weights(values, kind, importance=importance, threads=threads)
     difference = dequantize_rows(data, kind) - values
     error = np.einsum("ij,ij,j->i", difference, difference, importance, dtype=np.float64)
     return Encoded(kind, data, error)

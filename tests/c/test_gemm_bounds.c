@@ -96,8 +96,8 @@ static pq_acts random_acts(const pq_kernels *kernels, size_t rows, size_t cols, 
     float *s = guarded(rows * cols / 32 * sizeof *s, 4);
     for (size_t t = 0; t < rows; t++) {
         const float *x = guarded_copy(a.x + t * cols, cols * sizeof *x, 4);
-        kernels->quantize(x, cols, q + t * cols, d + t * (cols / 32), sums + t * (cols / 16),
-                          s + t * (cols / 32));
+        kernels->quantize_activations(x, cols, q + t * cols, d + t * (cols / 32),
+                                      sums + t * (cols / 16), s + t * (cols / 32));
     }
     a.q = q;
     a.d = d;

@@ -158,8 +158,8 @@ static pq_acts make_acts(const float *x, size_t rows, size_t cols) {
     float *d = make(rows * cols / 32 * sizeof *d), *s = make(rows * cols / 32 * sizeof *s);
     int16_t *sums = make(rows * cols / 16 * sizeof *sums);
     for (size_t t = 0; t < rows && cols % 32 == 0; t++)
-        scalar->quantize(x + t * cols, cols, q + t * cols, d + t * (cols / 32),
-                         sums + t * (cols / 16), s + t * (cols / 32));
+        scalar->quantize_activations(x + t * cols, cols, q + t * cols, d + t * (cols / 32),
+                                     sums + t * (cols / 16), s + t * (cols / 32));
     return (pq_acts){rows, cols, x, q, d, sums, s};
 }
 
@@ -254,7 +254,7 @@ static void test_gemm_extremes(uint32_t type) {
 
 /* -------------------------------------------------------------------------------------- quantization */
 
-static void compare_quantize(const float *x, size_t n) {
+static void compare_quantize_activations(const float *x, size_t n) {
     int8_t *q[2];
     float *d[2], *s[2];
     int16_t *sums[2];
@@ -263,18 +263,18 @@ static void compare_quantize(const float *x, size_t n) {
         d[i] = make(n / 32 * sizeof(float));
         s[i] = make(n / 32 * sizeof(float));
         sums[i] = make(n / 16 * sizeof(int16_t));
-        (i ? kernels : scalar)->quantize(x, n, q[i], d[i], sums[i], s[i]);
+        (i ? kernels : scalar)->quantize_activations(x, n, q[i], d[i], sums[i], s[i]);
     }
     check_equal(memcmp(q[0], q[1], n) == 0 && memcmp(sums[0], sums[1], n / 16 * 2) == 0, "quants",
                 0, n, 0);
     check_equal(same(d[0], d[1], n / 32) && same(s[0], s[1], n / 32), "scales", 0, n, 0);
 }
 
-static void test_quantize(void) {
+static void test_quantize_activations(void) {
     enum { N = 32 * 64 };
     for (int exponent = -149; exponent < 128; exponent += 3) {
         arena_used = 0;
-        compare_quantize(make_floats(N, ldexpf(1.0f, exponent)), N);
+        compare_quantize_activations(make_floats(N, ldexpf(1.0f, exponent)), N);
     }
     arena_used = 0;
     float *x = make(N * sizeof *x); /* halves between two quants, and damaged blocks */
@@ -285,10 +285,10 @@ static void test_quantize(void) {
     x[100] = -INFINITY;
     x[101] = -NAN;
     memset(x + 160, 0, 32 * sizeof *x);
-    compare_quantize(x, N);
+    compare_quantize_activations(x, N);
     for (size_t i = 0; i < N; i++)
         x[i] = from_bits(random_bits());
-    compare_quantize(x, N);
+    compare_quantize_activations(x, N);
 }
 
 /* ----------------------------------------------------------------------------------------- attention */
@@ -494,7 +494,7 @@ static void test_isa(void) {
         test_gemm_panels(type);
         test_gemm_extremes(type);
     }
-    test_quantize();
+    test_quantize_activations();
     static const pq_kv_type types[] = {PQ_KV_F16, PQ_KV_Q8_0, PQ_KV_F32};
     static const size_t dims[] = {32, 64, 96, 128, 256};
     for (size_t t = 0; t < 3; t++) {

@@ -98,7 +98,7 @@ def quantize(isa: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     sums = np.empty(x.size // 16, dtype=np.int16)
     s = np.empty(x.size // 32, dtype=np.float32)
     error = _native.new_error()
-    status = lib.pq_test_quantize(
+    status = lib.pq_test_quantize_activations(
         isa.encode(), pointer("float *", x), x.size, pointer("int8_t *", q),
         pointer("float *", d), pointer("int16_t *", sums), pointer("float *", s), error,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from pyqwen.quantize import RECIPES, ImportanceMatrix, convert, quantize, write_
 from pyqwen.quantize.plot import plot_svg
 
 from pyqwen import Model
-from pyqwen._native import measure_quantization, quantize_rows
+from pyqwen._native import measure_quantization, quantize_weights
 from pyqwen.errors import CancelledError
 
 SIZES = {"hidden": 256, "ffn": 512, "layers": 2}
@@ -80,7 +80,7 @@ def test_the_bytes_and_errors_are_those_of_the_core(checkpoint: Path, tmp_path: 
             continue
         rows = np.array(weights[tensor.name].data, np.float32)
         importance = matrix.values.get(tensor.name)
-        data = quantize_rows(rows, tensor.type, importance=importance)
+        data = quantize_weights(rows, tensor.type, importance=importance)
         assert tensors[tensor.name].data.tobytes() == data.tobytes()
         error = measure_quantization(data, rows, tensor.type, importance=importance)
         assert tensor.rms_error == pytest.approx(error.relative)

@@ -24,9 +24,10 @@ float pq_logsumexp_neon(const float *x, size_t n);
 void pq_to_f16_neon(const float *x, size_t n, uint16_t *y);
 void pq_from_f16_neon(const uint16_t *x, size_t n, float *y);
 
-/* -------------------------------------------------------------------------- quantize.c, gemm_*.c */
+/* ------------------------------------------------------------- quantize_activations.c, gemm_*.c */
 
-void pq_quantize_neon(const float *x, size_t n, int8_t *q, float *d, int16_t *sums, float *s);
+void pq_quantize_activations_neon(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
+                                  float *s);
 extern const pq_gemm_fn pq_gemm_table_neon[PQ_TYPE_COUNT];
 void pq_gemm_exact_neon(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
                         size_t token0, size_t token1, float *y, size_t y_stride, void *scratch);

@@ -37,7 +37,7 @@ static void store_q8(size_t head_dim, size_t slot, const float *key, const float
     int16_t sums[PQ_MAX_HEAD_DIM / 16];
     const size_t n_scales = head_dim / PQ_KV_SCALE_DIMS;
 
-    pq_quantize_scalar(key, head_dim, q, scales, sums, scaled_sums);
+    pq_quantize_activations_scalar(key, head_dim, q, scales, sums, scaled_sums);
     uint8_t *group = keys + slot / PQ_KV_LANES * pq_kv_key_group_bytes(PQ_KV_Q8_0, head_dim);
     float *group_scales = (float *)group;
     int8_t *group_q = (int8_t *)(group_scales + n_scales * PQ_KV_LANES);
@@ -46,7 +46,7 @@ static void store_q8(size_t head_dim, size_t slot, const float *key, const float
     for (size_t d = 0; d < head_dim; d++)
         group_q[d * PQ_KV_LANES + slot % PQ_KV_LANES] = q[d];
 
-    pq_quantize_scalar(value, head_dim, q, scales, sums, scaled_sums);
+    pq_quantize_activations_scalar(value, head_dim, q, scales, sums, scaled_sums);
     uint8_t *row = values + slot * pq_kv_value_row_bytes(PQ_KV_Q8_0, head_dim);
     memcpy(row, scales, n_scales * sizeof(float));
     memcpy(row + n_scales * sizeof(float), q, head_dim);

@@ -24,9 +24,10 @@ float pq_logsumexp_avx2(const float *x, size_t n);
 void pq_to_f16_avx2(const float *x, size_t n, uint16_t *y);
 void pq_from_f16_avx2(const uint16_t *x, size_t n, float *y);
 
-/* -------------------------------------------------------------------------- quantize.c, gemm.c */
+/* --------------------------------------------------------------- quantize_activations.c, gemm.c */
 
-void pq_quantize_avx2(const float *x, size_t n, int8_t *q, float *d, int16_t *sums, float *s);
+void pq_quantize_activations_avx2(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
+                                  float *s);
 extern const pq_gemm_fn pq_gemm_table_avx2[PQ_TYPE_COUNT];
 void pq_gemm_exact_avx2(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
                         size_t token0, size_t token1, float *y, size_t y_stride, void *scratch);

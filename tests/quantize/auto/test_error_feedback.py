@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pyqwen.quantize.auto.error_feedback import inverse_factor, quantize_matrix
 
-from pyqwen._native import dequantize_rows, isas, quantize_rows, quantize_with_feedback
+from pyqwen._native import dequantize_rows, gptq_panel, isas, quantize_weights
 
 TYPES = (
     "Q4_0",
@@ -64,7 +64,7 @@ def test_outputs_lose_less_than_by_rounding(
 ) -> None:
     encoded = quantize_matrix(weights, kind, inverse_factor(moments, 0.01))
     importance = np.ascontiguousarray(np.diag(moments))
-    rounded = quantize_rows(weights, kind, importance=importance)
+    rounded = quantize_weights(weights, kind, importance=importance)
     error = output_error(dequantize_rows(encoded.data, kind), weights, moments)
     without = output_error(dequantize_rows(rounded, kind), weights, moments)
     assert error.sum() < 0.75 * without.sum()
@@ -86,7 +86,7 @@ def test_bytes_do_not_depend_on_threads(
 def test_unrelated_inputs_leave_nothing_to_feed_back(kind: str, weights: np.ndarray) -> None:
     """Then errors are those of rounding, and what remains are the weights themselves."""
     encoded = quantize_matrix(weights, kind, np.eye(512, dtype=np.float32))
-    plain = dequantize_rows(quantize_rows(weights, kind), kind)
+    plain = dequantize_rows(quantize_weights(weights, kind), kind)
     with_feedback = dequantize_rows(encoded.data, kind)
     ratio = np.square(with_feedback - weights).sum() / np.square(plain - weights).sum()
     assert 0.9 < ratio < 1.06
@@ -98,7 +98,7 @@ def test_errors_of_a_panel_are_what_the_next_one_takes_over(
     factor = inverse_factor(moments, 0.01)
     panel = weights[:, :256].copy()
     block = np.ascontiguousarray(factor[:256, :256])
-    data, errors = quantize_with_feedback(panel, "Q4_K", block)
+    data, errors = gptq_panel(panel, "Q4_K", block)
     rounded = dequantize_rows(data, "Q4_K")
     # Within the panel every column took over what those before it had lost.
     taken = weights[:, :256] - errors.astype(np.float64) @ np.triu(block, 1)
@@ -109,7 +109,7 @@ def test_errors_of_a_panel_are_what_the_next_one_takes_over(
 def test_columns_that_are_no_blocks_are_refused(columns: int, weights: np.ndarray) -> None:
     factor = np.eye(columns, dtype=np.float32)
     with pytest.raises(ValueError, match=f"{columns} columns"):
-        quantize_with_feedback(weights[:, :columns].copy(), "Q4_K", factor)
+        gptq_panel(weights[:, :columns].copy(), "Q4_K", factor)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
@@ -119,7 +119,7 @@ def test_a_factor_that_is_none_is_refused(bad: float, weights: np.ndarray) -> No
     factor = np.eye(256, dtype=np.float32)
     factor[3, 3] = bad
     with pytest.raises(NumericError, match="column 3"):
-        quantize_with_feedback(weights[:, :256].copy(), "Q4_K", factor)
+        gptq_panel(weights[:, :256].copy(), "Q4_K", factor)
 
 
 @pytest.mark.parametrize("isa", [isa for isa, here in isas().items() if here])
@@ -130,7 +130,7 @@ def test_instruction_sets_agree_bit_for_bit(
     factor = np.ascontiguousarray(inverse_factor(moments, 0.01)[:256, :256])
     extreme = weights[:21, :256].copy()  # more rows than lanes, and not a multiple of them
     extreme[0], extreme[1], extreme[2, ::3] = 0.0, 1e-30, 6e4
-    data, errors = quantize_with_feedback(extreme, kind, factor, isa=isa)
-    expected, expected_errors = quantize_with_feedback(extreme, kind, factor, isa="scalar")
+    data, errors = gptq_panel(extreme, kind, factor, isa=isa)
+    expected, expected_errors = gptq_panel(extreme, kind, factor, isa="scalar")
     assert np.array_equal(data, expected)
     assert np.array_equal(errors, expected_errors)

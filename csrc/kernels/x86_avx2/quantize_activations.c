@@ -1,4 +1,4 @@
-/* quantize.c - activations to int8, 32 at a time. */
+/* quantize_activations.c - activations to int8, 32 at a time. */
 #include "avx2.h"
 
 #include <immintrin.h>
@@ -45,7 +45,8 @@ static void sum_halves(__m256i q, int *low, int *high) {
     *high = _mm_cvtsi128_si32(_mm256_extracti128_si256(s, 1));
 }
 
-void pq_quantize_avx2(const float *x, size_t n, int8_t *q, float *d, int16_t *sums, float *s) {
+void pq_quantize_activations_avx2(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
+                                  float *s) {
     for (size_t b = 0; b < n / 32; b++) {
         const block values = load_block(x + 32 * b);
         const float max = largest_magnitude(values), inverse = 127.0f / max;

@@ -1,6 +1,6 @@
 /* Quantized bytes are the same on every machine and with every instruction set: the hashes below were printed on x86-64 and are compared
  * wherever this test is built, also under emulation. A change of the search changes them; then the new ones
- * belong here, once the qualities measured by tests/kernels/test_quantize.py are seen to hold. */
+ * belong here, once the qualities measured by tests/kernels/test_quantize_weights.py are seen to hold. */
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -71,9 +71,9 @@ static void check_isa(const char *isa, const float *x, const float *importance) 
     for (size_t i = 0; i < sizeof EXPECTED / sizeof EXPECTED[0]; i++) {
         const uint32_t type = EXPECTED[i].type;
         const size_t bytes = ROWS * COLS / pq_type_block(type) * pq_type_bytes(type);
-        CHECK(!pq_quantize_rows(isa, type, x, ROWS, COLS, NULL, data, 1, NULL, NULL));
+        CHECK(!pq_quantize_weights(isa, type, x, ROWS, COLS, NULL, data, 1, NULL, NULL));
         const uint64_t plain = hash(data, bytes);
-        CHECK(!pq_quantize_rows(isa, type, x, ROWS, COLS, importance, data, 2, NULL, NULL));
+        CHECK(!pq_quantize_weights(isa, type, x, ROWS, COLS, importance, data, 2, NULL, NULL));
         const uint64_t weighted = hash(data, bytes);
         if (plain != EXPECTED[i].plain || weighted != EXPECTED[i].weighted) {
             fprintf(stderr, "%s: {PQ_%s, 0x%016llX, 0x%016llX},\n", isa, pq_type_name(type),

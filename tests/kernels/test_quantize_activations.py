@@ -83,7 +83,7 @@ def test_same_bits_as_scalar(isa, size):
 def test_refuses(n):
     x = np.zeros(64, dtype=np.float32)
     out, error = np.zeros(64), _native.new_error()
-    status = mx.lib.pq_test_quantize(
+    status = mx.lib.pq_test_quantize_activations(
         mx.ffi.NULL, mx.pointer("float *", x), n, mx.pointer("int8_t *", out),
         mx.pointer("float *", out), mx.pointer("int16_t *", out), mx.pointer("float *", out), error,
     )  # fmt: skip

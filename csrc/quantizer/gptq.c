@@ -1,5 +1,5 @@
-/* feedback.c - the public entry of quantizing with error feedback: checks, and 16 rows at a time to the threads.
- * The work is in lane_feedback.h. */
+/* gptq.c - the public entry of GPTQ: checks, and 16 rows at a time to the threads.
+ * The work is in lane_gptq.h. */
 #include <stdlib.h>
 
 #include "../base/cancel.h"
@@ -13,27 +13,27 @@
 /* A weight is at least that part of the largest, so that none is left to chance. */
 static const float LEAST_WEIGHT = 1e-6f;
 
-typedef struct feedback_job {
-    pq_feedback_fn quantize_panel;
-    pq_feedback_panel panel;
+typedef struct gptq_job {
+    pq_gptq_panel_fn gptq_panel;
+    pq_gptq_columns panel;
     const float *x;
     size_t x_stride, rows;
     uint8_t *dst;
     size_t dst_stride;
     float *errors;
     pq_decoded *blocks; /* (threads, 16, blocks of a row) */
-} feedback_job;
+} gptq_job;
 
-static void feedback_chunk(void *arg, size_t chunk, unsigned thread) {
-    const feedback_job *job = arg;
-    const pq_feedback_panel *panel = &job->panel;
+static void gptq_chunk(void *arg, size_t chunk, unsigned thread) {
+    const gptq_job *job = arg;
+    const pq_gptq_columns *panel = &job->panel;
     const size_t row = chunk * PQ_GROUPS;
     const size_t rows = job->rows - row < PQ_GROUPS ? job->rows - row : PQ_GROUPS;
     const size_t blocks = panel->cols / pq_type_block(panel->type);
     const size_t bytes = pq_type_bytes(panel->type);
     pq_decoded *out = job->blocks + thread * PQ_GROUPS * blocks;
-    job->quantize_panel(panel, job->x + row * job->x_stride, job->x_stride, rows,
-                        job->errors + row * panel->cols, out);
+    job->gptq_panel(panel, job->x + row * job->x_stride, job->x_stride, rows,
+                    job->errors + row * panel->cols, out);
     for (size_t r = 0; r < rows; r++) {
         for (size_t b = 0; b < blocks; b++)
             pq_encode_block(panel->type, &out[r * blocks + b],
@@ -64,49 +64,46 @@ static pq_status weigh_columns(const float *factor, size_t cols, float *weights,
 static pq_status check(uint32_t type, size_t cols, uint32_t threads, pq_error *err) {
     const size_t elements = pq_type_block(type);
     if (elements <= 1)
-        return pq_fail(err, PQ_ERR_ARGUMENT, "error feedback: type %u has no blocks",
-                       (unsigned)type);
-    if (cols == 0 || cols % elements != 0 || cols > PQ_FEEDBACK_COLS)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "GPTQ: type %u has no blocks", (unsigned)type);
+    if (cols == 0 || cols % elements != 0 || cols > PQ_GPTQ_COLS)
         return pq_fail(err, PQ_ERR_ARGUMENT,
-                       "error feedback: %zu columns; a panel has whole blocks of %zu, at most %d",
-                       cols, elements, PQ_FEEDBACK_COLS);
+                       "GPTQ: %zu columns; a panel has whole blocks of %zu, at most %d", cols,
+                       elements, PQ_GPTQ_COLS);
     if (threads < 1 || threads > PQ_MAX_THREADS)
         return pq_fail(err, PQ_ERR_ARGUMENT, "threads must be 1 to %d, not %u", PQ_MAX_THREADS,
                        (unsigned)threads);
     return PQ_OK;
 }
 
-pq_status pq_quantize_with_feedback(const char *isa, uint32_t type, const float *x, size_t x_stride,
-                                    size_t rows, size_t cols, const float *factor, void *dst,
-                                    size_t dst_stride, float *errors, uint32_t threads,
-                                    const pq_cancel *cancel, pq_error *err) {
+pq_status pq_gptq_panel(const char *isa, uint32_t type, const float *x, size_t x_stride,
+                        size_t rows, size_t cols, const float *factor, void *dst, size_t dst_stride,
+                        float *errors, uint32_t threads, const pq_cancel *cancel, pq_error *err) {
     const pq_lane_search *search;
     pq_quantizer quantizer;
-    float weights[PQ_FEEDBACK_COLS];
+    float weights[PQ_GPTQ_COLS];
     pq_status status = check(type, cols, threads, err);
     if (status == PQ_OK)
         status = pq_lane_search_select(&search, isa, err);
     if (status != PQ_OK || rows == 0)
         return status;
     if (!x || !factor || !dst || !errors)
-        return pq_fail(err, PQ_ERR_ARGUMENT, "pq_quantize_with_feedback: an argument is NULL");
+        return pq_fail(err, PQ_ERR_ARGUMENT, "pq_gptq_panel: an argument is NULL");
     if ((status = weigh_columns(factor, cols, weights, err)) != PQ_OK)
         return status;
     pq_quantizer_init(&quantizer, type, cols, NULL);
     const size_t blocks = cols / pq_type_block(type);
-    feedback_job job = {.quantize_panel = search->quantize_panel,
-                        .panel = {type, &quantizer.levels, cols, factor, weights},
-                        .x = x,
-                        .x_stride = x_stride,
-                        .rows = rows,
-                        .dst = dst,
-                        .dst_stride = dst_stride,
-                        .errors = errors,
-                        .blocks = calloc(threads * blocks * PQ_GROUPS, sizeof(pq_decoded))};
+    gptq_job job = {.gptq_panel = search->gptq_panel,
+                    .panel = {type, &quantizer.levels, cols, factor, weights},
+                    .x = x,
+                    .x_stride = x_stride,
+                    .rows = rows,
+                    .dst = dst,
+                    .dst_stride = dst_stride,
+                    .errors = errors,
+                    .blocks = calloc(threads * blocks * PQ_GROUPS, sizeof(pq_decoded))};
     if (!job.blocks)
-        return pq_fail_memory(err, "error feedback",
-                              threads * blocks * PQ_GROUPS * sizeof(pq_decoded));
-    status = pq_pool_run(threads, (rows + PQ_GROUPS - 1) / PQ_GROUPS, feedback_chunk, &job,
+        return pq_fail_memory(err, "GPTQ", threads * blocks * PQ_GROUPS * sizeof(pq_decoded));
+    status = pq_pool_run(threads, (rows + PQ_GROUPS - 1) / PQ_GROUPS, gptq_chunk, &job,
                          pq_cancel_flag(cancel), err);
     free(job.blocks);
     return status;

@@ -1,4 +1,4 @@
-/* quantize.c - activations to int8: the specification. */
+/* quantize_activations.c - activations to int8: the specification. */
 #include "scalar.h"
 
 #include <math.h>
@@ -37,7 +37,8 @@ static int sum_16(const int8_t *q) {
     return sum;
 }
 
-void pq_quantize_scalar(const float *x, size_t n, int8_t *q, float *d, int16_t *sums, float *s) {
+void pq_quantize_activations_scalar(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
+                                    float *s) {
     for (size_t b = 0; b < n / 32; b++) {
         quantize_block(x + 32 * b, q + 32 * b, &d[b]);
         const int low = sum_16(q + 32 * b), high = sum_16(q + 32 * b + 16);

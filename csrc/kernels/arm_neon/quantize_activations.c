@@ -1,4 +1,4 @@
-/* quantize.c - activations to int8, 32 at a time. */
+/* quantize_activations.c - activations to int8, 32 at a time. */
 #include "neon.h"
 
 #include <arm_neon.h>
@@ -30,7 +30,8 @@ static int8x8_t round_8(const float32x4_t x[2], float inverse) {
     return vqmovn_s16(vcombine_s16(vqmovn_s32(low), vqmovn_s32(high)));
 }
 
-void pq_quantize_neon(const float *x, size_t n, int8_t *q, float *d, int16_t *sums, float *s) {
+void pq_quantize_activations_neon(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
+                                  float *s) {
     for (size_t b = 0; b < n / 32; b++) {
         const block values = load_block(x + 32 * b);
         const float max = largest_magnitude(&values), inverse = 127.0f / max;

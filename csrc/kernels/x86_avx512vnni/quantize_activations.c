@@ -1,4 +1,4 @@
-/* quantize.c - activations to int8, 32 at a time. */
+/* quantize_activations.c - activations to int8, 32 at a time. */
 #include "avx512vnni.h"
 
 #include <immintrin.h>
@@ -20,8 +20,8 @@ static inline int sum_16(__m128i q) {
     return _mm512_reduce_add_epi32(_mm512_cvtepi8_epi32(q));
 }
 
-void pq_quantize_avx512vnni(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
-                            float *s) {
+void pq_quantize_activations_avx512vnni(const float *x, size_t n, int8_t *q, float *d,
+                                        int16_t *sums, float *s) {
     for (size_t b = 0; b < n / 32; b++) {
         const __m512 low = _mm512_loadu_ps(x + 32 * b), high = _mm512_loadu_ps(x + 32 * b + 16);
         const float max = largest_magnitude(low, high), inverse = 127.0f / max;

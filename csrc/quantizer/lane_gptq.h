@@ -1,54 +1,55 @@
-/* lane_feedback.h - quantizing with error feedback: what rounding one weight costs, later weights of its row make up
- * for. 16 rows at a time, one in each lane; see lanes.h and pq_quantize_with_feedback in pyqwen.h.
+/* lane_gptq.h - GPTQ: what rounding one weight costs, later weights of its row make up for. 16 rows at a time,
+ * one in each lane; see lanes.h and pq_gptq_panel in pyqwen.h.
  *
  * With U the upper Cholesky factor of the inverse of H = X X^T, X the inputs of the matrix, rounding column k of a
  * row by e * U[k][k] costs e^2 of the squared error of its output if the columns j > k are lowered by e * U[k][j]
  * (Frantar et al., GPTQ, arXiv 2210.17323). The scales of a block are searched when its turn comes, for the
  * weights as they are then, and those of a sub-block once more when its own turn comes.
  */
-#ifndef PQ_LANE_FEEDBACK_H
-#define PQ_LANE_FEEDBACK_H
+#ifndef PQ_LANE_GPTQ_H
+#define PQ_LANE_GPTQ_H
 
 #include "lane_blocks.h"
 
 /* Columns of 16 rows on their way: x changes as errors are fed to it. */
-typedef struct feedback {
-    const pq_feedback_panel *panel;
-    float x[PQ_FEEDBACK_COLS][PQ_GROUPS], error[PQ_FEEDBACK_COLS][PQ_GROUPS];
-} feedback;
+typedef struct gptq_lanes {
+    const pq_gptq_columns *panel;
+    float x[PQ_GPTQ_COLS][PQ_GROUPS], error[PQ_GPTQ_COLS][PQ_GROUPS];
+} gptq_lanes;
 
 /* Rounds n columns from k on to scale * level - min, and feeds their errors to all columns right of each. */
-static void round_columns(feedback *f, size_t k, int n, const float *scale, const float *min,
+static void round_columns(gptq_lanes *lanes, size_t k, int n, const float *scale, const float *min,
                           float (*q)[PQ_GROUPS]) {
-    const pq_levels *levels = f->panel->levels;
+    const pq_levels *levels = lanes->panel->levels;
     const int nonlinear = levels->nearest != NULL;
-    const size_t cols = f->panel->cols;
+    const size_t cols = lanes->panel->cols;
     for (int lane = 0; lane < PQ_GROUPS; lane += PQ_VEC) {
         const pq_vec s = v_load(scale + lane), m = v_load(min + lane), inverse = inverse_of(s);
         for (size_t i = k; i < k + (size_t)n; i++) {
-            const float *u = f->panel->factor + i * cols;
-            const pq_vec x = v_load(f->x[i] + lane);
+            const float *u = lanes->panel->factor + i * cols;
+            const pq_vec x = v_load(lanes->x[i] + lane);
             const pq_vec level = level_at(nonlinear, v_mul(v_add(x, m), inverse),
                                           v_all(levels->low), v_all(levels->high));
             const pq_vec held = v_sub(v_mul(s, level), m);
             const pq_vec e = v_div(v_sub(x, held), v_all(u[i]));
             v_store(q[i - k] + lane, level);
-            v_store(f->error[i] + lane, e);
+            v_store(lanes->error[i] + lane, e);
             for (size_t j = i + 1; j < cols; j++)
-                v_store(f->x[j] + lane, v_sub(v_load(f->x[j] + lane), v_mul(e, v_all(u[j]))));
+                v_store(lanes->x[j] + lane,
+                        v_sub(v_load(lanes->x[j] + lane), v_mul(e, v_all(u[j]))));
         }
     }
 }
 
 /* Sub-scales and sub-minima around those that suit n columns as they are now best, d and m given; taken where they are
  * better than the ones there are. Scales come in and go out as integers. */
-static void refit_sub_blocks(const feedback *f, supers *b, size_t k, const float *d, const float *m,
-                             const float *unit, float *scale, float *min) {
+static void refit_sub_blocks(const gptq_lanes *lanes, supers *b, size_t k, const float *d,
+                             const float *m, const float *unit, float *scale, float *min) {
     lane_groups *g = &b->groups;
     for (int i = 0; i < g->n; i++) {
         for (int lane = 0; lane < PQ_GROUPS; lane++) {
-            g->x[i][lane] = f->x[k + (size_t)i][lane] / unit[lane];
-            g->w[i][lane] = f->panel->weights[k + (size_t)i];
+            g->x[i][lane] = lanes->x[k + (size_t)i][lane] / unit[lane];
+            g->w[i][lane] = lanes->panel->weights[k + (size_t)i];
         }
     }
     complete(g, PQ_GROUPS);
@@ -82,7 +83,7 @@ static void take_values(float (*q)[PQ_GROUPS], int first, int n, pq_decoded *blo
 }
 
 /* A super-block's integers; block + lane * stride is that of a lane's row, d, m and scales are set. */
-static void round_super_block(feedback *f, supers *b, size_t k, const float *unit,
+static void round_super_block(gptq_lanes *lanes, supers *b, size_t k, const float *unit,
                               pq_decoded *block, size_t stride) {
     const int n = b->groups.n, copies = n / PQ_SUB;
     float d[PQ_GROUPS], m[PQ_GROUPS], scale[PQ_GROUPS], min[PQ_GROUPS], q[PQ_GROUP_MAX][PQ_GROUPS];
@@ -94,7 +95,7 @@ static void round_super_block(feedback *f, supers *b, size_t k, const float *uni
             scale[lane] = (float)z->scale[sub * copies];
             min[lane] = b->groups.has_min ? (float)z->min[sub * copies] : 0.0f;
         }
-        refit_sub_blocks(f, b, k + (size_t)(sub * n), d, m, unit, scale, min);
+        refit_sub_blocks(lanes, b, k + (size_t)(sub * n), d, m, unit, scale, min);
         for (int lane = 0; lane < PQ_GROUPS; lane++) {
             pq_decoded *z = block + (size_t)lane * stride;
             for (int c = sub * copies; c < (sub + 1) * copies; c++) {
@@ -104,16 +105,16 @@ static void round_super_block(feedback *f, supers *b, size_t k, const float *uni
             scale[lane] *= z->d;
             min[lane] = b->groups.has_min ? min[lane] * z->m : 0.0f;
         }
-        round_columns(f, k + (size_t)(sub * n), n, scale, min, q);
+        round_columns(lanes, k + (size_t)(sub * n), n, scale, min, q);
         take_values(q, sub * n, n, block, stride);
     }
 }
 
 /* The weights of one block of all rows as they are now, for the search. */
-static void gather_rows(const feedback *f, size_t k, size_t n, float (*rows)[PQ_SUPER]) {
+static void gather_rows(const gptq_lanes *lanes, size_t k, size_t n, float (*rows)[PQ_SUPER]) {
     for (size_t i = 0; i < n; i++) {
         for (int lane = 0; lane < PQ_GROUPS; lane++)
-            rows[lane][i] = f->x[k + i][lane];
+            rows[lane][i] = lanes->x[k + i][lane];
     }
 }
 
@@ -129,8 +130,8 @@ static void whole_ranges(float (*rows)[PQ_SUPER], int n, const pq_levels *levels
     }
 }
 
-static void round_blocks(feedback *f, pq_decoded *out) {
-    const pq_feedback_panel *p = f->panel;
+static void round_blocks(gptq_lanes *lanes, pq_decoded *out) {
+    const pq_gptq_columns *p = lanes->panel;
     const size_t elements = pq_type_block(p->type), stride = p->cols / elements;
     float rows[PQ_GROUPS][PQ_SUPER], unit[PQ_GROUPS], q[PQ_GROUP_MAX][PQ_GROUPS];
     float scale[PQ_GROUPS], min[PQ_GROUPS];
@@ -144,12 +145,12 @@ static void round_blocks(feedback *f, pq_decoded *out) {
         describe(p->type, &b);
     for (size_t k = 0, block = 0; k < p->cols; k += elements, block++) {
         memset(found, 0, sizeof found);
-        gather_rows(f, k, elements, rows);
+        gather_rows(lanes, k, elements, rows);
         if (p->type == PQ_Q8_0)
             whole_ranges(rows, (int)elements, p->levels, found);
         else
-            quantize_weights(p->type, p->levels, rows[0], PQ_SUPER, p->weights + k, 0, PQ_GROUPS,
-                             found);
+            search_blocks(p->type, p->levels, rows[0], PQ_SUPER, p->weights + k, 0, PQ_GROUPS,
+                          found);
         for (size_t lane = 0; lane < PQ_GROUPS; lane++) {
             unit[lane] = pq_block_unit(rows[lane], (int)elements);
             scale[lane] = found[lane].d;
@@ -157,26 +158,26 @@ static void round_blocks(feedback *f, pq_decoded *out) {
             out[lane * stride + block] = found[lane];
         }
         if (elements == PQ_SUPER) {
-            round_super_block(f, &b, k, unit, out + block, stride);
+            round_super_block(lanes, &b, k, unit, out + block, stride);
         } else {
-            round_columns(f, k, (int)elements, scale, min, q);
+            round_columns(lanes, k, (int)elements, scale, min, q);
             take_values(q, 0, (int)elements, out + block, stride);
         }
     }
 }
 
-static void quantize_panel(const pq_feedback_panel *panel, const float *x, size_t x_stride,
-                           size_t rows, float *errors, pq_decoded *out) {
-    feedback f;
-    f.panel = panel;
+static void gptq_panel(const pq_gptq_columns *panel, const float *x, size_t x_stride, size_t rows,
+                       float *errors, pq_decoded *out) {
+    gptq_lanes lanes;
+    lanes.panel = panel;
     for (size_t k = 0; k < panel->cols; k++) {
         for (size_t lane = 0; lane < PQ_GROUPS; lane++)
-            f.x[k][lane] = lane < rows ? x[lane * x_stride + k] : 0.0f;
+            lanes.x[k][lane] = lane < rows ? x[lane * x_stride + k] : 0.0f;
     }
-    round_blocks(&f, out);
+    round_blocks(&lanes, out);
     for (size_t lane = 0; lane < rows; lane++) {
         for (size_t k = 0; k < panel->cols; k++)
-            errors[lane * panel->cols + k] = f.error[k][lane];
+            errors[lane * panel->cols + k] = lanes.error[k][lane];
     }
 }
 

@@ -58,7 +58,7 @@ def ours_through_c(data: np.ndarray, name: str, n: int) -> np.ndarray:
 @pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
 def test_error_is_small(name):
     weights = normal()
-    data = _native.quantize_rows(weights, name)
+    data = _native.quantize_weights(weights, name)
     assert (error_of(weights, data, name) / (weights**2).sum()) ** 0.5 < MOST_ERROR[name]
 
 
@@ -70,7 +70,7 @@ def test_never_worse_than_rounding_to_nearest(name, weighted):
         weights = normal(seed=seed)
         if seed % 2:
             weights = weights**3
-        data = _native.quantize_rows(weights, name, importance=importance)
+        data = _native.quantize_weights(weights, name, importance=importance)
         rounded = gguf.quantize(weights, GGMLQuantizationType[name])
         factor = 1.0 if importance is None else importance
         assert error_of(weights, data, name, factor) <= error_of(weights, rounded, name, factor)
@@ -79,8 +79,8 @@ def test_never_worse_than_rounding_to_nearest(name, weighted):
 @pytest.mark.parametrize("name", [name for name in mx.QUANTIZED_TYPES if name != "Q8_0"])
 def test_importance_lowers_the_error_it_weights(name):
     weights, importance = normal(), importances()
-    plain = _native.quantize_rows(weights, name)
-    weighted = _native.quantize_rows(weights, name, importance=importance)
+    plain = _native.quantize_weights(weights, name)
+    weighted = _native.quantize_weights(weights, name, importance=importance)
     assert error_of(weights, weighted, name, importance) < error_of(
         weights, plain, name, importance
     )
@@ -112,7 +112,7 @@ def test_nearly_as_good_as_the_best_scale_of_all(name):
         low, high = x.min(), x.max()
         minima = np.linspace(low - 0.05 * (high - low), low + 0.1 * (high - low), 25)
         forced = best_by_force(x[0], np.array(levels), minima if name == "Q4_1" else np.zeros(1))
-        found = error_of(x, _native.quantize_rows(x, name), name)
+        found = error_of(x, _native.quantize_weights(x, name), name)
         assert found < 1.12 * forced
         ours, best = ours + found, best + forced
     assert ours < 1.04 * best
@@ -122,7 +122,7 @@ def test_nearly_as_good_as_the_best_scale_of_all(name):
 def test_what_is_on_the_grid_stays_there(name):
     data = mx.random_weights(np.random.default_rng(5), name, 8, 1024)
     weights = reference(data, name)
-    again = _native.quantize_rows(weights, name)
+    again = _native.quantize_weights(weights, name)
     relative = (error_of(weights, again, name) / (weights.astype(np.float64) ** 2).sum()) ** 0.5
     assert relative < 0.5 * MOST_ERROR[name]
 
@@ -133,7 +133,7 @@ def test_what_was_quantized_with_a_minimum_comes_back_exactly(name, weighted):
     data = gguf.quantize(normal() ** 3 * 4096, GGMLQuantizationType.Q4_1)
     weights = gguf.dequantize(data, GGMLQuantizationType.Q4_1).astype(np.float32)
     importance = importances() if weighted else None
-    again = reference(_native.quantize_rows(weights, name, importance=importance), name)
+    again = reference(_native.quantize_weights(weights, name, importance=importance), name)
     assert np.abs(again - weights).max() < 1e-6 * np.abs(weights).max()
 
 
@@ -143,7 +143,7 @@ def test_few_values_come_back_nearly_exactly(name, values):
     weights = np.random.default_rng(7).choice(
         np.array(values, np.float32) * np.float32(0.0123), (4, 512)
     )
-    result = reference(_native.quantize_rows(weights, name), name)
+    result = reference(_native.quantize_weights(weights, name), name)
     most = 0.1 if name.startswith("IQ4") else 0.003  # none of whose levels is 0
     assert np.abs(result - weights).max() < most * np.abs(weights).max()
 
@@ -154,14 +154,14 @@ def test_few_values_come_back_nearly_exactly(name, values):
 @pytest.mark.parametrize("name", mx.ALL_TYPES)
 def test_reads_as_the_gguf_package_reads_it(name):
     weights = normal(8, 2048) ** 3
-    data = _native.quantize_rows(weights, name, importance=importances(2048))
+    data = _native.quantize_weights(weights, name, importance=importances(2048))
     assert ours_through_c(data, name, weights.size).tobytes() == reference(data, name).tobytes()
 
 
 @pytest.mark.parametrize("name", mx.FLOAT_TYPES)
 def test_plain_numbers_are_rounded_as_gguf_does(name):
     weights = normal(8, 999)
-    data = _native.quantize_rows(weights, name)
+    data = _native.quantize_weights(weights, name)
     assert (data == gguf.quantize(weights, GGMLQuantizationType[name]).view(np.uint8)).all()
 
 
@@ -171,9 +171,9 @@ def test_plain_numbers_are_rounded_as_gguf_does(name):
 @pytest.mark.parametrize("name", mx.ALL_TYPES)
 def test_threads_do_not_change_a_byte(name):
     weights, importance = normal(300, 512) ** 3, importances(512)
-    one = _native.quantize_rows(weights, name, importance=importance, threads=1)
+    one = _native.quantize_weights(weights, name, importance=importance, threads=1)
     for threads in (2, 3, 8):
-        more = _native.quantize_rows(weights, name, importance=importance, threads=threads)
+        more = _native.quantize_weights(weights, name, importance=importance, threads=threads)
         assert more.tobytes() == one.tobytes()
 
 
@@ -185,25 +185,25 @@ def test_instruction_sets_do_not_change_a_byte(name, cols):
     weights[3] *= np.float32(1e-6)
     weights[4] = 1 + weights[4]
     for given in (None, importance):
-        scalar = _native.quantize_rows(weights, name, importance=given, isa="scalar")
+        scalar = _native.quantize_weights(weights, name, importance=given, isa="scalar")
         for isa in mx.available_isas():
-            data = _native.quantize_rows(weights, name, importance=given, isa=isa)
+            data = _native.quantize_weights(weights, name, importance=given, isa=isa)
             assert data.tobytes() == scalar.tobytes(), isa
 
 
 def test_the_environment_names_the_instruction_set(monkeypatch):
     monkeypatch.setenv("PYQWEN_ISA", "scalar")
-    assert _native.quantize_rows(normal(), "Q4_K").shape == (16, 576)
+    assert _native.quantize_weights(normal(), "Q4_K").shape == (16, 576)
     monkeypatch.setenv("PYQWEN_ISA", "abacus")
     with pytest.raises(ValueError, match=r"PYQWEN_ISA .*'abacus'"):
-        _native.quantize_rows(normal(), "Q4_K")
+        _native.quantize_weights(normal(), "Q4_K")
 
 
 @pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
 def test_a_row_does_not_depend_on_its_neighbors(name):
     weights = normal(4)
-    whole = _native.quantize_rows(weights, name)
-    assert _native.quantize_rows(weights[2:3].copy(), name).tobytes() == whole[2].tobytes()
+    whole = _native.quantize_weights(weights, name)
+    assert _native.quantize_weights(weights[2:3].copy(), name).tobytes() == whole[2].tobytes()
 
 
 @pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
@@ -211,9 +211,9 @@ def test_a_row_does_not_depend_on_its_neighbors(name):
 def test_the_unit_of_the_weights_does_not_matter(name, power):
     """Away from the subnormal numbers of f16, a power of two goes through to the scales."""
     weights = normal() * np.float32(64)
-    small = reference(_native.quantize_rows(weights, name), name)
-    large = _native.quantize_rows(weights * np.float32(2.0**power), name)
-    expected = error_of(small, _native.quantize_rows(weights, name), name)
+    small = reference(_native.quantize_weights(weights, name), name)
+    large = _native.quantize_weights(weights * np.float32(2.0**power), name)
+    expected = error_of(small, _native.quantize_weights(weights, name), name)
     assert expected == 0
     relative = np.abs(reference(large, name) / 2.0**power - small).max() / np.abs(weights).max()
     assert relative < (1e-6 if power > 0 else 0.2)
@@ -222,8 +222,8 @@ def test_the_unit_of_the_weights_does_not_matter(name, power):
 @pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
 def test_the_unit_of_importances_does_not_matter(name):
     weights, importance = normal(), importances()
-    data = _native.quantize_rows(weights, name, importance=importance)
-    again = _native.quantize_rows(weights, name, importance=importance * np.float32(2.0**-60))
+    data = _native.quantize_weights(weights, name, importance=importance)
+    again = _native.quantize_weights(weights, name, importance=importance * np.float32(2.0**-60))
     assert again.tobytes() == data.tobytes()
 
 
@@ -232,14 +232,14 @@ def test_the_unit_of_importances_does_not_matter(name):
 
 @pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
 def test_zeros(name):
-    data = _native.quantize_rows(np.zeros((2, 512), np.float32), name)
+    data = _native.quantize_weights(np.zeros((2, 512), np.float32), name)
     assert (reference(data, name) == 0).all()
 
 
 @pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
 @pytest.mark.parametrize("value", [1.0, -1.0, 3e-4, -7e-5, -60000.0, 1.2345])
 def test_constants(name, value):
-    data = _native.quantize_rows(np.full((1, 512), value, np.float32), name)
+    data = _native.quantize_weights(np.full((1, 512), value, np.float32), name)
     near = 0.03 if abs(value) < 1e-3 else 0.005  # there f16 has few digits left for the scales
     np.testing.assert_allclose(reference(data, name), value, rtol=near)
 
@@ -249,7 +249,7 @@ def test_constants(name, value):
 def test_one_outlier(name, value):
     weights = normal(1, 512)
     weights[0, 300] = value
-    result = reference(_native.quantize_rows(weights, name), name)
+    result = reference(_native.quantize_weights(weights, name), name)
     np.testing.assert_allclose(result[0, 300], value, rtol=0.02)
     block = mx.block_size(name)[0]
     others = np.arange(512) // block != 300 // block
@@ -260,7 +260,7 @@ def test_one_outlier(name, value):
 @pytest.mark.parametrize("size", [1e-45, 1e-38, 1e-20, 1e-7])
 def test_numbers_too_small_for_f16_come_near_0(name, size):
     weights = np.full((1, 512), size, np.float32) * np.where(np.arange(512) % 3, 1, -1)
-    result = reference(_native.quantize_rows(weights.astype(np.float32), name), name)
+    result = reference(_native.quantize_weights(weights.astype(np.float32), name), name)
     assert np.isfinite(result).all()
     assert np.abs(result).max() < 3e-7
 
@@ -272,7 +272,7 @@ def test_weights_of_all_sizes(name, smallest):
     weights = (weights * np.where(np.arange(2048) % 3, 1, -1)).reshape(2, 1024).astype(np.float32)
     for order in (weights, np.random.default_rng(3).permutation(weights.ravel()).reshape(2, -1)):
         for importance in (None, importances()):
-            data = _native.quantize_rows(order, name, importance=importance)
+            data = _native.quantize_weights(order, name, importance=importance)
             result = reference(data, name)
             assert np.isfinite(result).all()
             relative = (((result - order) ** 2).sum() / (order**2).sum()) ** 0.5
@@ -283,7 +283,7 @@ def test_weights_of_all_sizes(name, smallest):
 def test_the_largest_weights(name):
     weights = (normal() * np.float32(50 * 65504)).clip(-65504, 65504)
     weights[:, ::7] = 65504
-    result = reference(_native.quantize_rows(weights, name), name)
+    result = reference(_native.quantize_weights(weights, name), name)
     assert np.isfinite(result).all()
     relative = (((result - weights) ** 2).sum() / (weights**2).sum()) ** 0.5
     assert relative < 1.5 * MOST_ERROR[name]
@@ -299,7 +299,7 @@ def test_odd_importances(name, pattern):
         "wide": 10.0 ** np.linspace(-38, 38, 1024),
     }[pattern].astype(np.float32)
     weights = normal()
-    data = _native.quantize_rows(weights, name, importance=importance)
+    data = _native.quantize_weights(weights, name, importance=importance)
     relative = (error_of(weights, data, name) / (weights**2).sum()) ** 0.5
     assert relative < (MOST_ERROR[name] if pattern == "zeros" else 2.5 * MOST_ERROR[name])
 
@@ -314,7 +314,7 @@ def test_refuses_what_is_not_a_number(name, bad, word):
     weights[211, 33] = weights[211, 500] = weights[299, 0] = bad
     for threads in (1, 4):
         with pytest.raises(NumericError, match=rf"row 211, column 33 is {word}"):
-            _native.quantize_rows(weights, name, threads=threads)
+            _native.quantize_weights(weights, name, threads=threads)
 
 
 @pytest.mark.parametrize("name", ["F16", *mx.QUANTIZED_TYPES])
@@ -322,8 +322,8 @@ def test_refuses_what_f16_cannot_hold(name):
     weights = normal(4, 512)
     weights[3, 5] = 1e30
     with pytest.raises(NumericError, match=f"row 3, column 5 is 1e.30, but {name} holds at most"):
-        _native.quantize_rows(weights, name)
-    assert np.isfinite(reference(_native.quantize_rows(weights, "BF16"), "BF16")).all()
+        _native.quantize_weights(weights, name)
+    assert np.isfinite(reference(_native.quantize_weights(weights, "BF16"), "BF16")).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
@@ -331,35 +331,35 @@ def test_refuses_importances(bad):
     importance = importances(512)
     importance[77] = bad
     with pytest.raises(NumericError, match="importance of column 77"):
-        _native.quantize_rows(normal(1, 512), "Q4_K", importance=importance)
+        _native.quantize_weights(normal(1, 512), "Q4_K", importance=importance)
 
 
 def test_refuses_shapes_and_types():
     with pytest.raises(ValueError, match="rows of 288 elements as Q4_K: it comes in blocks of 256"):
-        _native.quantize_rows(normal(1, 288), "Q4_K")
+        _native.quantize_weights(normal(1, 288), "Q4_K")
     with pytest.raises(ValueError, match="unknown tensor type 'Q9_K'"):
-        _native.quantize_rows(normal(), "Q9_K")
+        _native.quantize_weights(normal(), "Q9_K")
     with pytest.raises(ValueError, match="threads must be 1 to"):
-        _native.quantize_rows(normal(), "Q4_K", threads=0)
+        _native.quantize_weights(normal(), "Q4_K", threads=0)
     with pytest.raises(ValueError, match="importance has shape"):
-        _native.quantize_rows(normal(), "Q4_K", importance=importances(512))
+        _native.quantize_weights(normal(), "Q4_K", importance=importances(512))
     with pytest.raises(TypeError, match="float32"):
-        _native.quantize_rows(normal().astype(np.float64), "Q4_K")
+        _native.quantize_weights(normal().astype(np.float64), "Q4_K")
     with pytest.raises(TypeError, match="contiguous"):
-        _native.quantize_rows(normal()[:, ::2], "Q4_K")
+        _native.quantize_weights(normal()[:, ::2], "Q4_K")
 
 
 def test_nothing_to_do():
-    assert _native.quantize_rows(np.zeros((0, 256), np.float32), "Q4_K").shape == (0, 144)
-    assert _native.quantize_rows(np.zeros((3, 0), np.float32), "Q4_K").shape == (3, 0)
+    assert _native.quantize_weights(np.zeros((0, 256), np.float32), "Q4_K").shape == (0, 144)
+    assert _native.quantize_weights(np.zeros((3, 0), np.float32), "Q4_K").shape == (3, 0)
 
 
 def test_cancel():
     flag = _native.CancelFlag()
-    _native.quantize_rows(normal(), "Q4_K", cancel=flag)
+    _native.quantize_weights(normal(), "Q4_K", cancel=flag)
     flag.set()
     with pytest.raises(CancelledError):
-        _native.quantize_rows(normal(), "Q4_K", cancel=flag)
+        _native.quantize_weights(normal(), "Q4_K", cancel=flag)
 
 
 # --------------------------------------------------------------------------------------------- measuring
@@ -368,7 +368,7 @@ def test_cancel():
 def test_measures_the_error():
     weights, importance = normal(40, 512), importances(512)
     weights[17, 256:] **= 3
-    data = _native.quantize_rows(weights, "Q4_K")
+    data = _native.quantize_weights(weights, "Q4_K")
     squares = (reference(data, "Q4_K").astype(np.float64) - weights) ** 2
     energy = weights.astype(np.float64) ** 2
     for threads in (1, 3):
@@ -387,14 +387,14 @@ def test_measures_the_error():
 
 def test_nothing_was_lost_where_nothing_was_quantized():
     weights = normal()
-    data = _native.quantize_rows(weights, "F32")
+    data = _native.quantize_weights(weights, "F32")
     found = _native.measure_quantization(data, weights, "F32")
     assert (found.error, found.weighted_error, found.worst, found.relative) == (0, 0, 0, 0)
 
 
 def test_measuring_refuses():
     weights = normal(2, 512)
-    data = _native.quantize_rows(weights, "Q4_K")
+    data = _native.quantize_weights(weights, "Q4_K")
     with pytest.raises(ValueError, match="shape"):
         _native.measure_quantization(data[:1], weights, "Q4_K")
     with pytest.raises(ValueError, match="threads"):
