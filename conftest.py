@@ -31,5 +31,8 @@ def pytest_report_header() -> str:
     """Name the package under test."""
     package = importlib.util.find_spec("pyqwen")
     if package is None or importlib.util.find_spec("pyqwen._ffi") is None:
-        return 'pyqwen: NOT INSTALLED, most tests cannot run; pip install ".[test]" first'
+        return (
+            "pyqwen: NOT INSTALLED, most tests cannot run; first "
+            'pip install ".[test]" -C cmake.define.PYQWEN_TEST_EXTENSION=ON'
+        )
     return f"pyqwen: {Path(str(package.origin)).parent}"

@@ -17,6 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "kernels"))
 
 import matrices as mx
+from extension import kernel_lib
 
 from pyqwen import _native
 
@@ -31,7 +32,7 @@ def time_matmul(
     """Return the seconds of each of ``rounds`` rounds over ``copies`` copies of the matrix."""
     seconds = np.zeros(rounds)
     error = _native.new_error()
-    status = mx.lib.pq_time_matmul(
+    status = kernel_lib().pq_time_matmul(
         isa.encode(), int(exact), mx.type_number(name), mx.pointer("void *", weights),
         weights.shape[0], x.shape[1], copies, mx.pointer("float *", x), x.shape[0], threads, rounds,
         mx.pointer("double *", seconds), error,

@@ -1,7 +1,8 @@
-"""Write the C source of the extension module pyqwen._ffi from csrc/pyqwen.h: make_ffi.py HEADER OUT.c
+"""Write the C source of a Python extension from a header of csrc/: make_ffi.py HEADER OUT.c
 
-The header is the only declaration of the interface. cffi parses it here (comments and preprocessor lines
-taken out), and the C compiler checks what cffi made of it against the header itself.
+pyqwen.h makes pyqwen._ffi, and pyqwen_test.h pyqwen._ffi_test, which has its types from the first. A
+header is the only declaration of its interface: cffi parses it here (comments and preprocessor lines taken
+out), and the C compiler checks what cffi made of it against the header itself.
 """
 
 import re
@@ -16,16 +17,29 @@ extern "Python" int pq_on_progress(void *, uint64_t, uint64_t);
 """
 
 
-def declarations(header: str) -> str:
+def declarations(header: Path) -> str:
     """Return the header's declarations as cffi's parser accepts them."""
-    text = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+    text = re.sub(r"/\*.*?\*/", "", header.read_text(encoding="utf-8"), flags=re.DOTALL)
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
 
 
-def main(header: Path, out: Path) -> None:
+def core(header: Path) -> FFI:
     ffi = FFI()
-    ffi.cdef(declarations(header.read_text(encoding="utf-8")) + CALLBACKS)
+    ffi.cdef(declarations(header) + CALLBACKS)
     ffi.set_source("pyqwen._ffi", '#include "pyqwen.h"\n')
+    return ffi
+
+
+def testing(header: Path) -> FFI:
+    ffi = FFI()
+    ffi.include(core(header.with_name("pyqwen.h")))
+    ffi.cdef(declarations(header))
+    ffi.set_source("pyqwen._ffi_test", '#include "pyqwen_test.h"\n')
+    return ffi
+
+
+def main(header: Path, out: Path) -> None:
+    ffi = testing(header) if header.name == "pyqwen_test.h" else core(header)
     ffi.emit_c_code(str(out))
 
 

@@ -1,4 +1,4 @@
-/* pyqwen.h - the public interface of the core, and the only one.
+/* pyqwen.h - the public interface of the core, and the only one. (pyqwen_test.h is for its tests and benchmarks.)
  *
  * The walk of a request: pq_file (bytes -> directory of keys and tensors) -> pq_model (weights in the
  * layout the kernels stream) -> pq_session (KV cache; evaluates rows of tokens) -> logits -> pq_sampler.
@@ -19,6 +19,15 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* ------------------------------------------------------------------------------------------ version */
+
+#define PQ_VERSION_MAJOR 0
+#define PQ_VERSION_MINOR 1
+#define PQ_VERSION_PATCH 0
+
+/* "0.1.0": of the library that is linked, where the macros are of the header that was compiled against. */
+const char *pq_version(void);
 
 /* ------------------------------------------------------------------------------------------- status */
 
@@ -188,14 +197,15 @@ typedef struct pq_model_options {
     const char *isa;  /* an instruction set by name, or NULL for the best one here */
     uint32_t threads; /* used while loading; 0: pq_default_threads() */
     int exact;        /* 1: float32 activations, the reference path */
-    int coarse; /* 1: quantize what meets types with blocks of 256 in such blocks too, as llama.cpp
-                         does, to measure what it would; worse than 0, and not for running */
+    /* 1: quantize what meets types with blocks of 256 in such blocks too, as llama.cpp does, to measure what
+     * it would; worse than 0, and not for running. */
+    int coarse;
     /* Called now and then while loading, from the calling thread: nonzero cancels. May be NULL. */
     int (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_arg;
-    const char
-        *packed; /* a file of packed weights to map instead of packing, or NULL. One that is not
-                           whole and of this very model is not used, and that is no error */
+    /* A file of packed weights to map instead of packing, or NULL. One that is not whole and of this very
+     * model is not used, and that is no error. */
+    const char *packed;
 } pq_model_options;
 
 typedef struct pq_config {
@@ -435,39 +445,5 @@ const char *pq_isa_summary(const char *name);
 const char *pq_isa_default(void);
 /* Reads `bytes` of memory with `threads` threads, several times: the best rate in bytes per second. */
 pq_status pq_measure_bandwidth(uint32_t threads, uint64_t bytes, double *out, pq_error *err);
-/* Multiplies int8 numbers that are in the first-level cache, with `isa`'s fastest instruction and nothing
- * else: the best rate of several passes in products per second, which no matrix product with that isa can
- * exceed. PQ_ERR_ARGUMENT where isa is not available or, as scalar, has no such instruction. */
-pq_status pq_measure_int8(const char *isa, uint32_t threads, double *out, pq_error *err);
-
-/* ------------------------------------------------------- single kernels, for tests and benchmarks */
-
-/* y (n, rows) = x (n, cols) times the transpose of w (rows, cols), w in `type`'s file format: packed,
- * activations quantized and multiplied exactly as a model does with that isa (NULL: best). */
-pq_status pq_test_matmul(const char *isa, int exact, uint32_t type, const void *w, size_t rows,
-                         size_t cols, const float *x, size_t n, float *y, uint32_t threads,
-                         pq_error *err);
-/* The same product `rounds` times, each over `copies` copies of w one after the other (enough of them
- * exceed the caches, as in decoding): seconds[i] (rounds) is what round i took, without packing and
- * quantizing. */
-pq_status pq_time_matmul(const char *isa, int exact, uint32_t type, const void *w, size_t rows,
-                         size_t cols, size_t copies, const float *x, size_t n, uint32_t threads,
-                         uint32_t rounds, double *seconds, pq_error *err);
-/* Packs w for that isa and takes it apart again into `out`, which must come out equal to w. */
-pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t rows, size_t cols,
-                         void *out, pq_error *err);
-/* The quantization of one row of activations in blocks of 32: q (n), d (n / 32), sums (n / 16) and
- * s (n / 32), d times the sum of the block. */
-pq_status pq_test_quantize_activations(const char *isa, const float *x, size_t n, int8_t *q,
-                                       float *d, int16_t *sums, float *s, pq_error *err);
-/* Attention of `queries` rows (queries, heads, head_dim), the last of which stands at position
- * `keys` - 1, over k and v (keys, kv_heads, head_dim) through a cache of kv_type; out like q. */
-pq_status pq_test_attention(const char *isa, pq_kv_type kv_type, uint32_t heads, uint32_t kv_heads,
-                            uint32_t head_dim, const float *q, uint32_t queries, const float *k,
-                            const float *v, uint32_t keys, float *out, pq_error *err);
-/* One vector kernel by name on a (n), b (n) -> out: "rms_norm" (b: weights), "silu_mul", "add", "exp",
- * "rope_neox", "rope_pairs" (b: n/2 cosines, n/2 sines), "f16" (round trip), "logsumexp" (out: 1). */
-pq_status pq_test_vector(const char *isa, const char *kernel, const float *a, const float *b,
-                         size_t n, float *out, pq_error *err);
 
 #endif

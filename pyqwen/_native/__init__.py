@@ -26,7 +26,6 @@ from pyqwen._native.hardware import (
     isas,
     machine,
     measure_bandwidth,
-    measure_int8,
 )
 from pyqwen._native.models import KV_TYPES, ModelHandle, Progress, plan, read_config
 from pyqwen._native.packed import PackedImage, packed_key
@@ -66,7 +65,6 @@ __all__ = [
     "lib",
     "machine",
     "measure_bandwidth",
-    "measure_int8",
     "measure_quantization",
     "new_error",
     "packed_key",

@@ -46,13 +46,3 @@ def measure_bandwidth(threads: int, n_bytes: int) -> float:
     out, error = ffi.new("double *"), new_error()
     check(lib.pq_measure_bandwidth(threads, n_bytes, out, error), error)
     return float(out[0])
-
-
-def measure_int8(isa: str, threads: int) -> float:
-    """Return how many products of int8 per second ``threads`` threads can do with ``isa``.
-
-    ``ValueError`` where it cannot run or, as scalar, has no instruction for them.
-    """
-    out, error = ffi.new("double *"), new_error()
-    check(lib.pq_measure_int8(isa.encode(), threads, out, error), error)
-    return float(out[0])

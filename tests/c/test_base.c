@@ -1,4 +1,4 @@
-/* test_base.c - checked sizes, the bounded reader, and files read or mapped. */
+/* test_base.c - the version, checked sizes, the bounded reader, and files read or mapped. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +7,12 @@
 #include "base/memory.h"
 #include "base/reader.h"
 #include "check.h"
+
+static void test_version(void) {
+    char text[32];
+    snprintf(text, sizeof text, "%d.%d.%d", PQ_VERSION_MAJOR, PQ_VERSION_MINOR, PQ_VERSION_PATCH);
+    CHECK(strcmp(pq_version(), text) == 0);
+}
 
 static void test_checked(void) {
     uint64_t n = 7;
@@ -124,6 +130,7 @@ static void test_large_blocks(void) {
 }
 
 int main(void) {
+    test_version();
     test_checked();
     test_reader();
     test_map(0);

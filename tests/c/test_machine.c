@@ -6,6 +6,7 @@
 
 #include "base/machine.h"
 #include "check.h"
+#include "pyqwen_test.h"
 
 static void test_real_machine(void) {
     pq_machine machine;

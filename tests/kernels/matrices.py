@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from extension import kernel_lib
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from pyqwen import _native
@@ -83,7 +84,7 @@ def matmul(
     rows, (n, cols) = weights.shape[0], x.shape
     y = np.full((n, rows), np.nan, dtype=np.float32)
     error = _native.new_error()
-    status = lib.pq_test_matmul(
+    status = kernel_lib().pq_test_matmul(
         isa.encode(), int(exact), type_number(name), pointer("void *", weights), rows, cols,
         pointer("float *", x), n, pointer("float *", y), threads, error,
     )  # fmt: skip
@@ -98,7 +99,7 @@ def quantize(isa: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     sums = np.empty(x.size // 16, dtype=np.int16)
     s = np.empty(x.size // 32, dtype=np.float32)
     error = _native.new_error()
-    status = lib.pq_test_quantize_activations(
+    status = kernel_lib().pq_test_quantize_activations(
         isa.encode(), pointer("float *", x), x.size, pointer("int8_t *", q),
         pointer("float *", d), pointer("int16_t *", sums), pointer("float *", s), error,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from extension import kernel_lib
 
 from pyqwen import _native
 
@@ -17,7 +18,7 @@ def attention(q, k, v, kv_type="f16", isa="scalar"):
     error = _native.new_error()
     q, k, v = (np.ascontiguousarray(a, np.float32) for a in (q, k, v))
     pointers = [ffi.cast("float *", ffi.from_buffer(a)) for a in (q, k, v, out)]
-    status = lib.pq_test_attention(
+    status = kernel_lib().pq_test_attention(
         isa.encode(), KV_TYPES[kv_type], q.shape[1], k.shape[1], q.shape[2], pointers[0],
         q.shape[0], pointers[1], pointers[2], k.shape[0], pointers[3], error,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import matrices as mx
 import numpy as np
 import pytest
+from extension import kernel_lib
 
 from pyqwen import _native
 
@@ -10,7 +11,7 @@ from pyqwen import _native
 def repack(isa: str, name: str, weights: np.ndarray, cols: int) -> np.ndarray:
     out = np.zeros_like(weights)
     error = _native.new_error()
-    status = mx.lib.pq_test_repack(
+    status = kernel_lib().pq_test_repack(
         isa.encode(), mx.type_number(name), mx.pointer("void *", weights), weights.shape[0], cols,
         mx.pointer("void *", out), error,
     )  # fmt: skip
@@ -40,7 +41,7 @@ def test_round_trip(isa, name, rows):
 )
 def test_refuses_shapes(rows, cols, type_, message):
     data, error = np.zeros(1024, np.uint8), _native.new_error()
-    status = mx.lib.pq_test_repack(
+    status = kernel_lib().pq_test_repack(
         mx.ffi.NULL, mx.type_number(type_), mx.pointer("void *", data), rows, cols,
         mx.pointer("void *", data), error,
     )  # fmt: skip
@@ -50,7 +51,7 @@ def test_refuses_shapes(rows, cols, type_, message):
 
 def test_refuses_types():
     data, error = np.zeros(1024, np.uint8), _native.new_error()
-    status = mx.lib.pq_test_repack(
+    status = kernel_lib().pq_test_repack(
         mx.ffi.NULL, 16, mx.pointer("void *", data), 1, 256, mx.pointer("void *", data), error
     )
     with pytest.raises(ValueError, match="tensor type 16"):

@@ -3,6 +3,7 @@
 import matrices as mx
 import numpy as np
 import pytest
+from extension import kernel_lib
 
 from pyqwen import _native
 
@@ -83,7 +84,7 @@ def test_same_bits_as_scalar(isa, size):
 def test_refuses(n):
     x = np.zeros(64, dtype=np.float32)
     out, error = np.zeros(64), _native.new_error()
-    status = mx.lib.pq_test_quantize_activations(
+    status = kernel_lib().pq_test_quantize_activations(
         mx.ffi.NULL, mx.pointer("float *", x), n, mx.pointer("int8_t *", out),
         mx.pointer("float *", out), mx.pointer("int16_t *", out), mx.pointer("float *", out), error,
     )  # fmt: skip

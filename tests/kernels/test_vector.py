@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from extension import kernel_lib
 
 from pyqwen import _native
 
@@ -15,7 +16,7 @@ def run(kernel, a, b=None, isa="scalar"):
     out = np.full(1 if kernel == "logsumexp" else a.size, 1e30, np.float32)
     b = ffi.NULL if b is None else ffi.cast("float *", ffi.from_buffer(np.ascontiguousarray(b)))
     error = _native.new_error()
-    status = lib.pq_test_vector(
+    status = kernel_lib().pq_test_vector(
         isa.encode(),
         kernel.encode(),
         ffi.cast("float *", ffi.from_buffer(a)),

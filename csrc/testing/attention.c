@@ -1,12 +1,13 @@
-/* test_attention_entry.c - pq_test_attention: the attention kernels driven as the model drives
+/* attention.c - pq_test_attention: the attention kernels driven as the model drives
  * them, over a cache of one layer that is built here and thrown away. */
-#include "kernels.h"
+#include "../kernels/kernels.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base/status.h"
+#include "../pyqwen_test.h"
 
 enum { TOKENS_AT_ONCE = 32 };
 

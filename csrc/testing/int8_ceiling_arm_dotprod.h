@@ -1,11 +1,11 @@
-/* int8_ceiling.h - as many products of int8 as there can be, in one instruction that adds into 32 bits: sdot
+/* int8_ceiling_arm_dotprod.h - as many products of int8 as there can be, in one instruction that adds into 32 bits: sdot
  * here, smmla in arm_i8mm. The includer names it, and how many products it does for each of 16 bytes. */
 #ifndef PQ_DOTPROD_INT8_CEILING_H
 #define PQ_DOTPROD_INT8_CEILING_H
 
 #include <arm_neon.h>
 
-#include "../int8_ceiling.h"
+#include "int8_ceiling.h"
 
 #define PQ_INT8_PRODUCTS(isa, instruction, products_per_byte)                                      \
     size_t pq_int8_products_##isa(const int8_t *operands, size_t rounds, int32_t *sink) {          \

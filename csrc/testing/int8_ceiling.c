@@ -5,7 +5,7 @@
 
 #include "../base/pool.h"
 #include "../base/thread.h"
-#include "../pyqwen.h"
+#include "../pyqwen_test.h"
 
 enum {
     ROUNDS = 8192,     /* of one chunk: about a millisecond */

@@ -1,8 +1,8 @@
-/* int8_ceiling.h - as many products of int8 as there can be: vpdpbusd alone. The includer brings the vectors. */
+/* int8_ceiling_x86_vnni.h - as many products of int8 as there can be: vpdpbusd alone. The includer brings the vectors. */
 #ifndef PQ_VNNI_INT8_CEILING_H
 #define PQ_VNNI_INT8_CEILING_H
 
-#include "../int8_ceiling.h"
+#include "int8_ceiling.h"
 
 #define PQ_INT8_PRODUCTS(isa, vector, zero, load, dot, low)                                        \
     size_t pq_int8_products_##isa(const int8_t *operands, size_t rounds, int32_t *sink) {          \

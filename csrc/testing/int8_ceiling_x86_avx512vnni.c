@@ -1,7 +1,7 @@
-/* int8_ceiling.c - see x86_vnni/int8_ceiling.h. */
+/* int8_ceiling_x86_avx512vnni.c - see int8_ceiling_x86_vnni.h. */
 #include <immintrin.h>
 
-#include "../x86_vnni/int8_ceiling.h"
+#include "int8_ceiling_x86_vnni.h"
 
 static inline __m512i load(const int8_t *p) {
     return _mm512_load_si512(p);

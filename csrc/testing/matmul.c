@@ -1,12 +1,11 @@
-/* test_matmul_entry.c - the pq_test_* functions of pyqwen.h that run one matrix kernel: packed,
- * quantized and multiplied exactly as a model does it, on a matrix of the caller's.
- */
-#include "kernels.h"
-
+/* matmul.c - the functions of pyqwen_test.h that run one matrix kernel: packed, quantized and multiplied exactly
+ * as a model does it, on a matrix of the caller's. */
 #include "../base/memory.h"
 #include "../base/pool.h"
 #include "../base/status.h"
 #include "../base/thread.h"
+#include "../kernels/kernels.h"
+#include "../pyqwen_test.h"
 
 static pq_status check_matrix(uint32_t type, size_t rows, size_t cols, pq_error *err) {
     if (pq_type_block(type) == 0)

@@ -1,10 +1,11 @@
-/* test_vector_entry.c - pq_test_vector: the vector kernels by name. */
-#include "kernels.h"
+/* vector.c - pq_test_vector: the vector kernels by name. */
+#include "../kernels/kernels.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base/status.h"
+#include "../pyqwen_test.h"
 
 static const float TEST_EPS = 1e-6f;
 
