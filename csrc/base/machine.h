@@ -16,8 +16,7 @@ void pq_machine_read(pq_machine *out);
 /* The parts of it that read files, below `root` ("" for the real ones), so that tests can make up
  * machines. */
 
-/* Physical cores of the fast kind among the CPUs that are allowed (n flags, indexed by CPU number).
- */
+/* Physical cores of the fast kind among the CPUs that are allowed (n flags, indexed by CPU number). */
 uint32_t pq_linux_performance_cores(const char *root, const bool *allowed, uint32_t n);
 
 typedef struct pq_linux_limits {

@@ -41,8 +41,7 @@ static bool find_number(const char *text, const char *label, uint64_t *out) {
     return false;
 }
 
-/* ----------------------------------------------------------------------------------------- cores
- */
+/* ---------------------------------------------------------------------------------------- cores */
 
 /* Sets the flags of a list of CPUs such as "0-3,8,10-11"; returns how many of `n` are set. */
 static uint32_t parse_cpu_list(const char *text, bool *flags, uint32_t n) {
@@ -122,8 +121,7 @@ static uint32_t read_affinity(bool allowed[MAX_CPUS]) {
     return end;
 }
 
-/* ---------------------------------------------------------------------------------------- limits
- */
+/* --------------------------------------------------------------------------------------- limits */
 
 static void limit_cores(pq_linux_limits *limits, double quota, double period) {
     if (quota > 0 && period > 0 && (limits->cores == 0 || quota / period < limits->cores))
@@ -257,8 +255,7 @@ pq_linux_limits pq_linux_read_limits(const char *root) {
     return limits;
 }
 
-/* ------------------------------------------------------------------------------------------- all
- */
+/* ------------------------------------------------------------------------------------------ all */
 
 void pq_machine_read(pq_machine *out) {
     bool allowed[MAX_CPUS] = {false};

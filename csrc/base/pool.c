@@ -72,8 +72,7 @@ static void do_chunks(const job *work, unsigned thread) {
     }
 }
 
-/* -------------------------------------------------------------------------------------- the door
- */
+/* ------------------------------------------------------------------------------------- the door */
 
 static bool is_open(void) {
     return atomic_load(&pool.door) >= SEAT;
@@ -121,8 +120,7 @@ static bool spin_until(bool (*ready)(void)) {
     return false;
 }
 
-/* ----------------------------------------------------------------------------------- the workers
- */
+/* ---------------------------------------------------------------------------------- the workers */
 
 static void sleep_until_open(void) {
     pq_mutex_lock(&pool.sleep);
@@ -170,8 +168,7 @@ static void grow(unsigned wanted) {
     }
 }
 
-/* ------------------------------------------------------------------------------------ the caller
- */
+/* ----------------------------------------------------------------------------------- the caller */
 
 /* Workers that are awake come by themselves; of the others only as many as there are seats left. */
 static void wake_workers(unsigned seats) {

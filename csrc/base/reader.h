@@ -14,8 +14,8 @@ typedef struct pq_reader {
     const uint8_t *data; /* (size) borrowed */
     uint64_t size;
     uint64_t pos;
-    uint64_t
-        wanted; /* 0: all reads succeeded; else the size with which the failed one would have */
+    /* 0: all reads succeeded; else the size with which the failed one would have. */
+    uint64_t wanted;
 } pq_reader;
 
 static inline pq_reader pq_reader_over(const uint8_t *data, uint64_t size) {

@@ -20,8 +20,7 @@ static inline float pq_load_f16(const uint8_t *p) {
     return pq_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
 }
 
-/* ----------------------------------------------------------------------------- blocks of 32
- * elements */
+/* ------------------------------------------------------------------------ blocks of 32 elements */
 
 typedef struct pq_block_q4_0 { /* w = d * (q - 8) */
     pq_f16_bytes d;
@@ -55,8 +54,7 @@ typedef struct pq_block_iq4_nl { /* w = d * table[q] */
     uint8_t q[16];
 } pq_block_iq4_nl;
 
-/* ---------------------------------------------------------------------- super-blocks of 256
- * elements */
+/* ----------------------------------------------------------------- super-blocks of 256 elements */
 
 typedef struct pq_block_q2_k { /* w = d * scale * q - dmin * min, per 16 */
     uint8_t scales[16];        /* low half: scale, high half: min */

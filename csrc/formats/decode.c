@@ -31,8 +31,7 @@ pq_family pq_type_family(uint32_t type) {
     }
 }
 
-/* ----------------------------------------------------------------------------------- blocks of 32
- */
+/* --------------------------------------------------------------------------------- blocks of 32 */
 
 static void nibbles(const uint8_t *q, int offset, int8_t *value) {
     for (int i = 0; i < 16; i++) {
@@ -82,8 +81,7 @@ static void decode_iq4_nl(const pq_block_iq4_nl *b, pq_decoded *out) {
     }
 }
 
-/* ----------------------------------------------------------------------------- super-blocks of 256
- */
+/* -------------------------------------------------------------------------- super-blocks of 256 */
 
 /* 2-bit quants: element 128 n + 32 c + i is in bits 2 c, 2 c + 1 of byte 32 n + i. */
 static void two_bits(const uint8_t *q, int8_t *value) {

@@ -30,8 +30,6 @@ pq_status pq_file_get_f32(const pq_file *file, const char *key, double min, doub
                           int required, pq_error *err);
 pq_status pq_file_get_f64(const pq_file *file, const char *key, double min, double max, double *out,
                           int required, pq_error *err);
-pq_status pq_file_get_bool(const pq_file *file, const char *key, int *out, int required,
-                           pq_error *err);
 /* The text, which the file owns: `bytes` long, without a NUL at its end. */
 pq_status pq_file_get_string(const pq_file *file, const char *key, const char **text,
                              uint64_t *bytes, int required, pq_error *err);

@@ -165,19 +165,6 @@ pq_status pq_file_get_f32(const pq_file *file, const char *key, double min, doub
     return status;
 }
 
-pq_status pq_file_get_bool(const pq_file *file, const char *name, int *out, int required,
-                           pq_error *err) {
-    const pq_shard *shard = &file->shards[0];
-    const pq_key *key;
-    pq_status status = find(shard, name, required, &key, err);
-    if (status != PQ_OK || !key)
-        return status;
-    if (key->type != PQ_VALUE_BOOL)
-        return fail_type(shard, key, "a bool", err);
-    *out = *(const uint8_t *)key->data;
-    return PQ_OK;
-}
-
 pq_status pq_file_get_string(const pq_file *file, const char *name, const char **text,
                              uint64_t *bytes, int required, pq_error *err) {
     const pq_shard *shard = &file->shards[0];

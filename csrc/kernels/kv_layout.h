@@ -1,5 +1,4 @@
-/* kv_layout.h - where a number stands in a block of the KV cache; kernels.h describes the layout.
- */
+/* kv_layout.h - where a number stands in a block of the KV cache; kernels.h describes the layout. */
 #ifndef PQ_KV_LAYOUT_H
 #define PQ_KV_LAYOUT_H
 

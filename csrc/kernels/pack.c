@@ -1,21 +1,17 @@
 /* pack.c - the interleaved layout of weight matrices.
  *
- * `lanes` rows make a panel. A panel holds, block after block, the same block
- * of all its rows, and inside such a group of blocks, member after member of
- * the format (blocks.h), each cut into units that alternate between the rows:
+ * `lanes` rows make a panel. A panel holds, block after block, the same block of all its rows, and inside such a
+ * group of blocks, member after member of the format (blocks.h), each cut into units that alternate between the rows:
  *
  *     panel  = [block 0 of all rows][block 1 of all rows]...
- *     group  = [member 0][member 1]...                                 at lanes
- * * its offset in the block member = [unit 0 of row 0][unit 0 of row 1]...[unit
- * 1 of row 0]...
+ *     group  = [member 0][member 1]...                            each at lanes * its offset in the block
+ *     member = [unit 0 of row 0][unit 0 of row 1]...[unit 1 of row 0]...
  *
- * Quants come in units of 4 bytes: with 8 lanes one 32-byte vector holds, for 8
- * rows, 4 bytes that belong to the same columns, and 4 broadcast bytes of
- * activations multiply all of them; sums over columns then stay in their lane.
- * Numbers (f16, float32) are units by themselves. No byte is added, so a packed
- * matrix is as large as the file's, and it streams in one direction. The only
- * thing inside a unit that moves: the fifth bits of Q5_0 and Q5_1, bit 4 j + b
- * of which becomes bit 8 b + j, above the quant that it belongs to.
+ * Quants come in units of 4 bytes: with 8 lanes one 32-byte vector holds, for 8 rows, 4 bytes that belong to the
+ * same columns, and 4 broadcast bytes of activations multiply all of them; sums over columns then stay in their
+ * lane. Numbers (f16, float32) are units by themselves. No byte is added, so a packed matrix is as large as the
+ * file's, and it streams in one direction. The only thing inside a unit that moves: the fifth bits of Q5_0 and
+ * Q5_1, bit 4 j + b of which becomes bit 8 b + j, above the quant that it belongs to.
  */
 #include "kernels.h"
 

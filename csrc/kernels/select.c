@@ -286,7 +286,7 @@ static int amx_available(void) {
 
 #ifdef PQ_HAVE_ARM_NEON
 
-/* Only the operating system can say. The numbers are spelled out for old headers lack the names. */
+/* Only the operating system can say. The numbers are spelled out because old headers lack the names. */
 
 static int dotprod_available(void) {
 #if defined(__linux__)

@@ -13,8 +13,7 @@
 /* Of all panels together that are unpacked at a time, unless a single one is larger. */
 enum { PQ_UNPACKED_BUDGET = 192 * 1024 };
 
-/* Bytes of one unpacked panel, at most: per 32 elements of a row 32 quants and 16 bytes of scales.
- */
+/* Bytes of one unpacked panel, at most: per 32 elements of a row 32 quants and 16 bytes of scales. */
 static inline size_t pq_unpacked_panel(size_t cols, uint32_t lanes) {
     return cols / 32 * 48 * lanes;
 }

@@ -44,8 +44,7 @@ static void swap(pq_candidate *a, pq_candidate *b) {
     *b = t;
 }
 
-/* ------------------------------------------------------------------------------------------ the
- * best k */
+/* ----------------------------------------------------------------------------------- the best k */
 
 /* Restores the heap, whose root is the worst candidate, after the one at `at` became worse or
  * better. */
@@ -99,8 +98,7 @@ size_t pq_candidates_best(const float *logits, size_t n, const float *maxima, si
     return found;
 }
 
-/* ---------------------------------------------------------------------------------------- the best
- * mass */
+/* -------------------------------------------------------------------------------- the best mass */
 
 /* Puts those of c (n) that stand before the pivot first, then the pivot; returns where it is. The
  * pivot is the median of three. */

@@ -25,8 +25,7 @@ struct pq_penalties {
 
 enum { FIRST_CAPACITY = 64 };
 
-/* ---------------------------------------------------------------------------------------- the
- * table */
+/* ------------------------------------------------------------------------------------ the table */
 
 /* The entry of a token, or the free one where it belongs. */
 static entry *find(entry *entries, size_t capacity, int32_t token) {
@@ -70,8 +69,7 @@ static pq_status add(pq_penalties *p, int32_t token, pq_error *err) {
     return PQ_OK;
 }
 
-/* ------------------------------------------------------------------------------------ opening,
- * counting */
+/* ---------------------------------------------------------------------------- opening, counting */
 
 static pq_status add_bias(pq_penalties *p, const pq_sampler_options *options, pq_error *err) {
     for (uint32_t i = 0; i < options->n_bias; i++) {
@@ -130,8 +128,7 @@ pq_status pq_penalties_accept(pq_penalties *p, const int32_t *tokens, size_t n, 
     return PQ_OK;
 }
 
-/* -----------------------------------------------------------------------------------------
- * application */
+/* ---------------------------------------------------------------------------------- application */
 
 /* Keeps a penalty of absurd size from making an infinity. */
 static float clamp(float x) {

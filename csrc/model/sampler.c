@@ -28,8 +28,7 @@ struct pq_sampler {
     uint64_t random;
 };
 
-/* ------------------------------------------------------------------------------------- open and
- * close */
+/* ------------------------------------------------------------------------------- open and close */
 
 static pq_status check_range(const char *name, float value, int valid, const char *range,
                              pq_error *err) {
@@ -158,8 +157,7 @@ pq_status pq_sampler_accept(pq_sampler *s, const int32_t *tokens, size_t n, int 
     return pq_penalties_accept(s->penalties, tokens, n, generated, err);
 }
 
-/* ------------------------------------------------------------------------------- what may be drawn
- */
+/* ---------------------------------------------------------------------------- what may be drawn */
 
 /* Keys of the logits relative to the largest, by temperature; dst may be logits. */
 static void scale_keys(const pq_sampler *s, const float *logits, size_t n, float max, float *dst) {
@@ -296,8 +294,7 @@ static pq_status choose_candidates(pq_sampler *s, const float *logits, float max
     return PQ_OK;
 }
 
-/* -------------------------------------------------------------------------------------------- the
- * draw */
+/* ------------------------------------------------------------------------------------- the draw */
 
 /* A multiple of 2^-53 in [0, 1). */
 static double next_random(pq_sampler *s) {

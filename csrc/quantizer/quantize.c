@@ -84,8 +84,8 @@ typedef struct quantize_job {
     size_t rows, cols, row_bytes, chunk_rows;
     float limit;
     float *scratch; /* (threads, cols) */
-    _Atomic size_t
-        first_refused; /* index of the first weight that cannot be stored; SIZE_MAX: none */
+    /* Index of the first weight that cannot be stored; SIZE_MAX: none. */
+    _Atomic size_t first_refused;
 } quantize_job;
 
 /* How many rows make a chunk. */

@@ -117,7 +117,6 @@ static void test_real_and_bool(const pq_file *file) {
     pq_error err;
     float single = -1;
     double real = -1;
-    int truth = -1;
     CHECK(pq_file_get_f32(file, "absent", 0, 1, &single, 0, &err) == PQ_OK && single == -1);
     CHECK(pq_file_get_f32(file, "absent", 0, 1, &single, 1, &err) == PQ_ERR_FORMAT);
     CHECK(pq_file_get_f32(file, "f32", 0, 1, &single, 1, &err) == PQ_OK && single == 0.5f);
@@ -127,9 +126,6 @@ static void test_real_and_bool(const pq_file *file) {
     CHECK(pq_file_get_f64(file, "inf", 0, INFINITY, &real, 1, &err) == PQ_ERR_FORMAT);
     CHECK(pq_file_get_f64(file, "u8", 0, 300, &real, 1, &err) == PQ_ERR_FORMAT && real == 1e300);
     CHECK(strstr(err.text, "should be a floating-point number") != NULL);
-    CHECK(pq_file_get_bool(file, "absent", &truth, 0, &err) == PQ_OK && truth == -1);
-    CHECK(pq_file_get_bool(file, "bool", &truth, 1, &err) == PQ_OK && truth == 1);
-    CHECK(pq_file_get_bool(file, "u8", &truth, 1, &err) == PQ_ERR_FORMAT);
 }
 
 static void test_texts(const pq_file *file) {

@@ -19,8 +19,7 @@ static void busy_ns(int64_t ns) {
         pq_thread_pause();
 }
 
-/* ------------------------------------------------------------------------------ every chunk once
- */
+/* ----------------------------------------------------------------------------- every chunk once */
 
 enum { MOST_CHUNKS = 1000 };
 
@@ -182,8 +181,7 @@ static void test_nested(void) {
     CHECK(atomic_load(&good) == 40);
 }
 
-/* ---------------------------------------------------------------------- floating-point environment
- */
+/* ------------------------------------------------------------------- floating-point environment */
 
 static volatile float one = 1.0f, tiny = 0x1p-30f, smallest = 0x1p-126f;
 
@@ -223,8 +221,7 @@ static void test_float_env(void) {
     }
 }
 
-/* ------------------------------------------------------------------------------ signals and fork
- */
+/* ----------------------------------------------------------------------------- signals and fork */
 
 #if !defined(_WIN32)
 

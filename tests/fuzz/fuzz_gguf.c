@@ -48,7 +48,6 @@ static void use_key(const pq_file *file, const pq_key *key) {
     pq_error err;
     uint32_t integer = 0;
     double real = 0;
-    int truth = 0;
     char text[32];
     require(pq_file_find_key(file, key->name) == key, "a key is not found by its name");
     if (key->type == PQ_VALUE_ARRAY && key->element == PQ_VALUE_STRING)
@@ -56,7 +55,6 @@ static void use_key(const pq_file *file, const pq_key *key) {
     else
         touch(key->data, key->bytes);
     sink += (uint64_t)pq_file_get_u32(file, key->name, 1, 1000, &integer, 1, &err) + integer;
-    sink += (uint64_t)pq_file_get_bool(file, key->name, &truth, 1, &err) + (uint64_t)truth;
     if (pq_file_get_f64(file, key->name, -1e9, 1e9, &real, 1, &err) == PQ_OK)
         require(real >= -1e9 && real <= 1e9, "a number outside its range");
     if (pq_file_get_text(file, key->name, text, sizeof text, 1, &err) == PQ_OK)

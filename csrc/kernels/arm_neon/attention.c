@@ -54,8 +54,7 @@ FORCE_INLINE float32x4_t load4(pq_kv_type type, const void *base, size_t index) 
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
 }
 
-/* -------------------------------------------------------------------------------------------
- * scores */
+/* --------------------------------------------------------------------------------------- scores */
 
 /* p[r][v] += q[r][d] * key[d][4 v ..] for d in [begin, end), where keys of 16 positions follow each
  * other at each d, and the next 16 positions are `group_bytes` further. */
@@ -160,8 +159,7 @@ static pq_softmax weigh(float *w, size_t visible) {
     return state;
 }
 
-/* ------------------------------------------------------------------------------------ weighted
- * values */
+/* ------------------------------------------------------------------------------ weighted values */
 
 /* out[r][at ..] = the weighted sum of 4 * vectors dimensions over the values j in [begin, end),
  * going on from what is in out unless begin is 0. */
@@ -206,8 +204,7 @@ FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const f
         sum_values_at(rows, vectors, type, head_dim, w, values, begin, end, at, out, out_stride);
 }
 
-/* ------------------------------------------------------------------------------------------ the
- * block */
+/* ------------------------------------------------------------------------------------ the block */
 
 /* A tile's rows together over the keys that all of them see, then each alone over its last ones: a
  * weight of 0 is not the same as no value where that value is infinite. */
@@ -260,8 +257,7 @@ void pq_attend_neon(pq_kv_type type, size_t head_dim, const float *q, size_t q_s
     }
 }
 
-/* ------------------------------------------------------------------------------- storing and
- * merging */
+/* -------------------------------------------------------------------------- storing and merging */
 
 void pq_kv_store_neon(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
                       const float *value, void *keys, void *values) {

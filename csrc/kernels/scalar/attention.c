@@ -1,5 +1,4 @@
-/* attention.c - one block of the KV cache: storing into it and attending to it. The specification.
- */
+/* attention.c - one block of the KV cache: storing into it and attending to it. The specification. */
 #include "scalar.h"
 
 #include "../../formats/f16.h"
@@ -7,8 +6,7 @@
 #include "exp.h"
 #include "sum16.h"
 
-/* ------------------------------------------------------------------------------------------
- * storing */
+/* -------------------------------------------------------------------------------------- storing */
 
 static void store_f16(size_t head_dim, size_t slot, const float *key, const float *value,
                       uint16_t *keys, uint16_t *values) {
@@ -62,8 +60,7 @@ void pq_kv_store_scalar(pq_kv_type type, size_t head_dim, size_t slot, const flo
         store_f32(head_dim, slot, key, value, keys, values);
 }
 
-/* ----------------------------------------------------------------------------------------
- * attending */
+/* ------------------------------------------------------------------------------------ attending */
 
 /* The product of a query row and the key at position j of the block. */
 static float score(pq_kv_type type, size_t head_dim, const float *q, const void *keys, size_t j) {

@@ -55,8 +55,7 @@ FORCE_INLINE __m256 load8(pq_kv_type type, const void *base, size_t index) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
 }
 
-/* -------------------------------------------------------------------------------------------
- * scores */
+/* --------------------------------------------------------------------------------------- scores */
 
 /* A block that few rows attend to comes from memory, which is never to be idle: while keys are multiplied, as
  * many values are asked for (`ahead`), and the next group of 16 keys, which is new for the first block of a run
@@ -178,8 +177,7 @@ static pq_softmax weigh(float *w, size_t visible) {
     return state;
 }
 
-/* ------------------------------------------------------------------------------------ weighted
- * values */
+/* ------------------------------------------------------------------------------ weighted values */
 
 /* out[r][at ..] = the weighted sum of 8 * vectors dimensions over the values j in [begin, end),
  * going on from what is in out unless begin is 0. */
@@ -228,8 +226,7 @@ FORCE_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const f
                       out_stride);
 }
 
-/* ------------------------------------------------------------------------------------------ the
- * block */
+/* ------------------------------------------------------------------------------------ the block */
 
 /* A tile's rows together over the keys that all of them see, then each alone over its last ones: a
  * weight of 0 is not the same as no value where that value is infinite. */
@@ -284,8 +281,7 @@ void pq_attend_avx2(pq_kv_type type, size_t head_dim, const float *q, size_t q_s
     }
 }
 
-/* ------------------------------------------------------------------------------- storing and
- * merging */
+/* -------------------------------------------------------------------------- storing and merging */
 
 void pq_kv_store_avx2(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
                       const float *value, void *keys, void *values) {

@@ -96,8 +96,7 @@ TILES(f32, PQ_F32)
 TILES(f16, PQ_F16)
 TILES(bf16, PQ_BF16)
 
-/* All tokens times one panel, or two. `fns` has an entry for every number of tokens up to `most`.
- */
+/* All tokens times one panel, or two. `fns` has an entry for every number of tokens up to `most`. */
 static void run_tokens(const float_tile_fn *fns, size_t most, float_tile tile, size_t tokens) {
     while (tokens > 0) {
         const size_t tiles = (tokens + most - 1) / most, n = (tokens + tiles - 1) / tiles;
@@ -145,8 +144,7 @@ PQ_GEMM(bf16) {
 
 enum { SPAN = 256 }; /* a multiple of every block */
 
-/* Dequantizes up to 16 rows in file format into one panel of float32; lanes without a row are zero.
- */
+/* Dequantizes up to 16 rows in file format into one panel of float32; lanes without a row are zero. */
 static void dequantize_panel(const pq_matrix *w, size_t row, size_t rows, float *panel) {
     const size_t block = pq_type_block(w->type), bytes = pq_type_bytes(w->type);
     float values[SPAN];

@@ -1,5 +1,4 @@
-/* gemm_tile.c - cuts products of quantized types into tiles, and lists the products of all types.
- */
+/* gemm_tile.c - cuts products of quantized types into tiles, and lists the products of all types. */
 #include "vectors.h"
 
 #include "../x86_vnni/gemm_driver.h"
