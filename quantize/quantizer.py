@@ -48,6 +48,7 @@ from pyqwen._native import (
     tensor_types,
 )
 from pyqwen.errors import NumericError, UnsupportedModelError
+from pyqwen.loading import environment
 
 if TYPE_CHECKING:
     import gguf
@@ -315,7 +316,13 @@ class _Work:
     ) -> Part:
         importance = self._importance.get(tensor.name)
         try:
-            data = quantize_weights(rows, kind, importance=importance, threads=self._threads)
+            data = quantize_weights(
+                rows,
+                kind,
+                importance=importance,
+                threads=self._threads,
+                isa=environment.isa(),
+            )
         except NumericError:
             raise _refused(tensor, kind, start, rows) from None
         error = measure_quantization(data, rows, kind, importance=importance, threads=self._threads)

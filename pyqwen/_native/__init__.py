@@ -27,7 +27,14 @@ from pyqwen._native.hardware import (
     machine,
     measure_bandwidth,
 )
-from pyqwen._native.models import KV_TYPES, ModelHandle, Progress, plan, read_config
+from pyqwen._native.models import (
+    KV_TYPES,
+    ModelHandle,
+    Progress,
+    checked_kv_type,
+    plan,
+    read_config,
+)
 from pyqwen._native.packed import PackedImage, packed_key
 from pyqwen._native.quantize import (
     CancelFlag,
@@ -55,6 +62,7 @@ __all__ = [
     "SamplerHandle",
     "SessionHandle",
     "check",
+    "checked_kv_type",
     "default_isa",
     "default_threads",
     "dequantize_rows",

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pyqwen._ffi import ffi, lib
+from pyqwen._native.ownership import keeping, new_cell, writable
 from pyqwen._native.status import check, new_error
 from pyqwen.errors import ClosedError
 
@@ -64,13 +65,13 @@ class FileHandle:
         raw_path = os.fsencode(path)
         if b"\0" in raw_path:
             raise ValueError("the path of a model file contains a NUL character")
-        out = ffi.new("pq_file **")
+        out = new_cell("pq_file **", lib.pq_file_close)
         error = new_error()
         check(
             lib.pq_file_open(out, raw_path, lib.PQ_LOAD_COPY if copy else lib.PQ_LOAD_MMAP, error),
             error,
         )
-        self._pointer = ffi.gc(out[0], lib.pq_file_close)
+        self._pointer = keeping(out[0], out)
 
     @property
     def pointer(self) -> Any:
@@ -126,7 +127,8 @@ class FileHandle:
         text = bytearray(key.bytes)
         bounds = ffi.new("uint64_t[]", key.count + 1)
         error = new_error()
-        check(lib.pq_file_strings(file, key, ffi.from_buffer(text), bounds, error), error)
+        with writable("char[]", text) as target:
+            check(lib.pq_file_strings(file, key, target, bounds, error), error)
         ends = ffi.unpack(bounds, key.count + 1)
         return [bytes(text[a:b]) for a, b in pairwise(ends)]
 
@@ -154,12 +156,12 @@ class FileHandle:
 
     def read_into(self, index: int, offset: int, buffer: Any) -> None:
         """Fill a writable `buffer` with the bytes at `offset` inside the data of tensor `index`."""
-        target = ffi.from_buffer(buffer, require_writable=True)
-        n_bytes = self._checked(index, offset, len(target))
         file = self.pointer
-        tensor = lib.pq_file_tensor(file, index)
         error = new_error()
-        check(lib.pq_file_read(file, tensor, offset, n_bytes, target, error), error)
+        with writable("char[]", buffer) as target:
+            n_bytes = self._checked(index, offset, len(target))
+            tensor = lib.pq_file_tensor(file, index)
+            check(lib.pq_file_read(file, tensor, offset, n_bytes, target, error), error)
 
     def _checked(self, index: int, offset: int, n_bytes: int) -> int:
         tensor = lib.pq_file_tensor(self.pointer, index)

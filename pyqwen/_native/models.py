@@ -10,7 +10,9 @@ from typing import Any
 
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.files import FileHandle
+from pyqwen._native.ownership import keeping, new_cell
 from pyqwen._native.status import check, new_error, to_dict
+from pyqwen.errors import ClosedError
 
 KV_TYPES = {"f16": lib.PQ_KV_F16, "q8_0": lib.PQ_KV_Q8_0, "f32": lib.PQ_KV_F32}
 
@@ -38,7 +40,7 @@ class _ProgressState:
 
 
 class ModelHandle:
-    """A loaded ``pq_model``. Keeps its file alive; close sessions first."""
+    """A loaded ``pq_model``. Keeps the file that it reads from; sessions and images keep the model."""
 
     def __init__(
         self,
@@ -52,29 +54,35 @@ class ModelHandle:
         packed: str | os.PathLike[str] | None = None,
     ) -> None:
         """``packed`` is a file of packed weights to map, if it is whole and of this model."""
-        self._file = file.pointer  # the model reads from it: open until both are gone
+        source = file.pointer
         options, _keep, state = model_options(isa, threads, exact, progress)
         path = ffi.new("char[]", b"" if packed is None else os.fsencode(packed))
         options.packed = ffi.NULL if packed is None else path
         options.coarse = 1 if coarse else 0
-        out, error = ffi.new("pq_model **"), new_error()
-        status = lib.pq_model_open(out, file.pointer, options, error)
+        out, error = new_cell("pq_model **", lib.pq_model_close, source), new_error()
+        status = lib.pq_model_open(out, source, options, error)
         if state is not None and state.error is not None:
             raise state.error
         check(status, error)
-        self.pointer = ffi.gc(out[0], lib.pq_model_close)
-        self.config: dict[str, Any] = to_dict(lib.pq_model_config(self.pointer))
-        self.isa: str = ffi.string(lib.pq_model_isa(self.pointer)).decode()
-        self.packed_problem: str = ffi.string(lib.pq_model_packed_problem(self.pointer)).decode(
+        model = keeping(out[0], out)
+        self.config: dict[str, Any] = to_dict(lib.pq_model_config(model))
+        self.isa: str = ffi.string(lib.pq_model_isa(model)).decode()
+        self.packed_problem: str = ffi.string(lib.pq_model_packed_problem(model)).decode(
             "utf-8", "replace"
         )
-        self.weight_bytes = int(lib.pq_model_weight_bytes(self.pointer))
+        self.weight_bytes = int(lib.pq_model_weight_bytes(model))
+        self._pointer = model
+
+    @property
+    def pointer(self) -> Any:
+        """The ``pq_model *``; whoever keeps it keeps the model."""
+        if self._pointer is None:
+            raise ClosedError("the model was closed")
+        return self._pointer
 
     def close(self) -> None:
-        """Free the weights; idempotent."""
-        if self.pointer is not None:
-            ffi.release(self.pointer)
-            self.pointer = None
+        """Give the weights up; they are freed when no session and no image needs them. Idempotent."""
+        self._pointer = None
 
 
 def model_options(
@@ -112,14 +120,19 @@ def read_config(file: FileHandle) -> dict[str, Any]:
     return to_dict(config)
 
 
+def checked_kv_type(name: str) -> str:
+    """Return ``name`` if it is a type of the KV cache, else raise ``ValueError``."""
+    if name not in KV_TYPES:
+        raise ValueError(f"kv_type {name!r}: choose one of {', '.join(KV_TYPES)}")
+    return name
+
+
 def session_options(context: int, sequences: int, threads: int, batch: int, kv_type: str) -> Any:
-    if kv_type not in KV_TYPES:
-        raise ValueError(f"kv_type {kv_type!r}: choose one of {', '.join(KV_TYPES)}")
     options = ffi.new("pq_session_options *")
     options.context = _uint32("context", context)
     options.sequences = _uint32("max_sequences", sequences)
     options.threads, options.batch = _uint32("threads", threads), _uint32("batch", batch)
-    options.kv_type = KV_TYPES[kv_type]
+    options.kv_type = KV_TYPES[checked_kv_type(kv_type)]
     return options
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.files import FileHandle
 from pyqwen._native.models import ModelHandle, model_options
+from pyqwen._native.ownership import keeping, writable
 from pyqwen._native.status import check, new_error
 
 
@@ -24,7 +25,7 @@ def packed_key(file: FileHandle, *, isa: str | None = None, exact: bool = False)
 
 
 class PackedImage:
-    """What a model packed, in pieces. The model must stay open while it is used."""
+    """What a model packed, in pieces. It and every piece keep the model."""
 
     def __init__(self, model: ModelHandle) -> None:
         self._pointer = model.pointer
@@ -39,16 +40,17 @@ class PackedImage:
     def pieces(self) -> Iterator[tuple[memoryview, int]]:
         """The image piece by piece, each with its checksum."""
         size, base = int(self._layout.piece), ffi.cast("char *", self._layout.data)
+        model = self._pointer
         for number, start in enumerate(range(0, self.bytes, size)):
             length = min(size, self.bytes - start)
             checksum = lib.pq_packed_checksum(number, base + start, length)
-            yield memoryview(ffi.buffer(base + start, length)), int(checksum)
+            piece = keeping(base + start, model)
+            yield memoryview(ffi.buffer(piece, length)), int(checksum)
 
     def header(self, checksums: list[int]) -> bytes:
         """The beginning of the file; raises ``ModelFileError`` if the source was changed."""
         sums: Any = ffi.new("uint64_t[]", checksums)
         header, error = bytearray(int(self._layout.header_bytes)), new_error()
-        check(
-            lib.pq_model_packed_header(self._pointer, sums, ffi.from_buffer(header), error), error
-        )
+        with writable("char[]", header) as target:
+            check(lib.pq_model_packed_header(self._pointer, sums, target, error), error)
         return bytes(header)

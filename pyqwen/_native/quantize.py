@@ -6,8 +6,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyqwen._ffi import ffi, lib
+from pyqwen._native.ownership import keeping, new_cell
 from pyqwen._native.status import check, new_error, to_dict
-from pyqwen.loading import environment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,9 +45,9 @@ class CancelFlag:
     """Stops the call it was given to, from any thread."""
 
     def __init__(self) -> None:
-        out, error = ffi.new("pq_cancel **"), new_error()
+        out, error = new_cell("pq_cancel **", lib.pq_cancel_close), new_error()
         check(lib.pq_cancel_open(out, error), error)
-        self.pointer = ffi.gc(out[0], lib.pq_cancel_close)
+        self.pointer = keeping(out[0], out)
 
     def set(self) -> None:
         lib.pq_cancel_set(self.pointer, 1)
@@ -103,11 +103,10 @@ def quantize_weights(
     """Return `weights` (rows, cols) as the rows of a tensor file: uint8 (rows, bytes per row).
 
     `importance` (cols) weights the squared error of each column. The bytes do not depend on
-    `threads` or `isa` (None: ``PYQWEN_ISA``, else the best instruction set here).
+    `threads` or `isa` (None: the best instruction set here).
     """
     import numpy as np
 
-    isa = environment.isa() if isa is None else isa
     kind, rows, cols, row_bytes = _matrix(weights, tensor_type)
     out = np.empty((rows, row_bytes), dtype=np.uint8)
     error = new_error()
@@ -144,7 +143,6 @@ def gptq_panel(
     """
     import numpy as np
 
-    isa = environment.isa() if isa is None else isa
     rows, cols = panel.shape
     kind = _type(tensor_type)
     if panel.dtype != "float32" or panel.strides[1] != 4 or panel.strides[0] % 4:

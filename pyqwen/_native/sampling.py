@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pyqwen import errors
 from pyqwen._ffi import ffi, lib
+from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
 from pyqwen._native.status import check, new_error
 
 
@@ -63,26 +64,25 @@ class SamplerHandle:
         values = ffi.new("float[]", list(logit_bias.values()))
         options.bias_tokens, options.bias_values = tokens, values
         options.n_bias = len(logit_bias)
-        out, error = ffi.new("pq_sampler **"), new_error()
+        out, error = new_cell("pq_sampler **", lib.pq_sampler_close), new_error()
         check(lib.pq_sampler_open(out, real_tokens, options, error), error)
-        self.pointer = ffi.gc(out[0], lib.pq_sampler_close)
+        self.pointer = keeping(out[0], out)
 
     def accept(self, tokens: Sequence[int], *, generated: bool) -> None:
         """Tell the penalties what stands in the text already."""
         ids = np.asarray(tokens, np.int32)
         error = new_error()
-        data = ffi.from_buffer("int32_t[]", ids)
-        check(
-            lib.pq_sampler_accept(self.pointer, data, len(ids), 1 if generated else 0, error), error
-        )
+        known = 1 if generated else 0
+        with borrowed("int32_t[]", ids) as data:
+            check(lib.pq_sampler_accept(self.pointer, data, len(ids), known, error), error)
 
     def sample(self, logits: npt.NDArray[np.float32]) -> Sample:
         """Draw from raw logits, which are overwritten."""
         out, error = ffi.new("pq_sample *"), new_error()
-        data = ffi.from_buffer("float[]", logits, require_writable=True)
-        status = lib.pq_sampler_sample(
-            self.pointer, data, logits.size, self.want_logprob, self.top, out, error
-        )
+        with writable("float[]", logits) as data:
+            status = lib.pq_sampler_sample(
+                self.pointer, data, logits.size, self.want_logprob, self.top, out, error
+            )
         result = sample_or_error(out[0], status, error)
         if isinstance(result, Exception):
             raise result

@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.models import ModelHandle, session_options
+from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
 from pyqwen._native.sampling import Sample, SamplerHandle, sample_or_error
 from pyqwen._native.status import check, new_error
+from pyqwen.errors import ClosedError
 
 # The layout of pq_divergence: one entry per position.
 DIVERGENCE = np.dtype(
@@ -47,15 +49,16 @@ class SessionHandle:
         batch: int = 0,
         kv_type: str = "f16",
     ) -> None:
-        self.model = model
         options = session_options(context, sequences, threads, batch, kv_type)
-        out, error = ffi.new("pq_session **"), new_error()
-        check(lib.pq_session_open(out, model.pointer, options, error), error)
-        self.pointer = ffi.gc(out[0], lib.pq_session_close)
+        weights = model.pointer
+        out, error = new_cell("pq_session **", lib.pq_session_close, weights), new_error()
+        check(lib.pq_session_open(out, weights, options, error), error)
+        session = keeping(out[0], out)
         self.sequences = sequences
-        self.context = int(lib.pq_session_context(self.pointer))
-        self.threads = int(lib.pq_session_threads(self.pointer))
-        self.batch = int(lib.pq_session_batch(self.pointer))
+        self.context = int(lib.pq_session_context(session))
+        self.threads = int(lib.pq_session_threads(session))
+        self.batch = int(lib.pq_session_batch(session))
+        self._pointer = session
         # What the call for one token needs is kept: after each pass over the weights the processor's
         # caches are cold, and making objects costs many times of what it usually does.
         self._error = new_error()
@@ -63,11 +66,16 @@ class SessionHandle:
         self._row = self._rows[0]
         self._draws = _Draws(1)
 
+    @property
+    def pointer(self) -> Any:
+        """The ``pq_session *``; whoever keeps it keeps the session, and that its model."""
+        if self._pointer is None:
+            raise ClosedError("the session was closed")
+        return self._pointer
+
     def close(self) -> None:
         """Free the cache and the activations; idempotent."""
-        if self.pointer is not None:
-            ffi.release(self.pointer)
-            self.pointer = None
+        self._pointer = None
 
     @property
     def kv_bytes(self) -> int:
@@ -95,38 +103,32 @@ class SessionHandle:
         """
         error, n = self._error, len(tokens)
         if n == 1:
-            row, data = self._row, self._rows
+            row = self._row
             row.token, row.sequence, row.output = tokens[0], sequences[0], outputs[0]
+            status = lib.pq_session_eval(self.pointer, self._rows, 1, error)
         else:
             rows = np.empty((n, 3), np.int32)  # the layout of pq_row
             rows[:, 0], rows[:, 1], rows[:, 2] = tokens, sequences, outputs
-            data = ffi.from_buffer("pq_row[]", rows)
-        status = lib.pq_session_eval(self.pointer, data, n, error)
+            with borrowed("pq_row[]", rows) as data:
+                status = lib.pq_session_eval(self.pointer, data, n, error)
         if status:
             check(status, error)
 
     def logits(self, first: int, count: int, out: npt.NDArray[np.float32]) -> None:
         """Write the raw logits of ``count`` outputs into ``out`` (count, vocab_rows)."""
         error = new_error()
-        data = ffi.from_buffer("float[]", out, require_writable=True)
-        check(lib.pq_session_logits(self.pointer, first, count, data, error), error)
+        with writable("float[]", out) as data:
+            check(lib.pq_session_logits(self.pointer, first, count, data, error), error)
 
     def logprobs(self, first: int, targets: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return the log-probability of each target after output ``first``, ``first + 1``, ..."""
         ids = np.asarray(targets, np.int32)
         out = np.empty(len(ids), np.float32)
         error = new_error()
-        check(
-            lib.pq_session_logprobs(
-                self.pointer,
-                first,
-                len(ids),
-                ffi.from_buffer("int32_t[]", ids),
-                ffi.from_buffer("float[]", out, require_writable=True),
-                error,
-            ),
-            error,
-        )
+        with borrowed("int32_t[]", ids) as wanted, writable("float[]", out) as data:
+            check(
+                lib.pq_session_logprobs(self.pointer, first, len(ids), wanted, data, error), error
+            )
         return out
 
     def compare(
@@ -139,18 +141,9 @@ class SessionHandle:
         ids = np.asarray(targets, np.int32)
         out = np.empty(len(ids), DIVERGENCE)
         error = new_error()
-        check(
-            lib.pq_session_compare(
-                reference.pointer,
-                self.pointer,
-                first,
-                len(ids),
-                ffi.from_buffer("int32_t[]", ids),
-                ffi.from_buffer("pq_divergence[]", out, require_writable=True),
-                error,
-            ),
-            error,
-        )
+        pair = reference.pointer, self.pointer
+        with borrowed("int32_t[]", ids) as wanted, writable("pq_divergence[]", out) as data:
+            check(lib.pq_session_compare(*pair, first, len(ids), wanted, data, error), error)
         return out
 
     def collect_imatrix(self, on: bool = True) -> None:
@@ -161,19 +154,16 @@ class SessionHandle:
     def imatrix(self, what: str, layer: int, columns: int) -> tuple[npt.NDArray[np.float64], int]:
         """Return the sums of one of the inputs in ``IMATRIX_INPUTS``, and over how many rows they go."""
         sums, rows, error = np.empty(columns, np.float64), ffi.new("uint64_t *"), new_error()
-        data = ffi.from_buffer("double[]", sums, require_writable=True)
-        check(
-            lib.pq_session_imatrix(
-                self.pointer, IMATRIX_INPUTS[what], layer, data, columns, rows, error
-            ),
-            error,
-        )
+        place = IMATRIX_INPUTS[what], layer
+        with writable("double[]", sums) as data:
+            check(lib.pq_session_imatrix(self.pointer, *place, data, columns, rows, error), error)
         return sums, int(rows[0])
 
     def cancel(self, on: bool = True) -> None:
         """Set or clear the flag that stops an evaluation; any thread may call this."""
-        if self.pointer is not None:
-            lib.pq_session_cancel(self.pointer, 1 if on else 0)
+        pointer = self._pointer  # kept while C uses it: another thread may close the session
+        if pointer is not None:
+            lib.pq_session_cancel(pointer, 1 if on else 0)
 
     def sample(
         self, outputs: Sequence[int], samplers: Sequence[SamplerHandle]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyqwen._native import gptq_panel
+from pyqwen.loading import environment
 
 F32 = npt.NDArray[np.float32]
 
@@ -75,7 +76,9 @@ def quantize_matrix(
         check_cancelled()
         stop = min(start + PANEL, cols)
         block = np.ascontiguousarray(factor[start:stop, start:stop])
-        data, errors = gptq_panel(rest[:, start:stop], tensor_type, block, threads=threads)
+        data, errors = gptq_panel(
+            rest[:, start:stop], tensor_type, block, threads=threads, isa=environment.isa()
+        )
         parts.append(data)
         error += np.einsum("ij,ij->i", errors, errors, dtype=np.float64)
         if stop < cols:

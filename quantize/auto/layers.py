@@ -27,6 +27,7 @@ from pyqwen._native import (
     measure_quantization,
     quantize_weights,
 )
+from pyqwen.loading import environment
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -141,7 +142,9 @@ def encode(values: F32, kind: str, importance: F32, factor: F32 | None, threads:
     """A matrix in one type, with error feedback where there is a ``factor``."""
     if factor is not None:
         return quantize_matrix(values, kind, factor, threads=threads)
-    data = quantize_weights(values, kind, importance=importance, threads=threads)
+    data = quantize_weights(
+        values, kind, importance=importance, threads=threads, isa=environment.isa()
+    )
     difference = dequantize_rows(data, kind) - values
     error = np.einsum("ij,ij,j->i", difference, difference, importance, dtype=np.float64)
     return Encoded(kind, data, error)

@@ -191,14 +191,6 @@ def test_instruction_sets_do_not_change_a_byte(name, cols):
             assert data.tobytes() == scalar.tobytes(), isa
 
 
-def test_the_environment_names_the_instruction_set(monkeypatch):
-    monkeypatch.setenv("PYQWEN_ISA", "scalar")
-    assert _native.quantize_weights(normal(), "Q4_K").shape == (16, 576)
-    monkeypatch.setenv("PYQWEN_ISA", "abacus")
-    with pytest.raises(ValueError, match=r"PYQWEN_ISA .*'abacus'"):
-        _native.quantize_weights(normal(), "Q4_K")
-
-
 @pytest.mark.parametrize("name", mx.QUANTIZED_TYPES)
 def test_a_row_does_not_depend_on_its_neighbors(name):
     weights = normal(4)

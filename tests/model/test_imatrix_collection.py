@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyqwen._native import ModelHandle, SessionHandle
+from pyqwen._native import ModelHandle, SessionHandle, read_config
 from pyqwen.errors import CancelledError
 from pyqwen.loading.gguf_file import GGUFFile
 
@@ -102,11 +102,13 @@ def test_rows_are_counted_and_only_outputs_for_the_output(tiny_model_path: Path)
 
 def test_collecting_changes_no_logits(tiny_model_path: Path) -> None:
     seen = []
+    with GGUFFile(tiny_model_path) as file:
+        width = read_config(file.handle)["vocab_rows"]
     for on in (False, True):
         with open_session(tiny_model_path) as session:
             session.collect_imatrix(on)
             read(session, IDS, 130)
-            logits = np.empty((130, session.model.config["vocab_rows"]), np.float32)
+            logits = np.empty((130, width), np.float32)
             session.logits(0, 130, logits)
             seen.append(logits.tobytes())
     assert seen[0] == seen[1]

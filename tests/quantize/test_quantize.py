@@ -121,6 +121,16 @@ def test_threads_and_instruction_sets_change_nothing(checkpoint: Path, tmp_path:
     assert all(report == reports[0] for report in reports)
 
 
+def test_the_environment_names_the_instruction_set(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYQWEN_ISA", "scalar")
+    quantize(checkpoint, tmp_path / "model.gguf", "Q4_0")
+    monkeypatch.setenv("PYQWEN_ISA", "abacus")
+    with pytest.raises(ValueError, match=r"PYQWEN_ISA .*'abacus'"):
+        quantize(checkpoint, tmp_path / "model.gguf", "Q4_0")
+
+
 def run_cli(*words: Any, env: dict[str, str]) -> None:
     command = [sys.executable, "-m", "pyqwen", *map(str, words)]
     subprocess.run(command, check=True, env={**os.environ, **env}, capture_output=True)

@@ -212,3 +212,25 @@ def test_an_importance_matrix_that_is_none(full: Path, tmp_path: Path) -> None:
         quantize(full, tmp_path / "model.gguf", "Q4_0", imatrix=full)
     with pytest.raises(FileNotFoundError, match=r"no\.gguf"):
         quantize(full, tmp_path / "model.gguf", "Q4_0", imatrix=tmp_path / "no.gguf")
+
+
+def test_the_process_survives_a_read_error(full: Path, tmp_path: Path) -> None:
+    """A buffer that was still lent to the core when the error came crashed the garbage collector."""
+    code = """
+import gc, os, sys
+from pyqwen import PyQwenError
+from pyqwen.quantize import quantize
+def cut(*_):
+    os.truncate(sys.argv[1], 20_000)
+for _ in range(3):
+    try:
+        quantize(sys.argv[1], sys.argv[2], "Q8_0", progress=cut)
+    except PyQwenError as error:
+        print(type(error).__name__)
+    gc.collect()
+"""
+    command = [sys.executable, "-c", code, str(full), str(tmp_path / "out.gguf")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split()[0] == "ModelChangedError"
+    assert len(done.stdout.split()) == 3
