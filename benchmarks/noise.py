@@ -11,30 +11,16 @@ their activations to 8 bits, in pyqwen's blocks of 32 (`fine`) or in llama.cpp's
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqwen.loading.weights import Weights, open_weights
+from pyqwen.loading.settings import resolve_settings
+from pyqwen.loading.weights import Weights, load_weights, open_weights
 from pyqwen.text.text_chunks import TextChunks
-
-
-@contextmanager
-def exact(path: Path) -> Iterator[Weights]:
-    before = os.environ.get("PYQWEN_EXACT")
-    os.environ["PYQWEN_EXACT"] = "1"
-    try:
-        with open_weights(path, cache=False) as weights:
-            yield weights
-    finally:
-        del os.environ["PYQWEN_EXACT"]
-        if before is not None:
-            os.environ["PYQWEN_EXACT"] = before
 
 
 def divergences(reference: Weights, model: Weights, text: TextChunks) -> NDArray[Any]:
@@ -56,9 +42,10 @@ def main() -> None:
     print(f"| model, {kind} activations | mean | 99.9 % | same top |\n|---|--:|--:|--:|")
     for path in args.models:
         with open_weights(path, kv_type="f32", coarse=args.coarse, cache=False) as model:
-            ids = model.tokenizer().encode(args.file.read_text())
+            ids = model.tokenizer.encode(args.file.read_text())
             text = TextChunks(ids, 512, args.chunks)
-            with exact(path) as reference:
+            settings = resolve_settings(exact=True, max_sequences=1, cache=False)
+            with load_weights(path, settings) as reference:
                 found = divergences(reference, model, text)
         kld, same = found["kld"], found["same_top"]
         cells = f"{kld.mean():.5f} | {np.quantile(kld, 0.999):.4f} | {same.mean():.2%}"

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from pyqwen import Model, _native
-from pyqwen.loading import environment
-from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.loading.settings import resolve_settings
+from pyqwen.loading.weights import load_weights
 from pyqwen.measuring.benchmark import Timer, Workload
 
 START_PROMPT = "The quick brown fox jumps over the lazy dog."  # 10 tokens of Qwen2.5's
@@ -27,11 +27,11 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
-        self._file = GGUFFile(args.model)
-        self._model = _native.ModelHandle(
-            self._file.handle, isa=environment.isa(), threads=args.threads
+        settings = resolve_settings(
+            threads=args.threads, kv_type="f16", exact=False, max_sequences=1, cache=False
         )
-        self.isa = self._model.isa
+        self._weights = load_weights(Path(args.model), settings)
+        self.isa = self._weights.model.isa
         self._timer: Timer | None = None
         self._prepared: Workload | None = None
 
@@ -39,7 +39,7 @@ class Bench:
         """Nanoseconds of one repetition of a test; its first one is warmed up."""
         args = self._args
         if self._timer is None:
-            self._timer = Timer(self._model, args.context, args.threads, "f16")
+            self._timer = Timer(self._weights, args.context, args.threads)
         workload = Workload(n_prompt, n_gen, n_depth, args.threads)
         if workload != self._prepared:
             self._timer.prepare(workload)
@@ -49,15 +49,15 @@ class Bench:
     def together(self, sequences: int, steps: int) -> int:
         """Nanoseconds of ``steps`` tokens for each of ``sequences`` sequences, side by side."""
         session = _native.SessionHandle(
-            self._model,
+            self._weights.model,
             context=steps + 1,
             sequences=sequences,
             threads=self._args.threads,
             batch=max(sequences, 8),
         )
-        logits = np.empty((sequences, self._model.config["vocab_rows"]), np.float32)
+        logits = np.empty((sequences, self._weights.model.config["vocab_rows"]), np.float32)
         rows, outputs = list(range(sequences)), [1] * sequences
-        vocab = self._model.config["real_tokens"]
+        vocab = self._weights.model.config["real_tokens"]
         try:
             for step in range(steps + 1):
                 if step == 1:  # the first one warms up

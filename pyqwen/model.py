@@ -8,12 +8,12 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from operator import index
 from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, cast
+from typing import Any, NoReturn, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,11 @@ from pyqwen.engine.engine import Engine
 from pyqwen.engine.request import Deliver, Generation, Scoring, TokenTexts
 from pyqwen.engine.stream import AsyncStream, AsyncWaiter, OnPrompt, Stream, Waiter
 from pyqwen.errors import ClosedError, ContextOverflowError
-from pyqwen.loading import environment, packed_cache
 from pyqwen.loading.config import ModelConfig
 from pyqwen.loading.generation_defaults import read_defaults
-from pyqwen.loading.gguf_file import GGUFFile
-from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, checked_count
+from pyqwen.loading.gguf_file import Load
+from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, resolve_settings
+from pyqwen.loading.weights import Weights, load_weights
 from pyqwen.results import ChatCompletion, Completion
 from pyqwen.sampling import SamplingParams
 from pyqwen.text.answer_tokens import check_answer_tokens
@@ -58,7 +58,7 @@ class Model:
         context: int | None = None,
         threads: int | None = None,
         kv_type: str | None = None,
-        load: Literal["mmap", "copy"] = "mmap",
+        load: Load = "mmap",
         cache: bool = True,
         max_sequences: int = DEFAULT_MAX_SEQUENCES,
         isa: str | None = None,
@@ -88,74 +88,62 @@ class Model:
         """
         from pyqwen import catalog
 
-        threads = checked_count("threads", threads) or environment.threads() or 0
-        context = checked_count("context", context) or 0
-        max_sequences = checked_count("max_sequences", max_sequences) or DEFAULT_MAX_SEQUENCES
-        batch = max(checked_count("batch", batch) or DEFAULT_BATCH, max_sequences)
-        isa = environment.checked_isa(isa, "isa") if isa is not None else environment.isa()
-        exact = environment.exact() if exact is None else exact
-        kv_type = kv_type or ("f32" if exact else "f16")
+        settings = resolve_settings(
+            context=context,
+            threads=threads,
+            kv_type=kv_type,
+            isa=isa,
+            exact=exact,
+            max_sequences=max_sequences,
+            batch=batch,
+            load=load,
+            cache=cache,
+        )
         self.path: Path = catalog.resolve(os.fspath(path_or_name))
-        file = GGUFFile(self.path, load)
-        metadata, source = file.metadata, self.path.name
-        with ThreadPoolExecutor(1, "pyqwen-open") as beside:
-            tokenizer = beside.submit(Tokenizer.from_metadata, metadata, source=source)
-            packed = packed_cache.locate(file, self.path, isa=isa, exact=exact) if cache else None
-            stored = packed is not None and packed.exists
-            # With a function to call, Ctrl-C is noticed while the core works.
-            handle = _native.ModelHandle(
-                file.handle,
-                isa=isa,
-                threads=threads,
-                exact=exact,
-                progress=progress or _keep_going,
-                packed=packed.path if packed is not None and stored else None,
-            )
-            self.tokenizer: Tokenizer = tokenizer.result()
-        self.config = ModelConfig.from_native(handle.config)
+        resources = (
+            ExitStack()
+        )  # what the engine frees when it stops, and what frees a failure below
+        with ExitStack() as undo:
+            undo.callback(resources.close)
+            weights = load_weights(self.path, settings, with_tokenizer=True, progress=progress)
+            resources.enter_context(weights)
+            self._describe(weights)
+            session = resources.enter_context(closing(weights.session()))
+            self.context: int = session.context
+            self.threads: int = session.threads
+            self._writer = weights.cache_writer()
+            if self._writer is not None:
+                resources.callback(self._writer.stop)
+                self._writer.start()
+            self._engine = Engine(session, resources.close)
+            undo.callback(self._engine.close)
+            self._engine.start()
+            self._finalizer = weakref.finalize(self, self._engine.close)
+            undo.pop_all()
+
+    def _describe(self, weights: Weights) -> None:
+        """Note what was loaded: the facts that do not change any more."""
+        self.tokenizer: Tokenizer = weights.tokenizer
+        self.config = ModelConfig.from_native(weights.model.config)
+        self._metadata: Mapping[str, Any] = weights.file.metadata
         defaults = read_defaults(
-            metadata, hidden=self.config.hidden, layers=self.config.layers, source=source
+            self._metadata,
+            hidden=self.config.hidden,
+            layers=self.config.layers,
+            source=self.path.name,
         )
         self.defaults: SamplingParams = defaults.params
         self.default_origins: Mapping[str, str] = defaults.origins
         for line in defaults.ignored:
             _log.warning("%s", line)
-        self._metadata: Mapping[str, Any] = metadata
+        self.kv_type: str = weights.settings.kv_type
+        self.isa: str = weights.model.isa
+        self.exact: bool = weights.settings.exact
+        self.max_sequences: int = weights.settings.max_sequences
+        self.weight_bytes: int = weights.model.weight_bytes
         self._texts = TokenTexts(self.tokenizer)
         self._template: ChatTemplate | None = None
         self._template_lock = threading.Lock()
-        session = _native.SessionHandle(
-            handle,
-            context=context,
-            sequences=max_sequences,
-            threads=threads,
-            batch=batch,
-            kv_type=kv_type,
-        )
-        self.context: int = session.context
-        self.threads: int = session.threads
-        self.kv_type: str = kv_type
-        self.isa: str = handle.isa
-        self.exact: bool = exact
-        self.max_sequences: int = max_sequences
-        self.weight_bytes: int = handle.weight_bytes
-        self._template_source = source
-
-        self._writer: packed_cache.Writer | None = None
-        if packed is not None and (not stored or handle.packed_problem):
-            if stored:
-                packed_cache.report_problem(packed, handle.packed_problem)
-            self._writer = packed_cache.Writer(handle, packed)
-        writer = self._writer
-
-        def free() -> None:
-            if writer is not None:
-                writer.stop()
-            handle.close()
-            file.close()
-
-        self._engine = Engine(session, free)
-        self._finalizer = weakref.finalize(self, self._engine.close)
 
     # Lifetime
 
@@ -209,7 +197,7 @@ class Model:
                 if self.closed:
                     raise ClosedError("the model was closed")
                 self._template = ChatTemplate.from_metadata(
-                    self._metadata, self.tokenizer, source=self._template_source
+                    self._metadata, self.tokenizer, source=self.path.name
                 )
             return self._template
 
@@ -473,7 +461,3 @@ class Model:
                 f"prompt{longer if self.context < trained else ''}"
             )
         return tokens
-
-
-def _keep_going(done: int, total: int) -> None:
-    """The progress function of those who gave none."""

@@ -73,23 +73,20 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyqwen.loading import environment
     from pyqwen.measuring.benchmark import complete, describe, plan_workloads, run_workloads
 
     with open_weights(
-        args.model, max(args.threads or [0]), args.kv_type, cache=args.cache
+        args.model, max(args.threads or [0]) or None, args.kv_type, cache=args.cache
     ) as weights:
         workloads = plan_workloads(
             [_DEFAULT_PROMPT] if args.n_prompt is None else args.n_prompt,
             [_DEFAULT_GENERATION] if args.n_gen is None else args.n_gen,
             args.n_depth or [0],
-            args.threads or [weights.threads],
+            args.threads or [weights.settings.threads],
         )
         if not workloads:
             raise UsageError("nothing to measure: -p and -n are both 0")
-        common = describe(
-            weights.file, weights.model, str(weights.path), repack=not environment.exact()
-        )
+        common = describe(weights)
         with ProgressBar("measuring", "tests") as bar:
 
             def started(workload: Workload) -> None:
@@ -97,11 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
             def finished() -> Results:
                 for workload, row in run_workloads(
-                    weights.model,
-                    workloads,
-                    repetitions=args.repetitions,
-                    kv_type=weights.kv_type,
-                    started=started,
+                    weights, workloads, repetitions=args.repetitions, started=started
                 ):
                     bar.close()  # the row is printed where the bar stands
                     yield workload, complete(common, row)

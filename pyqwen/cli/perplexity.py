@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from pyqwen.measuring.perplexity import perplexity
 
     with open_weights(args.model, args.threads, args.kv_type, cache=args.cache) as weights:
-        tokenizer = weights.tokenizer()
+        tokenizer = weights.tokenizer
         ids = tokenizer.encode(text)
         begun = time.monotonic()
         with ProgressBar("reading", "chunks") as bar:
@@ -58,13 +58,11 @@ def run(args: argparse.Namespace) -> int:
                 bar.update(estimate.chunks, total, f"perplexity {estimate.value:.4f}")
 
             result = perplexity(
-                weights.model,
+                weights,
                 ids,
                 context=args.context,
                 chunks=args.chunks,
                 bos=tokenizer.bos_id if tokenizer.add_bos else None,
-                threads=weights.threads,
-                kv_type=weights.kv_type,
                 progress=show,
             )
         seconds = time.monotonic() - begun

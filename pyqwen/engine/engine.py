@@ -43,7 +43,7 @@ class Engine:
     """Runs requests until it is closed. Every method may be called from any thread."""
 
     def __init__(self, session: SessionHandle, on_stop: Callable[[], None]) -> None:
-        """``on_stop`` is called once, when the session is closed and no request is left."""
+        """``on_stop`` is called when the session is closed and no request is left."""
         if session.batch < session.sequences:
             raise ValueError(
                 f"a batch of {session.batch} rows is too small for {session.sequences} sequences"
@@ -65,6 +65,9 @@ class Engine:
         self._interrupted = False  # whether the session's own flag may be set
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._work, name="pyqwen-engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the worker; ``RuntimeError`` if there can be no thread."""
         self._thread.start()
 
     # From any thread
@@ -95,7 +98,9 @@ class Engine:
         self._closing = True
         self._interrupt()
         self._inbox.put(None)
-        if threading.current_thread() is not self._thread:
+        if self._thread.ident is None:
+            self._shut_down()  # it was never started
+        elif threading.current_thread() is not self._thread:
             self._thread.join()
 
     @property

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
-from pyqwen.loading.settings import LARGEST
+from pyqwen import _native
+
+LARGEST = 2**32 - 1
+"""The core counts in 32 bits; its own limits are lower, and it names them."""
 
 
 def threads() -> int | None:
@@ -28,8 +31,6 @@ def isa() -> str | None:
 
 def checked_isa(name: str, source: str) -> str:
     """Return ``name`` if it is an instruction set that can run here, else raise ``ValueError``."""
-    from pyqwen import _native
-
     known = _native.isas()
     if not known.get(name, False):
         why = "this machine cannot run" if name in known else "is unknown:"

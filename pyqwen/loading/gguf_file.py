@@ -14,6 +14,9 @@ from typing import Any, Literal, Self
 
 from pyqwen._native import FileHandle
 
+Load = Literal["mmap", "copy"]
+"""How weights are read: from the mapped file, or by copying, so that nobody can change them."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -65,9 +68,7 @@ class GGUFFile:
     names the file, the key or tensor, the offset and what to do.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], load: Literal["mmap", "copy"] = "mmap"
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], load: Load = "mmap") -> None:
         if load not in ("mmap", "copy"):
             raise ValueError(f"load must be 'mmap' or 'copy', not {load!r}")
         self.handle = FileHandle(path, copy=load == "copy")

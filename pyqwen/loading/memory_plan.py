@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyqwen import _native
-from pyqwen.loading import environment, packed_cache
+from pyqwen.loading import packed_cache
 from pyqwen.loading.gguf_file import GGUFFile
-from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, checked_count
+from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, resolve_settings
 
 # Resident bytes measured on 64-bit Linux with Python 3.11, numpy 2, tokenizers 0.23: the interpreter
 # with everything that Model imports (41.6 MiB), and what the tokenizer adds per token of the
@@ -88,32 +88,37 @@ def plan(
     """
     from pyqwen import catalog
 
-    context = checked_count("context", context)
-    max_sequences = checked_count("max_sequences", max_sequences) or DEFAULT_MAX_SEQUENCES
-    threads = checked_count("threads", threads) or environment.threads() or 0
-    batch = max(checked_count("batch", batch) or DEFAULT_BATCH, max_sequences)
-    exact = environment.exact() if exact is None else exact
-    kv_type = kv_type or ("f32" if exact else "f16")
+    settings = resolve_settings(
+        context=context,
+        kv_type=kv_type,
+        max_sequences=max_sequences,
+        threads=threads,
+        isa=isa,
+        exact=exact,
+        batch=batch,
+        cache=cache,
+    )
     path = catalog.resolve(os.fspath(path_or_name))
-    isa = isa or environment.isa()
     with GGUFFile(path) as file:
         config = _native.read_config(file.handle)
         sizes = _native.plan(
             file.handle,
-            context=context or 0,
-            sequences=max_sequences,
-            threads=threads,
-            batch=batch,
-            kv_type=kv_type,
-            isa=isa,
-            exact=exact,
+            context=settings.context or 0,
+            sequences=settings.max_sequences,
+            threads=settings.threads,
+            batch=settings.batch,
+            kv_type=settings.kv_type,
+            isa=settings.isa,
+            exact=settings.exact,
         )
-        packed = packed_cache.locate(file, path, isa=isa, exact=exact) if cache else None
+        packed = None
+        if settings.cache:
+            packed = packed_cache.locate(file, path, isa=settings.isa, exact=settings.exact)
         return MemoryPlan(
-            context=context or config["context"],
+            context=settings.context or config["context"],
             trained_context=config["context"],
-            max_sequences=max_sequences,
-            kv_type=kv_type,
+            max_sequences=settings.max_sequences,
+            kv_type=settings.kv_type,
             file=file.file_bytes,
             weights=sizes["weights"],
             kv=sizes["kv"],

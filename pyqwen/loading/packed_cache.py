@@ -104,6 +104,9 @@ class Writer:
         self._hurry = threading.Event()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pyqwen-cache", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write; without memory for a thread there is nothing kept."""
         try:
             self._thread.start()
         except RuntimeError:  # no thread could be started
@@ -111,10 +114,10 @@ class Writer:
             self._done.set()
 
     def stop(self) -> None:
-        """Abandon what is not finished; afterwards the model may be closed."""
+        """Abandon what is not finished, and let go of the model."""
         self._stopped.set()
-        self._hurry.set()
         self.finish()
+        self._image = None
 
     def finish(self, timeout: float | None = None) -> bool:
         """Write without a break and wait for the end; False if it was not reached in ``timeout``."""
@@ -138,7 +141,7 @@ class Writer:
         except Exception:
             _log.exception("packed weights could not be kept in %s", self._packed.path)
         finally:
-            self._image = None  # it points into the model
+            self._image = None  # it keeps the model
             self._done.set()
 
     def _write_alone(self) -> None:

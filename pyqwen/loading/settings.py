@@ -1,19 +1,82 @@
-"""The settings with which a model is opened, as ``Model`` and ``plan`` share them: defaults, checks.
+"""The settings with which a model is opened, resolved once: arguments over the environment over defaults.
 
-What needs the file, such as whether it can be read so far, is checked by the core.
+`Model`, `plan` and what measures share them. What needs the file, such as whether it can be read so far,
+is checked by the core.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from operator import index
+
+from pyqwen import _native
+from pyqwen.loading import environment
+from pyqwen.loading.environment import LARGEST
+from pyqwen.loading.gguf_file import Load
 
 DEFAULT_MAX_SEQUENCES = 4
 DEFAULT_BATCH = 256
-LARGEST = 2**32 - 1
-"""The core counts in 32 bits; its own limits are lower, and it names them."""
 
 
-def checked_count(name: str, value: int | None) -> int | None:
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a model is loaded, and how its sessions run. The names are those of ``Model``'s arguments.
+
+    ``context`` None is what the model was trained for, which only its file tells. ``coarse`` rounds
+    activations as llama.cpp does, which is worse than as we do, to measure what it would.
+    """
+
+    context: int | None
+    threads: int
+    kv_type: str
+    isa: str
+    exact: bool
+    coarse: bool
+    max_sequences: int
+    batch: int
+    load: Load
+    cache: bool
+
+
+def resolve_settings(
+    *,
+    context: int | None = None,
+    threads: int | None = None,
+    kv_type: str | None = None,
+    isa: str | None = None,
+    exact: bool | None = None,
+    coarse: bool = False,
+    max_sequences: int | None = None,
+    batch: int | None = None,
+    load: Load = "mmap",
+    cache: bool = True,
+) -> Settings:
+    """Return the settings that arguments, the environment and defaults make, in this order.
+
+    ``ValueError`` or ``TypeError`` for what can never be.
+    """
+    max_sequences = _checked_count("max_sequences", max_sequences) or DEFAULT_MAX_SEQUENCES
+    batch = _checked_count("batch", batch) or DEFAULT_BATCH
+    exact = environment.exact() if exact is None else bool(exact)
+    if isa is not None:
+        isa = environment.checked_isa(isa, "isa")
+    return Settings(
+        context=_checked_count("context", context),
+        threads=_checked_count("threads", threads)
+        or environment.threads()
+        or _native.default_threads(),
+        kv_type=_native.checked_kv_type(kv_type or ("f32" if exact else "f16")),
+        isa=isa or environment.isa() or _native.default_isa(),
+        exact=exact,
+        coarse=coarse,
+        max_sequences=max_sequences,
+        batch=max(batch, max_sequences),
+        load=load,
+        cache=cache,
+    )
+
+
+def _checked_count(name: str, value: int | None) -> int | None:
     """Return ``value`` if it is None or a whole number from 1 to ``LARGEST``."""
     if value is None:
         return None

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from pyqwen import _native
-from pyqwen._native import ModelHandle, SessionHandle
-from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.loading.weights import Weights
 from pyqwen.measuring.interruptible import run_interruptibly
 
 _SEED = 1  # every run measures the same tokens
@@ -61,16 +60,15 @@ def plan_workloads(
 
 
 def run_workloads(
-    model: ModelHandle,
+    weights: Weights,
     workloads: Sequence[Workload],
     *,
     repetitions: int = 5,
-    kv_type: str = "f16",
     started: Callable[[Workload], None] | None = None,
 ) -> Iterator[tuple[Workload, Row]]:
     """Run the tests one after another; each is warmed up once and yields one row.
 
-    ``Workload.n_threads`` 0 is the default number of threads. ``started`` is called before each
+    ``Workload.n_threads`` 0 is the number of threads in the settings. ``started`` is called before each
     test.
     """
     if repetitions < 1:
@@ -83,7 +81,7 @@ def run_workloads(
                 started(workload)
             threads = workload.n_threads
             if threads not in timers:
-                timers[threads] = Timer(model, context, threads, kv_type)
+                timers[threads] = Timer(weights, context, threads)
             yield workload, timers[threads].measure(workload, repetitions)
     finally:
         for timer in timers.values():
@@ -96,12 +94,13 @@ class Timer:
     ``context``: the most tokens of a test, its depth included. Close it after use.
     """
 
-    def __init__(self, model: ModelHandle, context: int, threads: int, kv_type: str) -> None:
-        self.session = SessionHandle(model, context=context, threads=threads, kv_type=kv_type)
-        self._vocab: int = model.config["real_tokens"]
-        self._logits = np.empty((1, model.config["vocab_rows"]), np.float32)
+    def __init__(self, weights: Weights, context: int, threads: int) -> None:
+        config = weights.model.config
+        self.session = weights.session(context, threads=threads)
+        self._vocab: int = config["real_tokens"]
+        self._logits = np.empty((1, config["vocab_rows"]), np.float32)
         self._random = random.Random(_SEED)
-        self._kv_type = kv_type
+        self._kv_type = weights.settings.kv_type
 
     def close(self) -> None:
         """Free the session."""
@@ -257,11 +256,9 @@ def complete(common: Row, row: Row) -> Row:
     return {key: merged[key] for key in KEYS}
 
 
-def describe(file: GGUFFile, model: ModelHandle, filename: str, *, repack: bool = True) -> Row:
-    """The columns that say what was measured, how, and on which machine.
-
-    ``repack``: whether weights were packed for the kernels, as they are unless ``exact``.
-    """
+def describe(weights: Weights) -> Row:
+    """The columns that say what was measured, how, and on which machine."""
+    file, model = weights.file, weights.model
     parameters = sum(int(np.prod(tensor.shape)) for tensor in file.tensors)
     file_type = _FILE_TYPES.get(file.metadata.get("general.file_type", -1), "mixed types")
     size = file.metadata.get("general.size_label") or f"{parameters / 1e9:.1f}B"
@@ -272,8 +269,8 @@ def describe(file: GGUFFile, model: ModelHandle, filename: str, *, repack: bool 
         "gpu_info": "",
         "backends": "CPU",
         "isa": model.isa,
-        "repack": repack,
-        "model_filename": filename,
+        "repack": not weights.settings.exact,  # whether weights were packed for the kernels
+        "model_filename": str(weights.path),
         "model_type": f"{model.config['architecture']} {size} {file_type}",
         "model_size": file.tensor_bytes,
         "model_n_params": parameters,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-from pyqwen._native import ModelHandle, SessionHandle
+from pyqwen._native import SessionHandle
+from pyqwen.loading.weights import Weights
 from pyqwen.measuring.interruptible import run_interruptibly
 from pyqwen.text.text_chunks import TextChunks
 
@@ -33,14 +35,12 @@ Progress = Callable[[Perplexity, int], None]
 
 
 def perplexity(
-    model: ModelHandle,
+    weights: Weights,
     ids: Sequence[int],
     *,
     context: int = 512,
     chunks: int | None = None,
     bos: int | None = None,
-    threads: int = 0,
-    kv_type: str = "f16",
     progress: Progress | None = None,
 ) -> Perplexity:
     """Return the perplexity of a model on a text of token ids.
@@ -50,16 +50,13 @@ def perplexity(
     does.
     """
     text = TextChunks(ids, context, chunks, bos=bos)
-    session = SessionHandle(model, context=context, threads=threads, kv_type=kv_type)
-    try:
-        total = _Sums()
+    total = _Sums()
+    with closing(weights.session(context)) as session:
         for chunk in range(text.count):
             total.add(run_interruptibly(session, partial(_score, session, text, chunk)))
             if progress is not None:
                 progress(total.estimate(chunk + 1, context), text.count)
-        return total.estimate(text.count, context)
-    finally:
-        session.close()
+    return total.estimate(text.count, context)
 
 
 def _score(session: SessionHandle, text: TextChunks, chunk: int) -> list[float]:

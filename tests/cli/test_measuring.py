@@ -67,17 +67,14 @@ def test_perplexity_in_words(call, tiny_model_path: Path) -> None:
 
 
 def test_bos_takes_the_place_of_the_first_token(tiny_model_path: Path) -> None:
-    from pyqwen._native import ModelHandle
-    from pyqwen.loading.gguf_file import GGUFFile
+    from pyqwen.loading.weights import open_weights
     from pyqwen.measuring.perplexity import perplexity
 
     ids = [5 + i % 200 for i in range(128)]
-    with GGUFFile(tiny_model_path) as file:
-        model = ModelHandle(file.handle)
-        replaced = perplexity(model, ids, context=64, bos=3)
-        by_hand = perplexity(model, [3, *ids[1:64], 3, *ids[65:]], context=64)
-        plain = perplexity(model, ids, context=64)
-        model.close()
+    with open_weights(tiny_model_path) as weights:
+        replaced = perplexity(weights, ids, context=64, bos=3)
+        by_hand = perplexity(weights, [3, *ids[1:64], 3, *ids[65:]], context=64)
+        plain = perplexity(weights, ids, context=64)
     assert replaced == by_hand
     assert replaced != plain
 
