@@ -12,7 +12,7 @@ from pyqwen.cli.console import counted, say
 from pyqwen.cli.conversation import CommandError, Conversation
 from pyqwen.cli.inputs import open_model
 from pyqwen.cli.options import Verbs, add_generation_options, add_verb, generation_overrides
-from pyqwen.cli.run import CUT_OFF
+from pyqwen.cli.speed import CUT_OFF
 from pyqwen.cli.status_line import StatusLine
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyqwen.cli.console import UsageError, counted
 from pyqwen.cli.inputs import read_json
 from pyqwen.cli.options import LARGEST, SAMPLING_FLAGS
-from pyqwen.cli.run import describe_speed
+from pyqwen.cli.speed import describe_speed
 
 if TYPE_CHECKING:
     from pyqwen import Model

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyqwen.cli.console import ProgressBar, UsageError, say
+from pyqwen.cli.memory import describe_plan
 from pyqwen.cli.options import given
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ def open_tokenizer(name: str | None) -> tuple[GGUFFile, Tokenizer]:
 def open_model(args: argparse.Namespace) -> Model:
     """Load the model of a verb that generates, and say what is loaded before it begins."""
     from pyqwen import Model, plan
-    from pyqwen.cli.plan import describe_plan
 
     path = find_model(args.model)
     settings = given(args, "context", "threads", "kv_type", "cache")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyqwen.cli.console import print_json, print_table
+from pyqwen.cli.local_models import license_as_json, model_as_json
 from pyqwen.cli.options import Verbs, add_json_option, add_verb
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
                 "name": e.name,
                 "repo": e.repo,
                 "quant": e.default_quant,
-                **_license_as_json(e.license),
+                **license_as_json(e.license),
             }
             for e in entries
         ]
@@ -57,22 +58,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def model_as_json(model: LocalModel) -> dict[str, Any]:
-    """A local model as ``list`` and ``pull`` print it."""
-    from pyqwen.loading.packed_cache import stored_bytes
-
-    return {
-        "name": model.name,
-        "path": str(model.path),
-        "files": [str(path) for path in model.paths],
-        "size": model.size,
-        "packed_size": stored_bytes(model.paths),
-        "sha256": list(model.sha256),
-        "source": model.source,
-        **_license_as_json(model.license),
-    }
-
-
 def _packed(model: LocalModel) -> str:
     """What its packed weights take in the cache."""
     from pyqwen.catalog.download import format_size
@@ -80,14 +65,6 @@ def _packed(model: LocalModel) -> str:
 
     size = stored_bytes(model.paths)
     return format_size(size) if size else "-"
-
-
-def _license_as_json(license: License | None) -> dict[str, Any]:
-    return {
-        "license": license.id if license else None,
-        "license_url": license.url if license else None,
-        "restriction": license.restriction if license else None,
-    }
 
 
 def _terms(license: License | None) -> str:

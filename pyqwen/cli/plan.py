@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from pyqwen.cli.console import format_bytes, print_json
 from pyqwen.cli.inputs import find_local_model
+from pyqwen.cli.memory import describe_fit
 from pyqwen.cli.options import (
     Verbs,
     add_context_option,
@@ -15,11 +15,6 @@ from pyqwen.cli.options import (
     add_verb,
     positive_int,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyqwen import MemoryPlan
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -82,25 +77,5 @@ def run(args: argparse.Namespace) -> int:
             "start (--no-cache)"
         )
     print()
-    print(_verdict(result))
+    print(describe_fit(result))
     return 0
-
-
-def _verdict(plan: MemoryPlan) -> str:
-    longest = f"the longest context that fits is {plan.longest_context:,} tokens"
-    if plan.fits:
-        return f"this fits; {longest} (the model was trained for {plan.trained_context:,})"
-    if plan.longest_context:
-        return f"this does not fit; {longest} (-c {plan.longest_context})"
-    return "this does not fit, with any context: take a smaller model or quantization"
-
-
-def describe_plan(plan: MemoryPlan, path: Path) -> str:
-    """One line for those who are about to load: what, and the memory and disk it will take."""
-    line = (
-        f"{path.name}: {format_bytes(plan.weights)} of weights, up to {format_bytes(plan.total)} in "
-        f"all at {plan.context:,} tokens; {format_bytes(plan.available)} available"
-    )
-    if plan.cache:
-        line += f"; {format_bytes(plan.cache)} of disk for the cache"
-    return line if plan.fits else f"{line}. {_verdict(plan)[0].upper()}{_verdict(plan)[1:]}"

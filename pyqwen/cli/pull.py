@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pyqwen.cli.console import ProgressBar, print_json, say
-from pyqwen.cli.list_models import model_as_json
+from pyqwen.cli.local_models import model_as_json
 from pyqwen.cli.options import Verbs, add_json_option, add_verb
 
 

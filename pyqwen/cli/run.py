@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pyqwen.cli.console import ProgressBar, UsageError, counted, harmless, print_json, say
+from pyqwen.cli.console import ProgressBar, UsageError, harmless, print_json, say
 from pyqwen.cli.inputs import open_model, read_stdin, read_text, say_if_stdin_is_unread
 from pyqwen.cli.options import (
     Verbs,
@@ -17,12 +17,11 @@ from pyqwen.cli.options import (
     generation_overrides,
     text_argument,
 )
+from pyqwen.cli.speed import describe_speed
 
 if TYPE_CHECKING:
     from pyqwen import Model
     from pyqwen.results import Completion
-
-CUT_OFF = "cut off: -n or the context (-c) was reached"
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -133,20 +132,3 @@ def _text_of_stdin() -> str:
     if not text:
         raise UsageError("standard input, which - stands for, is empty")
     return text
-
-
-def describe_speed(done: Completion) -> str:
-    """One line: what was read and written, how fast, and why it ended."""
-    usage, timings = done.usage, done.timings
-    cached = f", {usage.cached_tokens} of them cached" if usage.cached_tokens else ""
-    speed = f"{timings.prompt_tokens_per_second:.1f} tokens/s"
-    parts = [f"prompt {counted(usage.prompt_tokens, 'token')}{cached} ({speed})"]
-    if timings.first_token_seconds is not None:
-        parts.append(f"first token after {timings.first_token_seconds:.2f} s")
-    answer = counted(usage.completion_tokens, "token")
-    parts.append(f"answer {answer} ({timings.decode_tokens_per_second:.1f} tokens/s)")
-    if done.finish_reason == "length":
-        parts.append(CUT_OFF)
-    elif done.finish_reason == "cancelled":
-        parts.append("stopped")
-    return ", ".join(parts)

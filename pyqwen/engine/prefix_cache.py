@@ -7,25 +7,15 @@ something. Knows nothing of threads and batches: the engine's worker is its only
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pyqwen.engine.slot import Slot
 from pyqwen.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
     from pyqwen._native import SessionHandle
     from pyqwen.engine.request import Request
-
-
-@dataclass(eq=False, slots=True)
-class Slot:
-    """One sequence of the session: the tokens whose keys and values it holds, and who uses it."""
-
-    index: int
-    tokens: list[int] = field(default_factory=list)
-    request: Request | None = None
-    prompt_length: int = 0  # of the request that used it last
-    last_used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +36,7 @@ class PrefixCache:
 
     def place(self, request: Request) -> bool:
         """Give ``request`` a slot that holds as much of its tokens as any does; False if all are busy."""
-        idle = [slot for slot in self.slots if slot.request is None]
+        idle = [slot for slot in self.slots if not slot.in_use]
         if not idle:
             return False
         oldest = min(idle, key=lambda slot: (bool(slot.tokens), slot.last_used))
@@ -54,21 +44,21 @@ class PrefixCache:
         slot = oldest
         if match is None:
             self._rewind(oldest, 0)
-        elif match.slot is oldest or (match.slot.request is None and not _loses_prompt(match)):
+        elif match.slot is oldest or (not match.slot.in_use and not _loses_prompt(match)):
             slot = match.slot
             self._rewind(slot, match.kept)
         else:
             self._copy(match, oldest)
         # The last token is always computed: its output chooses the first token of the answer.
         self._rewind(slot, min(len(slot.tokens), len(request.tokens) - 1))
-        slot.request, request.slot = request, slot
+        slot.in_use, request.slot = True, slot
         slot.prompt_length = len(request.tokens)
         return True
 
     def release(self, slot: Slot) -> None:
         """Leave what the slot holds to later requests."""
         self._clock += 1
-        slot.request, slot.last_used = None, self._clock
+        slot.in_use, slot.last_used = False, self._clock
 
     def forget(self, slot: Slot) -> None:
         """Empty a slot."""
@@ -86,7 +76,7 @@ class PrefixCache:
 
     def drop_oldest(self) -> bool:
         """Empty the idle slot that was used longest ago; False if all idle ones are empty."""
-        idle = [slot for slot in self.slots if slot.request is None and slot.tokens]
+        idle = [slot for slot in self.slots if not slot.in_use and slot.tokens]
         if idle:
             self.forget(min(idle, key=lambda slot: slot.last_used))
         return bool(idle)
@@ -97,7 +87,7 @@ class PrefixCache:
         tokens = request.tokens
         matches = [_Match(slot, common_prefix(slot.tokens, tokens)) for slot in self.slots]
         # Of equal ones an idle slot, which can be taken over without a copy, then the fullest fit.
-        key = lambda m: (m.kept, m.slot.request is None, -len(m.slot.tokens))  # noqa: E731
+        key = lambda m: (m.kept, not m.slot.in_use, -len(m.slot.tokens))  # noqa: E731
         best = max(matches, key=key, default=None)
         return best if best is not None and best.kept > 0 else None
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pyqwen.errors import CancelledError
 from pyqwen.results import (
     ChatCompletion,
     Chunk,
@@ -29,7 +30,7 @@ from pyqwen.text.text_stream import TextStream
 
 if TYPE_CHECKING:
     from pyqwen._native import Sample, SamplerHandle, SessionHandle
-    from pyqwen.engine.prefix_cache import Slot
+    from pyqwen.engine.slot import Slot
     from pyqwen.sampling import SamplingParams
     from pyqwen.text.tokenizer import Tokenizer
 
@@ -288,6 +289,4 @@ class Scoring(Request):
         return self._result
 
     def cancelled(self) -> Event:
-        from pyqwen.errors import CancelledError
-
         return CancelledError("the evaluation was cancelled")

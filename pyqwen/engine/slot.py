@@ -1,0 +1,16 @@
+"""A slot: one sequence of the session, and what it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """One sequence of the session: the tokens whose keys and values it holds, and its state."""
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    in_use: bool = False  # by a request that is running
+    prompt_length: int = 0  # of the request that used it last
+    last_used: int = 0
