@@ -199,6 +199,8 @@ def _describe(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, PyQwenError | ValueError | OSError) and str(error):
         return str(error)
+    if isinstance(error, ImportError) and error.name == "pyqwen._ffi":
+        return str(error)  # started in the source folder
     if isinstance(error, MemoryError):
         return "not enough memory; pyqwen plan MODEL tells what a model takes"
     kind = type(error).__name__

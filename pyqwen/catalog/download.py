@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pyqwen.errors import ModelFileError, ModelNotFoundError
+from pyqwen.units import format_bytes
 
 # Progress of a download: bytes done, bytes in all, what is being done.
 Progress = Callable[[int, int, str], None]
@@ -18,23 +19,13 @@ class SourceUnavailableError(ModelNotFoundError):
     """One source cannot be reached, or does not have the model; another one may."""
 
 
-def format_size(count: int) -> str:
-    """Bytes in decimal units, as disks and downloads are measured: ``1.12 GB``."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
-
-
 def require_space(folder: Path, needed: int) -> None:
     """Raise ModelFileError unless the disk of ``folder`` has ``needed`` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ModelFileError(
-            f"{folder}: the download needs {format_size(needed)} of disk space but only "
-            f"{format_size(free)} is free; make room, or set PYQWEN_CACHE and HF_HUB_CACHE to "
+            f"{folder}: the download needs {format_bytes(needed)} of disk space but only "
+            f"{format_bytes(free)} is free; make room, or set PYQWEN_CACHE and HF_HUB_CACHE to "
             "directories on another disk"
         )
 

@@ -39,15 +39,6 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def format_bytes(count: float) -> str:
-    """Bytes in the decimal units of files and downloads: ``1.04 GB``, ``986 MB``."""
-    for unit in ("bytes", "kB", "MB"):
-        if round(count) < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
-
-
 def counted(number: int, noun: str) -> str:
     """``1 model``, ``2 models``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

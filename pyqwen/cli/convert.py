@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pyqwen.cli.console import ProgressBar, format_bytes, harmless, say
+from pyqwen.cli.console import ProgressBar, harmless, say
 from pyqwen.cli.options import Verbs, add_verb
+from pyqwen.units import format_bytes
 
 if TYPE_CHECKING:
     from pyqwen.quantize import Conversion

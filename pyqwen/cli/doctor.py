@@ -6,8 +6,9 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pyqwen.cli.console import counted, format_bytes, print_json
+from pyqwen.cli.console import counted, print_json
 from pyqwen.cli.options import Verbs, add_json_option, add_verb
+from pyqwen.units import format_bytes
 
 if TYPE_CHECKING:
     from pyqwen.measuring.doctor import Report

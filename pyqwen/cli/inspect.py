@@ -6,9 +6,10 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pyqwen.cli.console import counted, format_bytes, harmless, print_json, print_table
+from pyqwen.cli.console import counted, harmless, print_json, print_table
 from pyqwen.cli.inputs import find_local_model
 from pyqwen.cli.options import Verbs, add_json_option, add_verb
+from pyqwen.units import format_bytes
 
 if TYPE_CHECKING:
     from pyqwen import Inspection

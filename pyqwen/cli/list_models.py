@@ -26,7 +26,7 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pyqwen import catalog
-    from pyqwen.catalog.download import format_size
+    from pyqwen.units import format_bytes
 
     models = catalog.list_models()
     entries = catalog.entries()
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if models:
         print_table(
             [
-                (m.name, format_size(m.size), _packed(m), _terms(m.license), str(m.path))
+                (m.name, format_bytes(m.size), _packed(m), _terms(m.license), str(m.path))
                 for m in models
             ],
             ("ON THIS MACHINE", "SIZE", "PACKED", "LICENSE", "FILE"),
@@ -60,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _packed(model: LocalModel) -> str:
     """What its packed weights take in the cache."""
-    from pyqwen.catalog.download import format_size
     from pyqwen.loading.packed_cache import stored_bytes
+    from pyqwen.units import format_bytes
 
     size = stored_bytes(model.paths)
-    return format_size(size) if size else "-"
+    return format_bytes(size) if size else "-"
 
 
 def _terms(license: License | None) -> str:

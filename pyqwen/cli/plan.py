@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pyqwen.cli.console import format_bytes, print_json
+from pyqwen.cli.console import print_json
 from pyqwen.cli.inputs import find_local_model
 from pyqwen.cli.memory import describe_fit
 from pyqwen.cli.options import (
@@ -15,6 +15,7 @@ from pyqwen.cli.options import (
     add_verb,
     positive_int,
 )
+from pyqwen.units import format_bytes
 
 
 def add_parser(verbs: Verbs) -> None:

@@ -29,7 +29,7 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pyqwen import catalog
-    from pyqwen.catalog.download import format_size
+    from pyqwen.units import format_bytes
 
     with ProgressBar("downloading", "bytes") as bar:
         model = catalog.pull(args.name, progress=bar.update, say=bar.say, notice=bar.say)
@@ -37,6 +37,6 @@ def run(args: argparse.Namespace) -> int:
         print_json(model_as_json(model))
         return 0
     terms = f"{model.license.name}, {model.license.url}" if model.license else "not known"
-    say(f"{model.name} ({format_size(model.size)}, from the {model.source}), license: {terms}")
+    say(f"{model.name} ({format_bytes(model.size)}, from the {model.source}), license: {terms}")
     print(model.path)
     return 0

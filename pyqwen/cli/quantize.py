@@ -12,9 +12,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyqwen.cli.console import ProgressBar, UsageError, counted, format_bytes, harmless, say
+from pyqwen.cli.console import ProgressBar, UsageError, counted, harmless, say
 from pyqwen.cli.inputs import read_text
 from pyqwen.cli.options import Verbs, add_verb, positive_int
+from pyqwen.units import format_bytes
 
 if TYPE_CHECKING:
     from pyqwen.quantize import Quantization, QuantizedTensor

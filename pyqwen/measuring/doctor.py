@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pyqwen import _native
 from pyqwen.loading import environment
+from pyqwen.units import format_bytes
 
 _Value = TypeVar("_Value")
 
@@ -214,8 +215,8 @@ def _memory_problems(machine: dict[str, Any]) -> list[str]:
     free = machine["available_bytes"]
     if free < 2 * _GIB:
         return [
-            f"only {free / _GIB:.1f} GiB of memory are available; the default model takes about "
-            "1.5 GiB: close other programs, or try qwen2.5-0.5b or a shorter context (-c)"
+            f"only {format_bytes(free)} of memory are available; the default model takes about "
+            "1.6 GB: close other programs, or try qwen2.5-0.5b or a shorter context (-c)"
         ]
     return []
 
@@ -229,7 +230,7 @@ def _cache_problems(cache: dict[str, Any]) -> list[str]:
         )
     if cache["free_bytes"] < 2 * _GIB and not cache["models"]:
         problems.append(
-            f"{cache['path']}: {cache['free_bytes'] / _GIB:.1f} GiB free is little for a model; "
+            f"{cache['path']}: {format_bytes(cache['free_bytes'])} free is little for a model; "
             "set PYQWEN_CACHE and HF_HUB_CACHE to directories on a larger disk"
         )
     return problems

@@ -12,8 +12,8 @@ import pytest
 
 from pyqwen import catalog
 from pyqwen.catalog.cache import cache_root, hub_cache_dir, models_dir
-from pyqwen.catalog.download import format_size
 from pyqwen.errors import ModelFileError, ModelNotFoundError
+from pyqwen.units import format_bytes
 
 if TYPE_CHECKING:
     from conftest import FakeHub
@@ -231,5 +231,5 @@ def test_importing_the_catalog_is_cheap() -> None:
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 bytes"), (98_362_432, "98 MB"), (1_117_320_768, "1.12 GB")]
 )
-def test_format_size(count: int, text: str) -> None:
-    assert format_size(count) == text
+def test_format_bytes(count: int, text: str) -> None:
+    assert format_bytes(count) == text
