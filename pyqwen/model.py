@@ -100,9 +100,7 @@ class Model:
             cache=cache,
         )
         self.path: Path = catalog.resolve(os.fspath(path_or_name))
-        resources = (
-            ExitStack()
-        )  # what the engine frees when it stops, and what frees a failure below
+        resources = ExitStack()  # closed when the engine stops, or by a failure below
         with ExitStack() as undo:
             undo.callback(resources.close)
             weights = load_weights(self.path, settings, with_tokenizer=True, progress=progress)
