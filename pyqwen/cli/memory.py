@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyqwen.cli.console import format_bytes
+from pyqwen.units import format_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
