@@ -7,10 +7,10 @@ one it was made from. Nothing here is imported to run a model.
 
 from __future__ import annotations
 
-from pyqwen.quantize.activations import imatrix
+from pyqwen.quantize.calibration.imatrix_collection import imatrix
+from pyqwen.quantize.calibration.imatrix_file import ImportanceMatrix, read_imatrix, write_imatrix
+from pyqwen.quantize.compare import Comparison, compare
 from pyqwen.quantize.conversion import OUTTYPES, Conversion, ConvertedTensor, convert
-from pyqwen.quantize.imatrix_file import ImportanceMatrix, read_imatrix, write_imatrix
-from pyqwen.quantize.quality import Comparison, compare
 from pyqwen.quantize.quantization import Quantization, QuantizedTensor, TypeTotal, WorstBlock
 from pyqwen.quantize.quantizer import quantize
 from pyqwen.quantize.recipes import RECIPES

@@ -8,16 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyqwen.quantize import recipes
-from pyqwen.quantize.auto.options import CalibrationOptions
-from pyqwen.quantize.auto.pipeline import Budget, Written, quantize_with_calibration
-from pyqwen.quantize.model_source import ModelSource, set_key
-from pyqwen.quantize.output_model import Progress, tensor_bytes
-from pyqwen.quantize.quantization import Quantization, QuantizedTensor, WorstBlock
-from pyqwen.quantize.quantizer import (
+from pyqwen.quantize.calibration.options import CalibrationOptions
+from pyqwen.quantize.calibration.pipeline import Budget, Written, quantize_with_calibration
+from pyqwen.quantize.output.output_model import Progress, tensor_bytes
+from pyqwen.quantize.quantization import Quantization, QuantizedTensor, WorstBlock, relative_error
+from pyqwen.quantize.recipes import (
+    AUTO,
+    FILE_TYPES,
+    Choice,
+    ModelShape,
+    TensorShape,
+    TypeOptions,
+    choose_types,
+    given_types,
+)
+from pyqwen.quantize.source.model_source import ModelSource, set_key
+from pyqwen.quantize.type_plan import (
     QUANTIZATION_VERSION,
     refuse_requantizing,
-    relative_error,
     unused_patterns,
 )
 
@@ -32,7 +40,7 @@ def quantize_calibrated(
     model: ModelSource,
     out: Path | None,
     recipe: str,
-    type_options: recipes.TypeOptions,
+    type_options: TypeOptions,
     options: CalibrationOptions,
     *,
     allow_requantize: bool,
@@ -92,15 +100,13 @@ def quantize_calibrated(
     )
 
 
-def _choices(
-    model: ModelSource, recipe: str, options: recipes.TypeOptions
-) -> dict[str, recipes.Choice]:
+def _choices(model: ModelSource, recipe: str, options: TypeOptions) -> dict[str, Choice]:
     """The types that no budget decides."""
-    shapes = [recipes.TensorShape(t.name, t.type, t.shape) for t in model.tensors]
-    if recipe == recipes.AUTO:
-        return recipes.given_types(shapes, options)
-    sizes = recipes.ModelShape(model.architecture, model.layers, model.heads, model.kv_heads)
-    return recipes.choose_types(recipe, sizes, shapes, options, weighted=True)
+    shapes = [TensorShape(t.name, t.type, t.shape) for t in model.tensors]
+    if recipe == AUTO:
+        return given_types(shapes, options)
+    sizes = ModelShape(model.architecture, model.layers, model.heads, model.kv_heads)
+    return choose_types(recipe, sizes, shapes, options, weighted=True)
 
 
 def _budget(model: ModelSource, options: CalibrationOptions) -> Budget | None:
@@ -113,19 +119,19 @@ def _budget(model: ModelSource, options: CalibrationOptions) -> Budget | None:
 
 
 def _file_type(model: ModelSource, recipe: str, types: dict[str, str]) -> int:
-    if recipe != recipes.AUTO:
-        return recipes.FILE_TYPES[recipe]
+    if recipe != AUTO:
+        return FILE_TYPES[recipe]
     n_bytes: dict[str, int] = {}
     for tensor in model.tensors:
         if len(tensor.shape) > 1:
             kind = types[tensor.name]
             n_bytes[kind] = n_bytes.get(kind, 0) + tensor_bytes(kind, tensor.shape)
     most = max(n_bytes, key=lambda kind: n_bytes[kind])
-    return recipes.FILE_TYPES[_FILE_TYPE_OF.get(most, most)]
+    return FILE_TYPES[_FILE_TYPE_OF.get(most, most)]
 
 
 def _result(
-    model: ModelSource, index: int, written: Written, choice: recipes.Choice | None
+    model: ModelSource, index: int, written: Written, choice: Choice | None
 ) -> QuantizedTensor:
     tensor = model.tensors[index]
     kind = written.types[tensor.name]
@@ -153,16 +159,16 @@ def _notes(options: CalibrationOptions, written: Written) -> list[str]:
     used = [
         name
         for name, on in (
-            ("error feedback", methods.error_feedback),
-            ("channel scales", methods.channel_scales),
+            ("GPTQ", methods.gptq),
+            ("AWQ", methods.awq),
         )
         if on
     ]
     notes = [
         f"calibrated with {written.tokens:,} tokens: {' and '.join(used) or 'importances of columns'}"
     ]
-    if methods.channel_scales:
-        notes.append("errors are those of the matrices with channel scales folded in")
+    if methods.awq:
+        notes.append("errors are those of the matrices with AWQ's scales folded in")
     if written.divergence:
         expected = math.fsum(written.divergence.values())
         notes.append(

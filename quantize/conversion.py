@@ -16,20 +16,21 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pyqwen.quantize import encode
-from pyqwen.quantize.background import ReadAhead
-from pyqwen.quantize.checkpoint_source import CheckpointSource
-from pyqwen.quantize.model_source import SourceTensor, set_key
-from pyqwen.quantize.output_model import (
+
+from pyqwen.quantize.encode import BLOCK, BadValues, check_finite, encode, refusal
+from pyqwen.quantize.output.background import ReadAhead
+from pyqwen.quantize.output.output_model import (
     OutputTensor,
     Part,
     Progress,
     tensor_bytes,
     write_model,
 )
+from pyqwen.quantize.recipes import FILE_TYPES
+from pyqwen.quantize.source.checkpoint_source import CheckpointSource
+from pyqwen.quantize.source.model_source import SourceTensor, set_key
 
 OUTTYPES = ("auto", "f32", "f16", "bf16", "q8_0")
-_FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}  # general.file_type, as llama.cpp counts
 
 _LOGGER = logging.getLogger("pyqwen")
 
@@ -93,7 +94,7 @@ def convert(
         for tensor in chosen:
             if len(tensor.shape) > 1:
                 weights[tensor.type] += tensor.n_bytes
-        set_key(keys, "general.file_type", _FILE_TYPES[weights.most_common(1)[0][0]])
+        set_key(keys, "general.file_type", FILE_TYPES[weights.most_common(1)[0][0]])
         rows = (
             (start, tensor.read_raw(start, stop))
             for tensor in checkpoint.tensors
@@ -135,9 +136,9 @@ def _choose_type(tensor: SourceTensor, outtype: str) -> ConvertedTensor:
         kind = tensor.type
     else:
         kind = outtype.upper()
-        if kind == "Q8_0" and tensor.columns % encode.BLOCK:
+        if kind == "Q8_0" and tensor.columns % BLOCK:
             kind = "F16"
-            fallback = f"rows of {tensor.columns:,} are no multiple of {encode.BLOCK}"
+            fallback = f"rows of {tensor.columns:,} are no multiple of {BLOCK}"
     n_bytes = tensor_bytes(kind, tensor.shape)
     return ConvertedTensor(
         tensor.name, tensor.source, tensor.type, kind, tensor.shape, n_bytes, fallback
@@ -147,7 +148,7 @@ def _choose_type(tensor: SourceTensor, outtype: str) -> ConvertedTensor:
 def _encode(tensor: SourceTensor, kind: str, start: int, raw: Part) -> Part:
     values = raw.view({"BF16": np.uint16, "F16": np.float16, "F32": np.float32}[tensor.type])
     try:
-        encode.check_finite(values, tensor.type)
-        return np.ascontiguousarray(encode.encode(values, tensor.type, kind))
-    except encode.BadValues as bad:
-        raise encode.refusal(tensor, bad, start, kind) from None
+        check_finite(values, tensor.type)
+        return np.ascontiguousarray(encode(values, tensor.type, kind))
+    except BadValues as bad:
+        raise refusal(tensor, bad, start, kind) from None

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pyqwen.quantize.model_source import SourceTensor
 
 from pyqwen.errors import NumericError
+from pyqwen.quantize.source.model_source import SourceTensor
 
 F32 = npt.NDArray[np.float32]
 

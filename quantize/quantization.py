@@ -160,3 +160,8 @@ def joined_errors(
         weighted_error=before.weighted_error + error.weighted_error,
         weighted_energy=before.weighted_energy + error.weighted_energy,
     )
+
+
+def relative_error(error: float, energy: float) -> float:
+    """The root mean square of errors relative to that of what they are errors of, from sums of squares."""
+    return math.sqrt(error / energy) if energy > 0 else 0.0

@@ -19,7 +19,7 @@ from pyqwen.units import format_bytes
 
 if TYPE_CHECKING:
     from pyqwen.quantize import Quantization, QuantizedTensor
-    from pyqwen.quantize.output_file import OutputFile
+    from pyqwen.quantize.output.output_file import OutputFile
 
 # Those of pyqwen.quantize.RECIPES and AUTO, which is not imported to show the help.
 _TYPES = (
@@ -117,12 +117,17 @@ def _add_calibration_options(parser: argparse.ArgumentParser) -> None:
     target.add_argument(
         "--target-bpw", metavar="X", type=float, help="of AUTO: the most bits per weight"
     )
-    for flag, text in (
-        ("--error-feedback", "let later weights make up for the rounding of earlier ones (GPTQ)"),
-        ("--channel-scales", "even out the columns of matrices with scales folded into neighbors"),
+    for flag, alias, text in (
+        (
+            "--gptq",
+            "--error-feedback",
+            "let later weights make up for the rounding of earlier ones",
+        ),
+        ("--awq", "--channel-scales", "even out columns with scales folded into neighbors"),
     ):
         parser.add_argument(
             flag,
+            alias,
             action=argparse.BooleanOptionalAction,
             default=None,
             help=f"{text}; needs --calibration (default: for AUTO)",
@@ -148,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
     pairs = [_tensor_type(text) for text in args.tensor_types]
 
     from pyqwen.quantize import quantize
-    from pyqwen.quantize.auto.options import calibration_options
+    from pyqwen.quantize.calibration.options import calibration_options
     from pyqwen.quantize.plot import plot_svg
     from pyqwen.quantize.recipes import TypeOptions, recipe_name
 
@@ -158,8 +163,8 @@ def run(args: argparse.Namespace) -> int:
         calibration_options(
             recipe,
             text,
-            args.error_feedback,
-            args.channel_scales,
+            args.gptq,
+            args.awq,
             args.target_size,
             args.target_bpw,
         )
@@ -182,8 +187,8 @@ def run(args: argparse.Namespace) -> int:
             pure=args.pure,
             allow_requantize=args.allow_requantize,
             calibration=text,
-            error_feedback=args.error_feedback,
-            channel_scales=args.channel_scales,
+            gptq=args.gptq,
+            awq=args.awq,
             target_size=args.target_size,
             target_bpw=args.target_bpw,
             dry_run=args.dry_run,
@@ -215,7 +220,7 @@ def _side_output(path: str | None, args: argparse.Namespace) -> OutputFile | Non
     """Where a report or plot will go; that it can is checked before the minutes of work."""
     if path is None:
         return None
-    from pyqwen.quantize.output_file import OutputFile
+    from pyqwen.quantize.output.output_file import OutputFile
 
     if Path(path).resolve() == Path(args.out).resolve():
         raise UsageError(f"{path} is the output; name another file for the report or plot")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from pyqwen.quantize import compare, read_imatrix
 
 TEXT = "The quick brown fox jumps over the lazy dog, she sells sea shells by the sea shore. " * 12

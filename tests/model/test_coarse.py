@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pyqwen.quantize import quantize
 
 from pyqwen._native import ModelHandle, SessionHandle
 from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.quantize import quantize
 
 sys.path.insert(0, str(Path(__file__).parent))
 from reference import Array, Reference

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+
 from pyqwen.quantize import RECIPES, ImportanceMatrix, write_imatrix
 
 HERE = Path(__file__).parent

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from pyqwen.quantize.background import ReadAhead, WriteBehind
+
+from pyqwen.quantize.output.background import ReadAhead, WriteBehind
 
 
 def running() -> list[threading.Thread]:

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyqwen.quantize import convert, quantize
-from pyqwen.quantize.safetensors_file import SafetensorsFile
 
 from pyqwen.errors import (
     ModelChangedError,
@@ -20,6 +18,8 @@ from pyqwen.errors import (
     NumericError,
     UnsupportedModelError,
 )
+from pyqwen.quantize import convert, quantize
+from pyqwen.quantize.checkpoint.safetensors_file import SafetensorsFile
 
 WEIGHT = "model.layers.1.mlp.up_proj.weight"
 

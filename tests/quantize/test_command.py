@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from pyqwen.quantize import quantize
 
 from pyqwen.__main__ import main
+from pyqwen.quantize import quantize
 
 
 def test_convert(make_checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,7 +49,7 @@ def test_control_c(make_checkpoint, tmp_path: Path) -> None:
     # One tensor takes a minute to read, so that the program is certainly in the middle of its work.
     path = make_checkpoint().write()
     script = (
-        "import sys, pyqwen.quantize.safetensors_file as f\n"
+        "import sys, pyqwen.quantize.checkpoint.safetensors_file as f\n"
         "read = f.StoredTensor.read_rows\n"
         "def slow(tensor, start, stop):\n"
         "    if 'model.norm' in tensor.name:\n"

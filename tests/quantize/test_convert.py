@@ -10,10 +10,10 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from pyqwen.quantize import convert
 
 from pyqwen import Model
 from pyqwen.errors import CancelledError
+from pyqwen.quantize import convert
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
 from reference import Reference
@@ -208,7 +208,9 @@ def test_slices_do_not_change_the_bytes(
 ) -> None:
     path = make_checkpoint(architecture="llama").write()
     whole = convert(path, tmp_path / "whole.gguf", "q8_0").path.read_bytes()
-    monkeypatch.setattr("pyqwen.quantize.model_source.SLICE_ELEMENTS", 384)  # 3 rows; heads have 32
+    monkeypatch.setattr(
+        "pyqwen.quantize.source.model_source.SLICE_ELEMENTS", 384
+    )  # 3 rows; heads have 32
     sliced = convert(path, tmp_path / "sliced.gguf", "q8_0").path.read_bytes()
     assert whole == sliced
 

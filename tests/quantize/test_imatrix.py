@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pyqwen.quantize import imatrix, read_imatrix
 
 from pyqwen import Model
 from pyqwen.errors import CancelledError, NumericError
+from pyqwen.quantize import imatrix, read_imatrix
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
 from reference import Reference

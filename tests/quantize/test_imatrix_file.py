@@ -9,9 +9,9 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from pyqwen.quantize import ImportanceMatrix, read_imatrix, write_imatrix
 
 from pyqwen.errors import ModelFileError, ModelFormatError, ModelNotFoundError
+from pyqwen.quantize import ImportanceMatrix, read_imatrix, write_imatrix
 
 Q, DOWN = "blk.0.attn_q.weight", "blk.0.ffn_down.weight"
 

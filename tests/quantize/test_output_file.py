@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from pyqwen.quantize import convert
-from pyqwen.quantize.output_file import OutputFile
+from pyqwen.quantize.output.output_file import OutputFile
 
 
 def test_an_existing_file_is_replaced(make_checkpoint, tmp_path: Path) -> None:

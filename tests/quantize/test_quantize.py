@@ -14,12 +14,12 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from pyqwen.quantize import RECIPES, ImportanceMatrix, convert, quantize, write_imatrix
-from pyqwen.quantize.plot import plot_svg
 
 from pyqwen import Model
 from pyqwen._native import measure_quantization, quantize_weights
 from pyqwen.errors import CancelledError
+from pyqwen.quantize import RECIPES, ImportanceMatrix, convert, quantize, write_imatrix
+from pyqwen.quantize.plot import plot_svg
 
 SIZES = {"hidden": 256, "ffn": 512, "layers": 2}
 
@@ -100,7 +100,7 @@ def test_slices_change_nothing(
 ) -> None:
     path = make_checkpoint(architecture="llama", **SIZES).write()
     whole = quantize(path, tmp_path / "whole.gguf", "Q4_K_M")
-    monkeypatch.setattr("pyqwen.quantize.model_source.SLICE_ELEMENTS", 5 * 256)
+    monkeypatch.setattr("pyqwen.quantize.source.model_source.SLICE_ELEMENTS", 5 * 256)
     sliced = quantize(path, tmp_path / "sliced.gguf", "Q4_K_M")
     assert (tmp_path / "whole.gguf").read_bytes() == (tmp_path / "sliced.gguf").read_bytes()
     for a, b in zip(whole.tensors, sliced.tensors, strict=True):

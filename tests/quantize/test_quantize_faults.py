@@ -14,7 +14,6 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from pyqwen.quantize import convert, quantize
 
 from pyqwen.errors import (
     ModelChangedError,
@@ -24,6 +23,7 @@ from pyqwen.errors import (
     UnsupportedModelError,
 )
 from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.quantize import convert, quantize
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from pyqwen.quantize import RECIPES
 from pyqwen.quantize.recipes import (
     ModelShape,

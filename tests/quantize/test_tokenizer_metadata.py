@@ -8,9 +8,9 @@ from typing import Any
 
 import gguf
 import pytest
-from pyqwen.quantize import convert
-from pyqwen.quantize.tokenizer_metadata import TokenizerMetadata, read_tokenizer
 
+from pyqwen.quantize import convert
+from pyqwen.quantize.checkpoint.tokenizer_metadata import TokenizerMetadata, read_tokenizer
 from pyqwen.text.tokenizer import Tokenizer
 from pyqwen.text.vocabulary import TokenKind
 

@@ -1,0 +1,136 @@
+"""Importance matrices from our own runtime: a model reads a text, and the core adds up what it sees.
+
+As llama-imatrix does it, each chunk is read from an empty cache, and a matrix's importances are the mean
+squares of what it is multiplied with. Beyond that the output matrix is observed too; in a tied model
+that is ``token_embd.weight``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyqwen._native import SessionHandle
+from pyqwen.errors import NumericError
+from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.loading.weights import Weights, open_weights
+from pyqwen.measuring.interruptible import run_interruptibly
+from pyqwen.quantize.calibration.imatrix_file import ImportanceMatrix, write_entries
+from pyqwen.quantize.output.output_file import OutputFile
+from pyqwen.text.text_chunks import TextChunks
+from pyqwen.text.tokenizer import Tokenizer
+
+Progress = Callable[[int, int], None]
+"""Called after each chunk with the number of chunks read, and of those in all."""
+Loading = Callable[[int, int], bool | None]
+"""Called with bytes done and bytes in all while a model is loaded; returning ``False`` cancels."""
+
+# What matrices share as their input, and the names of these matrices.
+_SHARED = (
+    ("qkv", ("attn_q", "attn_k", "attn_v")),
+    ("attention_output", ("attn_output",)),
+    ("gate_up", ("ffn_gate", "ffn_up")),
+    ("down", ("ffn_down",)),
+)
+
+
+def imatrix(
+    model: str | os.PathLike[str],
+    text: str,
+    out: str | os.PathLike[str],
+    *,
+    context: int = 512,
+    chunks: int | None = None,
+    dataset: str = "",
+    threads: int | None = None,
+    loading: Loading | None = None,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+) -> ImportanceMatrix:
+    """Let ``model`` read ``text`` and write its importance matrix to ``out``, as llama-imatrix does.
+
+    The text is cut into chunks of ``context`` tokens, of which the first ``chunks`` are read (None:
+    all whole ones). ``model`` is a file, or a name in the catalog or the cache; the unquantized model
+    gives the best matrix. ``dataset`` is written down as the name of the text.
+
+    ``ValueError`` for a text of less than one chunk and an ``out`` that is the model; ``NumericError``
+    where activations are not finite; ``CancelledError`` after ``cancel`` was set by another thread;
+    otherwise as opening a model. An existing ``out`` is replaced at the end, in one step.
+    """
+    from pyqwen import catalog
+
+    path = catalog.resolve(os.fspath(model))
+    with OutputFile(Path(out), inputs=[path], n_bytes=0) as output:
+        with GGUFFile(
+            path
+        ) as file:  # what is wrong with the text is told before weights are loaded
+            tokenizer = Tokenizer.from_metadata(file.metadata, source=str(path))
+        bos = tokenizer.bos_id if tokenizer.add_bos else None
+        cut = TextChunks(tokenizer.encode(text), context, chunks, bos=bos, at_least=1)
+        with open_weights(path, threads=threads, progress=loading, cancel=cancel) as weights:
+            matrix = collect_importances(weights, cut, dataset, progress=progress, cancel=cancel)
+        write_entries(output, matrix)
+        output.commit()
+    return matrix
+
+
+def collect_importances(
+    weights: Weights,
+    text: TextChunks,
+    dataset: str = "",
+    *,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+) -> ImportanceMatrix:
+    """Return the importance matrix of a loaded model over a text; see ``imatrix``."""
+    with closing(weights.session(text.context)) as session:
+        session.observe()
+        for chunk in range(text.count):
+            run_interruptibly(session, partial(_read, session, text.inputs(chunk)), cancel=cancel)
+            if progress is not None:
+                progress(chunk + 1, text.count)
+        values, counts = _entries(weights, session)
+    datasets = (dataset,) if dataset else ()
+    return ImportanceMatrix(values, counts, text.count, text.context, datasets)
+
+
+def _read(session: SessionHandle, tokens: list[int]) -> None:
+    session.rewind(0, 0)
+    for begin in range(0, len(tokens), session.batch):
+        part = tokens[begin : begin + session.batch]
+        # With an output for each row the output matrix's inputs are those of all tokens; no logits are
+        # made.
+        session.eval(part, [0] * len(part), [1] * len(part))
+
+
+def _entries(
+    weights: Weights, session: SessionHandle
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, int]]:
+    values: dict[str, NDArray[np.float32]] = {}
+    counts: dict[str, int] = {}
+    columns = {tensor.name: tensor.shape[0] for tensor in weights.file.tensors}
+
+    def add(what: str, layer: int, names: list[str]) -> None:
+        sums, rows = session.observed(what, layer, columns[names[0]])
+        with np.errstate(over="ignore"):
+            means = (sums / rows).astype(np.float32)
+        if not np.isfinite(means).all():
+            raise NumericError(
+                f"{weights.path}: the activations that meet '{names[0]}' are not finite; its weights "
+                "are damaged, or the model overflows"
+            )
+        for name in names:
+            values[name], counts[name] = means, rows
+
+    for layer in range(weights.model.config["layers"]):
+        for what, matrices in _SHARED:
+            add(what, layer, [f"blk.{layer}.{name}.weight" for name in matrices])
+    add("output", 0, ["output.weight" if "output.weight" in columns else "token_embd.weight"])
+    return values, counts

@@ -1,0 +1,277 @@
+"""The tokenizer of a checkpoint as GGUF's ``tokenizer.*`` keys.
+
+Reads tokenizer.json, or vocab.json with merges.txt, or a SentencePiece tokenizer.model. What is
+written is what llama.cpp's converter writes; where the two formats differ, its rules are named here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyqwen.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
+from pyqwen.quantize.checkpoint.json_file import (
+    MEGABYTE,
+    read_bounded,
+    read_json_object,
+    read_optional_object,
+)
+from pyqwen.quantize.checkpoint.pre_tokenizer import recognize, recognize_class
+from pyqwen.quantize.checkpoint.special_tokens import SpecialTokens, read_special_tokens
+from pyqwen.text.vocabulary import TokenKind
+
+_VOCABULARY_LIMIT = 256 * MEGABYTE
+_ADDED_SCORE = -1000.0  # of tokens that SentencePiece itself does not have
+_PADDING_SCORE = -10000.0
+
+
+@dataclass
+class TokenizerMetadata:
+    """``tokens[i]``, ``types[i]`` and ``scores[i]`` belong together; scores only for SentencePiece."""
+
+    model: str  # "gpt2" or "llama", as GGUF calls byte-level BPE and SentencePiece
+    pre: str
+    tokens: list[str]
+    types: list[int]
+    special: SpecialTokens
+    merges: list[str] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    add_space_prefix: bool | None = None
+
+    def keys(self) -> dict[str, Any]:
+        """The ``tokenizer.*`` keys and their values."""
+        keys: dict[str, Any] = {
+            "tokenizer.ggml.model": self.model,
+            "tokenizer.ggml.pre": self.pre,
+            "tokenizer.ggml.tokens": self.tokens,
+            "tokenizer.ggml.scores": self.scores,
+            "tokenizer.ggml.token_type": self.types,
+            "tokenizer.ggml.merges": self.merges,
+            "tokenizer.ggml.add_space_prefix": self.add_space_prefix,
+            **self.special.keys(),
+        }
+        return {key: value for key, value in keys.items() if value is not None and value != []}
+
+
+def read_tokenizer(
+    path: Path, config: dict[str, Any], rows: int, architecture: str
+) -> TokenizerMetadata:
+    """Read the tokenizer of the checkpoint in ``path`` for an embedding of ``rows`` rows.
+
+    Rows without a token become ``[PAD<id>]`` of the type UNUSED. ``ModelFormatError`` where the files
+    contradict themselves or each other, ``UnsupportedModelError`` for other kinds of tokenizers.
+    """
+    settings = read_optional_object(path / "tokenizer_config.json")
+    tokenizer_json = path / "tokenizer.json"
+    document: dict[str, Any] = {}
+    if tokenizer_json.is_file():
+        document = _read_document(tokenizer_json)
+    is_byte_level = bool(document) and not document["model"].get("byte_fallback")
+    if is_byte_level:
+        made = _from_document(document, settings, rows, str(tokenizer_json))
+    elif (path / "tokenizer.model").is_file():
+        made = _from_sentencepiece(path, settings, rows)
+    elif document:
+        raise UnsupportedModelError(
+            f"{tokenizer_json} describes a SentencePiece vocabulary, whose scores it lacks; put the "
+            "model's tokenizer.model beside it"
+        )
+    elif (path / "vocab.json").is_file():
+        made = _from_vocab_and_merges(path, settings, rows)
+    else:
+        raise ModelNotFoundError(
+            f"{path} has no tokenizer: tokenizer.json, vocab.json with merges.txt, or tokenizer.model"
+        )
+    made.special = read_special_tokens(path, config, settings, document, made.tokens)
+    if made.model == "gpt2":
+        # What a byte-level tokenizer does unless its files say otherwise; readers differ in what they
+        # take silence for.
+        for role in ("bos", "eos"):
+            made.special.add.setdefault(role, False)
+    if architecture == "llama" and isinstance(settings.get("add_prefix_space"), bool):
+        made.add_space_prefix = settings["add_prefix_space"]
+    return made
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    document = read_json_object(path, limit=_VOCABULARY_LIMIT)
+    model = document.get("model")
+    if not isinstance(model, dict):
+        raise ModelFormatError(f"{path}: model is missing or no object; download it again")
+    if model.get("type", "BPE") != "BPE":
+        raise UnsupportedModelError(
+            f"{path}: the tokenizer is of type {model['type']!r:.60}; this version converts BPE"
+        )
+    return document
+
+
+def _from_document(
+    document: dict[str, Any], settings: dict[str, Any], rows: int, where: str
+) -> TokenizerMetadata:
+    pre = recognize(document, where)
+    model = document["model"]
+    rows_of = _Rows(rows, where)
+    rows_of.fill(model.get("vocab"))
+    added = document.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise ModelFormatError(f"{where}: added_tokens is no list")
+    rows_of.add(added)
+    rows_of.add(_listed(settings), only_new=True)
+    return rows_of.finish("gpt2", pre, _merges(model.get("merges"), where))
+
+
+def _from_vocab_and_merges(path: Path, settings: dict[str, Any], rows: int) -> TokenizerMetadata:
+    where = str(path / "tokenizer_config.json")
+    pre = recognize_class(settings.get("tokenizer_class"), where)
+    rows_of = _Rows(rows, str(path / "vocab.json"))
+    rows_of.fill(read_json_object(path / "vocab.json", limit=_VOCABULARY_LIMIT))
+    rows_of.add(_listed(settings))
+    merges_path = path / "merges.txt"
+    try:
+        text = read_bounded(merges_path, limit=_VOCABULARY_LIMIT).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelFormatError(f"{merges_path} is not UTF-8 text: {error}") from error
+    # split("\n"): merges may contain other characters that Python takes for the end of a line.
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    start = int(lines[0].startswith("#version"))
+    return rows_of.finish(
+        "gpt2", pre, _merges([line for line in lines[start:] if line], str(merges_path))
+    )
+
+
+def _from_sentencepiece(path: Path, settings: dict[str, Any], rows: int) -> TokenizerMetadata:
+    import sentencepiece
+
+    source = path / "tokenizer.model"
+    data = read_bounded(source, limit=_VOCABULARY_LIMIT)
+    try:
+        model = sentencepiece.SentencePieceProcessor(model_proto=data)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ModelFormatError(f"{source} is no SentencePiece model ({error})") from error
+    rows_of = _Rows(rows, str(source))
+    rows_of.check_count(model.vocab_size())
+    scores = [_PADDING_SCORE] * rows
+    for i in range(model.vocab_size()):
+        kind = TokenKind.NORMAL
+        for is_kind, other in (
+            (model.is_unknown, TokenKind.UNKNOWN),
+            (model.is_control, TokenKind.CONTROL),
+            (model.is_unused, TokenKind.UNUSED),
+            (model.is_byte, TokenKind.BYTE),
+        ):
+            if is_kind(i):
+                kind = other
+                break
+        rows_of.put(i, model.id_to_piece(i), kind)
+        scores[i] = model.get_score(i)
+    added = read_optional_object(path / "added_tokens.json")
+    listed = [{"id": i, "content": text, "special": False} for text, i in added.items()]
+    for entries in (listed, _listed(settings)):
+        for i in rows_of.add(entries):
+            scores[i] = _ADDED_SCORE
+    made = rows_of.finish("llama", "default", [])
+    made.scores = scores
+    return made
+
+
+def _listed(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The added tokens that tokenizer_config.json lists."""
+    decoder = settings.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        raise ModelFormatError("tokenizer_config.json: added_tokens_decoder is no object")
+    return [
+        {**entry, "id": int(key) if key.isdecimal() else key}
+        for key, entry in decoder.items()
+        if isinstance(entry, dict)
+    ]
+
+
+def _merges(merges: Any, where: str) -> list[str]:
+    """Merges as GGUF has them, both halves in one string; a space inside a half becomes ``Ġ``."""
+    if not isinstance(merges, list):
+        raise ModelFormatError(f"{where}: merges is missing or no list; download it again")
+    made = []
+    for rank, merge in enumerate(merges):
+        halves = merge.split(" ") if isinstance(merge, str) else merge
+        if not (
+            isinstance(halves, list)
+            and len(halves) == 2
+            and all(isinstance(half, str) and half for half in halves)
+        ):
+            raise ModelFormatError(f"{where}: merge {rank} is {merge!r:.60}, not a pair of tokens")
+        made.append(" ".join(half.replace(" ", "\u0120") for half in halves))
+    return made
+
+
+class _Rows:
+    """The tokens and types of all rows of the embedding, padding until a token is put there."""
+
+    def __init__(self, rows: int, where: str) -> None:
+        self._where = where
+        self._tokens = [f"[PAD{i}]" for i in range(rows)]
+        self._types = [int(TokenKind.UNUSED)] * rows
+        self._taken = bytearray(rows)
+
+    def check_count(self, count: int) -> None:
+        if count > len(self._tokens):
+            raise ModelFormatError(
+                f"{self._where} has {count:,} tokens, but the embedding has "
+                f"{len(self._tokens):,} rows (vocab_size in config.json); the files are of "
+                "different models"
+            )
+
+    def fill(self, vocab: Any) -> None:
+        """Take the ordinary tokens, a mapping of text to id."""
+        if not isinstance(vocab, dict) or not vocab:
+            raise ModelFormatError(f"{self._where}: the vocabulary is missing or no object")
+        self.check_count(len(vocab))
+        for text, i in vocab.items():
+            if self._is_id(i) and self._taken[i]:
+                raise ModelFormatError(
+                    f"{self._where}: {self._tokens[i]!r:.60} and {text!r:.60} have the same id, {i}"
+                )
+            self.put(i, text, TokenKind.NORMAL)
+
+    def add(self, entries: list[Any], *, only_new: bool = False) -> list[int]:
+        """Take added tokens (``id``, ``content``, ``special``); return the ids that were given."""
+        ids = []
+        for entry in entries:
+            text = entry.get("content") if isinstance(entry, dict) else None
+            if not isinstance(text, str) or not text:
+                raise ModelFormatError(f"{self._where}: an added token has no text: {entry!r:.120}")
+            i = entry.get("id")
+            if only_new and self._is_id(i) and self._taken[i]:
+                continue
+            if entry.get("special") or _looks_special(text):
+                self.put(i, text, TokenKind.CONTROL)
+            else:
+                self.put(i, text.replace("\u2581", " "), TokenKind.USER_DEFINED)
+            ids.append(int(entry["id"]))
+        return ids
+
+    def put(self, i: Any, text: str, kind: TokenKind) -> None:
+        if not self._is_id(i):
+            raise ModelFormatError(
+                f"{self._where}: token {text!r:.60} has the id {i!r:.30}; the embedding has rows 0 to "
+                f"{len(self._tokens) - 1:,} (vocab_size in config.json)"
+            )
+        self._tokens[i], self._types[i], self._taken[i] = text, int(kind), 1
+
+    def finish(self, model: str, pre: str, merges: list[str]) -> TokenizerMetadata:
+        return TokenizerMetadata(
+            model, pre, self._tokens, self._types, SpecialTokens(), merges=merges
+        )
+
+    def _is_id(self, i: Any) -> bool:
+        return type(i) is int and 0 <= i < len(self._tokens)
+
+
+def _looks_special(text: str) -> bool:
+    """Control tokens that their tokenizers do not mark as such (llama.cpp, does_token_look_special)."""
+    return (
+        text in ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
+        or (text.startswith("<|") and text.endswith("|>"))
+        or (text.startswith("<\uff5c") and text.endswith("\uff5c>"))
+        or (text.startswith("<unused") and text.endswith(">"))
+    )

@@ -1,0 +1,165 @@
+"""A Hugging Face checkpoint as a source of weights: the tensors and keys that GGUF gives it.
+
+What is here is what llama.cpp's converter writes: names, the order of the rotated rows, vectors as F32,
+matrices in the type they have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pyqwen.errors import ModelFormatError
+from pyqwen.quantize.checkpoint.architecture import (
+    EMBEDDING,
+    OUTPUT,
+    TensorPlan,
+    check_tensors,
+    interleave_halves,
+    plan_tensors,
+    rope_factors,
+)
+from pyqwen.quantize.checkpoint.directory import Checkpoint
+from pyqwen.quantize.checkpoint.hyperparameters import Hyperparameters, read_hyperparameters
+from pyqwen.quantize.checkpoint.metadata import add_general, add_hyperparameters, read_sampling
+from pyqwen.quantize.checkpoint.safetensors_file import StoredTensor
+from pyqwen.quantize.checkpoint.tokenizer_metadata import read_tokenizer
+from pyqwen.quantize.encode import to_float32
+from pyqwen.quantize.source.model_source import ModelSource, SourceTensor, plain_values
+
+if TYPE_CHECKING:
+    import gguf
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class _CheckpointTensor(SourceTensor):
+    """``rotary_heads`` of the plan above 0: rows of a head come in GGUF's order."""
+
+    def __init__(self, plan: TensorPlan, stored: StoredTensor, head_dim: int) -> None:
+        is_vector = len(plan.shape) == 1
+        kind = "F32" if is_vector else stored.dtype
+        super().__init__(plan.target, plan.source, kind, plan.shape, stored.file.path)
+        self._stored = stored
+        self._head_dim = head_dim if plan.rotary_heads else 0
+
+    def read_raw(self, start: int, stop: int) -> Bytes:
+        if len(self.shape) == 1:
+            values = self._stored.read_rows(0, self.columns)
+            return to_float32(values, self._stored.dtype).view(np.uint8).reshape(1, -1)
+        if not self._head_dim:
+            return self._read(start, stop)
+        # The rows of a head are reordered among themselves, so its rows are read together.
+        first = start - start % self._head_dim
+        last = -(-stop // self._head_dim) * self._head_dim
+        rows = interleave_halves(self._read(first, last), self._head_dim)
+        return np.ascontiguousarray(rows[start - first : stop - first], dtype=np.uint8)
+
+    def _read(self, start: int, stop: int) -> Bytes:
+        rows = self._stored.read_rows(start, stop)
+        return rows.reshape(stop - start, -1).view(np.uint8)
+
+    def place(self, row: int, column: int) -> str:
+        if self._head_dim:  # back to the order of the checkpoint
+            head, i = divmod(row, self._head_dim)
+            row = head * self._head_dim + i % 2 * (self._head_dim // 2) + i // 2
+        return super().place(row, column)
+
+
+class _ComputedTensor(SourceTensor):
+    """A vector that no file holds."""
+
+    def __init__(self, name: str, values: npt.NDArray[np.float32], where: Path) -> None:
+        super().__init__(name, "", "F32", values.shape, where)
+        self._values = values
+
+    def read_raw(self, start: int, stop: int) -> Bytes:
+        return self._values.view(np.uint8).reshape(1, -1)
+
+
+class CheckpointSource(ModelSource):
+    """An open checkpoint; see `ModelSource`. ``general.file_type`` is that of most weights."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._checkpoint = Checkpoint(path)
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        checkpoint = self._checkpoint
+        h = read_hyperparameters(checkpoint.config, str(self.path / "config.json"))
+        self._hyperparameters = h
+        self.architecture, self.layers = h.architecture, h.layers
+        self.heads, self.kv_heads = h.heads, h.kv_heads
+        plans = plan_tensors(h)
+        check_tensors(plans, checkpoint.tensors, h, str(self.path))
+        self.inputs = [self.path, *checkpoint.shard_paths]
+        self.tensors = [
+            _CheckpointTensor(plan, checkpoint.tensors[plan.source], h.head_dim) for plan in plans
+        ]
+        self.notes = _drop_tied_output(checkpoint, h)
+        factors = rope_factors(h)
+        if factors is not None:
+            self.tensors.append(_ComputedTensor("rope_freqs.weight", factors, self.path))
+
+    def keys(self) -> dict[str, gguf.GGUFValue]:
+        import gguf
+
+        from pyqwen.text.tokenizer import Tokenizer
+
+        checkpoint, h = self._checkpoint, self._hyperparameters
+        writer = gguf.GGUFWriter(None, h.architecture)  # for its rules of names and licenses
+        sampling = read_sampling(checkpoint.path)
+        add_general(writer, checkpoint.path, checkpoint.config, sampling, self.parameters)
+        weights: Counter[str] = Counter()
+        for tensor in self.tensors:
+            if len(tensor.shape) > 1:
+                weights[tensor.type] += tensor.elements
+        add_hyperparameters(writer, h, weights.most_common(1)[0][0])
+        tokenizer = read_tokenizer(checkpoint.path, checkpoint.config, h.vocab_rows, h.architecture)
+        for key, value in tokenizer.keys().items():
+            match value:
+                case bool():
+                    writer.add_bool(key, value)
+                case int():
+                    writer.add_uint32(key, value)
+                case str():
+                    writer.add_string(key, value)
+                case _:
+                    writer.add_array(key, value)
+        keys: dict[str, gguf.GGUFValue] = writer.kv_data[0]
+        # Refuses what could not be run.
+        Tokenizer.from_metadata(plain_values(keys), source=str(checkpoint.path))
+        return keys
+
+    def check_unchanged(self) -> None:
+        self._checkpoint.check_unchanged()
+
+    def close(self) -> None:
+        self._checkpoint.close()
+
+
+def _drop_tied_output(checkpoint: Checkpoint, h: Hyperparameters) -> list[str]:
+    """Some tied checkpoints store the embedding a second time; GGUF has it once."""
+    output = checkpoint.tensors.get(OUTPUT)
+    if not h.tied or output is None:
+        return []
+    embedding = checkpoint.tensors[EMBEDDING]
+    slices = _CheckpointTensor(TensorPlan(OUTPUT, OUTPUT, output.shape), output, 0).slices()
+    if output.dtype != embedding.dtype or any(
+        not np.array_equal(output.read_rows(a, b), embedding.read_rows(a, b)) for a, b in slices
+    ):
+        raise ModelFormatError(
+            f"{output.file.path}: '{OUTPUT}' differs from '{EMBEDDING}', but tie_word_embeddings in "
+            "config.json says that they are one; set it to false if the model was trained so",
+            field=OUTPUT,
+        )
+    return [f"{OUTPUT} is equal to {EMBEDDING} and the model is tied: it is written once"]
