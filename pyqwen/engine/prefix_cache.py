@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyqwen.engine.engine.slot import Slot
+from pyqwen.engine.slot import Slot
 from pyqwen.errors import OutOfMemoryError
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from pyqwen.text.text_stream import TextStream
 
 if TYPE_CHECKING:
     from pyqwen._native import Sample, SamplerHandle, SessionHandle
-    from pyqwen.engine.engine.slot import Slot
+    from pyqwen.engine.slot import Slot
     from pyqwen.sampling import SamplingParams
     from pyqwen.text.tokenizer import Tokenizer
 

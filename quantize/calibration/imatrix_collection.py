@@ -1,7 +1,7 @@
 """Importance matrices from our own runtime: a model reads a text, and the core adds up what it sees.
 
 As llama-imatrix does it, each chunk is read from an empty cache, and a matrix's importances are the mean
-squares of what it is multiplied with. Beyond that the output matrix is observed too; in a tied model
+squares of what it is multiplied with. Beyond that the output matrix is covered too; in a tied model
 that is ``token_embd.weight``.
 """
 
@@ -91,7 +91,7 @@ def collect_importances(
 ) -> ImportanceMatrix:
     """Return the importance matrix of a loaded model over a text; see ``imatrix``."""
     with closing(weights.session(text.context)) as session:
-        session.observe()
+        session.collect_imatrix()
         for chunk in range(text.count):
             run_interruptibly(session, partial(_read, session, text.inputs(chunk)), cancel=cancel)
             if progress is not None:
@@ -118,7 +118,7 @@ def _entries(
     columns = {tensor.name: tensor.shape[0] for tensor in weights.file.tensors}
 
     def add(what: str, layer: int, names: list[str]) -> None:
-        sums, rows = session.observed(what, layer, columns[names[0]])
+        sums, rows = session.imatrix(what, layer, columns[names[0]])
         with np.errstate(over="ignore"):
             means = (sums / rows).astype(np.float32)
         if not np.isfinite(means).all():
