@@ -56,7 +56,7 @@ typedef struct pq_matrix {
 
 /* y[t * y_stride + r] = sum over k of w[r][k] * x[t][k], for the rows r of the panels [panel0, panel1) and
  * the tokens t in [token0, token1). Rows beyond w->rows are not written.
- * `scratch`: pq_gemm_scratch(w) bytes, 64-byte aligned, of the calling thread.
+ * `scratch`: pq_gemm_scratch() bytes, 64-byte aligned, of the calling thread.
  *
  * The order of one element y, for every kernel and any grouping of tokens (acc starts at +0):
  *   blocks of 32 (Q4_0 Q5_0 Q8_0 IQ4_NL), ascending: i = the exact integer sum of value * q over the
@@ -79,6 +79,11 @@ typedef void (*pq_gemm_fn)(const pq_matrix *w, size_t panel0, size_t panel1, con
 
 /* Scratch bytes that a gemm of w needs: unpacked.h. */
 size_t pq_gemm_scratch(const pq_matrix *w);
+
+/* The head of a function of that type. */
+#define PQ_GEMM_HEAD(name)                                                                         \
+    void name(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x, size_t token0,   \
+              size_t token1, float *y, size_t y_stride, void *scratch)
 
 /* ---------------------------------------------------------------------------------------- attention */
 

@@ -1,4 +1,4 @@
-/* select.c - the tables of kernels that were compiled in, and the choice among them. Knows what the
+/* select.c - the choice among the tables of kernels (kernels.c of each folder) that were compiled in. Knows what the
  * processor and the operating system allow; knows nothing of what the kernels do. */
 #include "kernels.h"
 
@@ -6,23 +6,12 @@
 #include <string.h>
 
 #include "../base/status.h"
-#include "scalar/scalar.h"
 
-#ifdef PQ_HAVE_X86_AMX
-#include "x86_amx/amx.h"
-#if defined(__linux__)
+#if defined(PQ_HAVE_X86_AMX) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
-#endif
-#ifdef PQ_HAVE_X86_AVX512VNNI
-#include "x86_avx512vnni/avx512vnni.h"
-#endif
-#ifdef PQ_HAVE_X86_AVXVNNI
-#include "x86_avxvnni/avxvnni.h"
-#endif
 #ifdef PQ_HAVE_X86_AVX2
-#include "x86_avx2/avx2.h"
 #ifdef _MSC_VER
 #include <intrin.h>
 #else
@@ -31,11 +20,6 @@
 #endif
 
 #ifdef PQ_HAVE_ARM_NEON
-#include "arm_dotprod/dotprod.h"
-#include "arm_neon/neon.h"
-#ifdef PQ_HAVE_ARM_I8MM
-#include "arm_i8mm/i8mm.h"
-#endif
 #if defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__APPLE__)
@@ -45,144 +29,9 @@
 #endif
 #endif
 
-/* -------------------------------------------------------------------------------------------- tables */
-
-static const pq_kernels pq_kernels_scalar = {
-    .isa = "scalar",
-    .summary = "plain C, runs everywhere",
-    .lanes = 1,
-    .chunk_macs = 2 << 20,
-    .quantize_activations = pq_quantize_activations_scalar,
-    .gemm = pq_gemm_table_scalar,
-    .gemm_exact = pq_gemm_exact_scalar,
-    .kv_store = pq_kv_store_scalar,
-    .attend = pq_attend_scalar,
-    .attend_merge = pq_attend_merge_scalar,
-    .rms_norm = pq_rms_norm_scalar,
-    .add = pq_add_scalar,
-    .silu_mul = pq_silu_mul_scalar,
-    .rope = pq_rope_scalar,
-    .exp = pq_exp_scalar,
-    .logsumexp = pq_logsumexp_scalar,
-    .to_f16 = pq_to_f16_scalar,
-    .from_f16 = pq_from_f16_scalar,
-};
-
-#ifdef PQ_HAVE_X86_AVX2
-static const pq_kernels pq_kernels_avx2 = {
-    .isa = "avx2",
-    .summary = "AVX2, FMA and F16C: eight float32 or 32 int8 at a time",
-    .lanes = 8,
-    .chunk_macs = 64 << 20,
-    .quantize_activations = pq_quantize_activations_avx2,
-    .gemm = pq_gemm_table_avx2,
-    .gemm_exact = pq_gemm_exact_avx2,
-    .kv_store = pq_kv_store_avx2,
-    .attend = pq_attend_avx2,
-    .attend_merge = pq_attend_merge_avx2,
-    .rms_norm = pq_rms_norm_avx2,
-    .add = pq_add_avx2,
-    .silu_mul = pq_silu_mul_avx2,
-    .rope = pq_rope_avx2,
-    .exp = pq_exp_avx2,
-    .logsumexp = pq_logsumexp_avx2,
-    .to_f16 = pq_to_f16_avx2,
-    .from_f16 = pq_from_f16_avx2,
-};
-#endif
-
-#ifdef PQ_HAVE_X86_AVXVNNI
-static const pq_kernels pq_kernels_avxvnni = {
-    .isa = "avxvnni",
-    .summary = "AVX2 with VNNI: 32 products of int8 in one instruction",
-    .lanes = 8,
-    .chunk_macs = 64 << 20,
-    .quantize_activations = pq_quantize_activations_avx2,
-    .gemm = pq_gemm_table_avxvnni,
-    .gemm_exact = pq_gemm_exact_avx2,
-    .kv_store = pq_kv_store_avx2,
-    .attend = pq_attend_avx2,
-    .attend_merge = pq_attend_merge_avx2,
-    .rms_norm = pq_rms_norm_avx2,
-    .add = pq_add_avx2,
-    .silu_mul = pq_silu_mul_avx2,
-    .rope = pq_rope_avx2,
-    .exp = pq_exp_avx2,
-    .logsumexp = pq_logsumexp_avx2,
-    .to_f16 = pq_to_f16_avx2,
-    .from_f16 = pq_from_f16_avx2,
-};
-#endif
-
-#ifdef PQ_HAVE_X86_AVX512VNNI
-
-/* Both with AVX-512: they differ in the products of quantized matrices only. */
-#define PQ_AVX512_KERNELS(name, macs, text)                                                        \
-    {                                                                                              \
-        .isa = #name,                                                                              \
-        .summary = text,                                                                           \
-        .lanes = 16,                                                                               \
-        .chunk_macs = macs,                                                                        \
-        .quantize_activations = pq_quantize_activations_avx512vnni,                                \
-        .gemm = pq_gemm_table_##name,                                                              \
-        .gemm_exact = pq_gemm_exact_avx512vnni,                                                    \
-        .kv_store = pq_kv_store_avx512vnni,                                                        \
-        .attend = pq_attend_avx512vnni,                                                            \
-        .attend_merge = pq_attend_merge_avx512vnni,                                                \
-        .rms_norm = pq_rms_norm_avx512vnni,                                                        \
-        .add = pq_add_avx512vnni,                                                                  \
-        .silu_mul = pq_silu_mul_avx512vnni,                                                        \
-        .rope = pq_rope_avx512vnni,                                                                \
-        .exp = pq_exp_avx512vnni,                                                                  \
-        .logsumexp = pq_logsumexp_avx512vnni,                                                      \
-        .to_f16 = pq_to_f16_avx512vnni,                                                            \
-        .from_f16 = pq_from_f16_avx512vnni,                                                        \
-    }
-
-static const pq_kernels pq_kernels_avx512vnni = PQ_AVX512_KERNELS(
-    avx512vnni, 128 << 20, "AVX-512 with VNNI: sixteen float32 or 64 products of int8 at a time");
-#ifdef PQ_HAVE_X86_AMX
-static const pq_kernels pq_kernels_amx = PQ_AVX512_KERNELS(
-    amx, 768 << 20, "AVX-512 and AMX: tiles of 8,192 products of int8 for prompts");
-#endif
-
-#endif
-
-#ifdef PQ_HAVE_ARM_NEON
-
-/* All of Arm: they differ in the products of quantized matrices only. */
-#define PQ_ARM_KERNELS(name, text)                                                                 \
-    {                                                                                              \
-        .isa = #name,                                                                              \
-        .summary = text,                                                                           \
-        .lanes = 8,                                                                                \
-        .chunk_macs = 64 << 20,                                                                    \
-        .quantize_activations = pq_quantize_activations_neon,                                      \
-        .gemm = pq_gemm_table_##name,                                                              \
-        .gemm_exact = pq_gemm_exact_neon,                                                          \
-        .kv_store = pq_kv_store_neon,                                                              \
-        .attend = pq_attend_neon,                                                                  \
-        .attend_merge = pq_attend_merge_neon,                                                      \
-        .rms_norm = pq_rms_norm_neon,                                                              \
-        .add = pq_add_neon,                                                                        \
-        .silu_mul = pq_silu_mul_neon,                                                              \
-        .rope = pq_rope_neon,                                                                      \
-        .exp = pq_exp_neon,                                                                        \
-        .logsumexp = pq_logsumexp_neon,                                                            \
-        .to_f16 = pq_to_f16_neon,                                                                  \
-        .from_f16 = pq_from_f16_neon,                                                              \
-    }
-
-static const pq_kernels pq_kernels_neon =
-    PQ_ARM_KERNELS(neon, "NEON: four float32 or 16 int8 at a time; so far run under qemu only");
-static const pq_kernels pq_kernels_dotprod =
-    PQ_ARM_KERNELS(dotprod, "NEON with int8 dot products; so far run under qemu only");
-#ifdef PQ_HAVE_ARM_I8MM
-static const pq_kernels pq_kernels_i8mm =
-    PQ_ARM_KERNELS(i8mm, "NEON with int8 matrix products; so far run under qemu only");
-#endif
-
-#endif
+extern const pq_kernels pq_kernels_scalar;
+extern const pq_kernels pq_kernels_avx2, pq_kernels_avxvnni, pq_kernels_avx512vnni, pq_kernels_amx;
+extern const pq_kernels pq_kernels_neon, pq_kernels_dotprod, pq_kernels_i8mm;
 
 /* --------------------------------------------------------------------------------------- availability */
 

@@ -4,6 +4,8 @@
 #ifndef PQ_I8MM_GEMM_COLUMNS_H
 #define PQ_I8MM_GEMM_COLUMNS_H
 
+#include "../arm_neon/quants_all.h"
+
 /* 8 neighboring columns: low of rows 0 and 1, high of rows 2 and 3. */
 typedef struct row_pairs {
     int8x16_t low, high;

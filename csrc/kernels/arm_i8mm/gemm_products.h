@@ -9,8 +9,6 @@
 
 #include "../arm_neon/gemm_tile.h"
 
-#define PQ_PAIRS_OF_ROWS 1 /* gemm_columns.h is this folder's */
-
 typedef struct pq_dot {
     int32x4_t sums; /* of an even token: rows 0 and 1 of the pair; of an odd one: rows 2 and 3 */
 } pq_dot;

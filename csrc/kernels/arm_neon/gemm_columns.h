@@ -2,13 +2,12 @@
  * the sums of 8 would not stay in registers. arm_i8mm/gemm_columns.h is the same for instructions that
  * multiply two rows with two tokens.
  *
- * A template for gemm_block.h and gemm_super.h, which define before, for their types:
- *   chain_of(type)          see pq_dot_add
- *   quants(type, unpacked, group, h, s, j)
- *                           columns 128 h + 32 s + 4 j .. + 3 of 4 rows
+ * A template for gemm_block.h and gemm_super.h over gemm_products.h.
  */
 #ifndef PQ_NEON_GEMM_COLUMNS_H
 #define PQ_NEON_GEMM_COLUMNS_H
+
+#include "quants_all.h"
 
 /* Adds the products of columns 128 h + 32 s + 16 u .. + 15 to dot (tokens). q[t] + k: the
  * activations of the first of these columns. */

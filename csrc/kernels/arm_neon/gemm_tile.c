@@ -78,5 +78,3 @@ void pq_gemm_by_tiles_arm(const pq_tiles *kernels, const pq_matrix *w, size_t pa
     for (size_t p = panel0; p < panel1; p += step)
         multiply_unpacked(kernels, &j, p, min_size(p + step, panel1), token0, token1, scratch);
 }
-
-const pq_gemm_fn pq_gemm_table_neon[PQ_TYPE_COUNT] = PQ_GEMM_TABLE(neon);

@@ -105,10 +105,7 @@ PQ_INLINE void pq_store_rows(float *y, size_t rows, const float32x4_t acc[PQ_HAL
 }
 
 /* A pq_gemm_fn of instruction set `isa`. */
-#define PQ_GEMM(name, isa)                                                                         \
-    void pq_gemm_##name##_##isa(const pq_matrix *w, size_t panel0, size_t panel1,                  \
-                                const pq_acts *x, size_t token0, size_t token1, float *y,          \
-                                size_t y_stride, void *scratch)
+#define PQ_GEMM(name, isa) PQ_GEMM_HEAD(pq_gemm_##name##_##isa)
 #define PQ_QUANTIZED_GEMMS(isa)                                                                    \
     PQ_GEMM(q4_0, isa);                                                                            \
     PQ_GEMM(q4_1, isa);                                                                            \
@@ -122,10 +119,6 @@ PQ_INLINE void pq_store_rows(float *y, size_t rows, const float32x4_t acc[PQ_HAL
     PQ_GEMM(q5_k, isa);                                                                            \
     PQ_GEMM(q6_k, isa);                                                                            \
     PQ_GEMM(iq4_xs, isa)
-PQ_QUANTIZED_GEMMS(neon);
-PQ_GEMM(f32, neon);
-PQ_GEMM(f16, neon);
-PQ_GEMM(bf16, neon);
 
 /* The gemms of a table: quantized types of instruction set `isa`; float32 products are the same in all. */
 #define PQ_GEMM_TABLE(isa)                                                                         \
@@ -140,29 +133,30 @@ PQ_GEMM(bf16, neon);
         [PQ_IQ4_XS] = pq_gemm_iq4_xs_##isa,                                                        \
     }
 
-/* Defines pq_gemm_<name>_<isa> from a file's templates tile() and unpack() and its UNPACKED_BLOCK. */
-#define PQ_TILE(name, type, unpacked, n)                                                           \
+/* Defines pq_gemm_<name>_<isa> of a family, block or super, from its templates <family>_tile() and <family>_unpack()
+ * and its type <family>_unpacked. */
+#define PQ_TILE(family, name, type, unpacked, n)                                                   \
     static void name##_##unpacked##_##n(const pq_tile *a) {                                        \
-        tile(type, unpacked, n, a);                                                                \
+        family##_tile(type, unpacked, n, a);                                                       \
     }
 
-#define PQ_TILES(name, type, isa)                                                                  \
-    PQ_TILE(name, type, 0, 1)                                                                      \
-    PQ_TILE(name, type, 0, 2)                                                                      \
-    PQ_TILE(name, type, 0, 3)                                                                      \
-    PQ_TILE(name, type, 0, 4)                                                                      \
-    PQ_TILE(name, type, 1, 1)                                                                      \
-    PQ_TILE(name, type, 1, 2)                                                                      \
-    PQ_TILE(name, type, 1, 3)                                                                      \
-    PQ_TILE(name, type, 1, 4)                                                                      \
+#define PQ_TILES(family, name, type, isa)                                                          \
+    PQ_TILE(family, name, type, 0, 1)                                                              \
+    PQ_TILE(family, name, type, 0, 2)                                                              \
+    PQ_TILE(family, name, type, 0, 3)                                                              \
+    PQ_TILE(family, name, type, 0, 4)                                                              \
+    PQ_TILE(family, name, type, 1, 1)                                                              \
+    PQ_TILE(family, name, type, 1, 2)                                                              \
+    PQ_TILE(family, name, type, 1, 3)                                                              \
+    PQ_TILE(family, name, type, 1, 4)                                                              \
     static void name##_unpack(const uint8_t *panel, size_t blocks, uint8_t *out) {                 \
-        unpack(type, panel, blocks, out);                                                          \
+        family##_unpack(type, panel, blocks, out);                                                 \
     }                                                                                              \
     PQ_GEMM(name, isa) {                                                                           \
         static const pq_tiles kernels = {{name##_0_1, name##_0_2, name##_0_3, name##_0_4},         \
                                          {name##_1_1, name##_1_2, name##_1_3, name##_1_4},         \
                                          name##_unpack,                                            \
-                                         UNPACKED_BLOCK};                                          \
+                                         sizeof(family##_unpacked)};                               \
         pq_gemm_by_tiles_arm(&kernels, w, panel0, panel1, x, token0, token1, y, y_stride,          \
                              scratch);                                                             \
     }

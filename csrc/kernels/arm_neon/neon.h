@@ -28,8 +28,35 @@ void pq_from_f16_neon(const uint16_t *x, size_t n, float *y);
 
 void pq_quantize_activations_neon(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
                                   float *s);
-extern const pq_gemm_fn pq_gemm_table_neon[PQ_TYPE_COUNT];
+PQ_GEMM_HEAD(pq_gemm_f32_neon);
+PQ_GEMM_HEAD(pq_gemm_f16_neon);
+PQ_GEMM_HEAD(pq_gemm_bf16_neon);
 void pq_gemm_exact_neon(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
                         size_t token0, size_t token1, float *y, size_t y_stride, void *scratch);
+
+/* ------------------------------------------------------------------------------------ kernels.c */
+
+/* A table of kernels. All of Arm differ in the products of quantized matrices only. */
+#define PQ_ARM_KERNELS(name, products, text)                                                       \
+    {                                                                                              \
+        .isa = #name,                                                                              \
+        .summary = text,                                                                           \
+        .lanes = 8,                                                                                \
+        .chunk_macs = 64 << 20,                                                                    \
+        .quantize_activations = pq_quantize_activations_neon,                                      \
+        .gemm = products,                                                                          \
+        .gemm_exact = pq_gemm_exact_neon,                                                          \
+        .kv_store = pq_kv_store_neon,                                                              \
+        .attend = pq_attend_neon,                                                                  \
+        .attend_merge = pq_attend_merge_neon,                                                      \
+        .rms_norm = pq_rms_norm_neon,                                                              \
+        .add = pq_add_neon,                                                                        \
+        .silu_mul = pq_silu_mul_neon,                                                              \
+        .rope = pq_rope_neon,                                                                      \
+        .exp = pq_exp_neon,                                                                        \
+        .logsumexp = pq_logsumexp_neon,                                                            \
+        .to_f16 = pq_to_f16_neon,                                                                  \
+        .from_f16 = pq_from_f16_neon,                                                              \
+    }
 
 #endif

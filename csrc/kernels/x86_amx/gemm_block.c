@@ -42,13 +42,13 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
     for (size_t b = 0; b < blocks; b++) {
         const size_t i = b % PQ_AMX_BLOCKS;
         pq_amx_scales *scales = (pq_amx_scales *)(void *)(out + PQ_AMX_BLOCKS * PQ_AMX_QUANTS);
-        const block_scales s = packed_scales(type, group);
+        const block_scales s = block_scales_of(type, group);
         scales->factor[i] = s.d;
         scales->min[i] = s.m;
         PQ_UNROLL
         for (int j = 0; j < 8; j++)
             pq_store_ints(out + i * PQ_AMX_QUANTS + (size_t)j * PQ_VECTOR_BYTES,
-                          _mm512_sub_epi8(packed_quants(type, group, j), offset));
+                          _mm512_sub_epi8(block_quants(type, group, j), offset));
         group += PQ_LANES * block_bytes(type);
         if (i == PQ_AMX_BLOCKS - 1)
             out = (uint8_t *)(scales + 1);

@@ -67,7 +67,7 @@ PQ_INLINE void unpack_32(const uint32_t type, const uint8_t *group, size_t h, co
                          const super_scales *scale, uint8_t *out) {
     PQ_UNROLL
     for (int j = 0; j < VECTORS_32; j++) {
-        const pq_ints quants = packed_quants(type, group, h, s, j);
+        const pq_ints quants = super_quants(type, group, h, s, j);
         if (is_scaled_later(type))
             pq_store_ints(out + j * PQ_VECTOR_BYTES,
                           _mm512_sub_epi8(quants, pq_all_bytes(offset_of(type))));
@@ -80,7 +80,7 @@ PQ_INLINE void unpack_32(const uint32_t type, const uint8_t *group, size_t h, co
 PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {
     for (size_t first = 0; first < blocks; first += PQ_AMX_BLOCKS) {
         super_scales all;
-        scales(type, group, &all);
+        super_scales_of(type, group, &all);
         for (size_t h = 0; h < 2; h++)
             PQ_EACH(s, 4,
                     { unpack_32(type, group, h, s, &all, out + (4 * h + s) * PQ_AMX_QUANTS); });

@@ -1,7 +1,5 @@
-/* gemm_tile.c - cuts products of quantized types into runs of tiles, and lists the products of all types. */
+/* gemm_tile.c - cuts products of quantized types into runs of tiles. */
 #include "gemm_tile.h"
-
-#include "amx.h"
 
 /* What LDTILECFG reads. */
 typedef struct tile_config {
@@ -142,14 +140,3 @@ void pq_gemm_by_tiles_amx(const pq_amx_kernels *kernels, const pq_matrix *w, siz
     }
     _tile_release(); /* threads with tiles in use are slower to switch */
 }
-
-const pq_gemm_fn pq_gemm_table_amx[PQ_TYPE_COUNT] = {
-    [PQ_F32] = PQ_NAME(gemm_f32),     [PQ_F16] = PQ_NAME(gemm_f16),
-    [PQ_BF16] = PQ_NAME(gemm_bf16),   [PQ_Q4_0] = pq_gemm_q4_0_amx,
-    [PQ_Q4_1] = pq_gemm_q4_1_amx,     [PQ_Q5_0] = pq_gemm_q5_0_amx,
-    [PQ_Q5_1] = pq_gemm_q5_1_amx,     [PQ_Q8_0] = pq_gemm_q8_0_amx,
-    [PQ_Q2_K] = pq_gemm_q2_k_amx,     [PQ_Q3_K] = pq_gemm_q3_k_amx,
-    [PQ_Q4_K] = pq_gemm_q4_k_amx,     [PQ_Q5_K] = pq_gemm_q5_k_amx,
-    [PQ_Q6_K] = pq_gemm_q6_k_amx,     [PQ_IQ4_NL] = pq_gemm_iq4_nl_amx,
-    [PQ_IQ4_XS] = pq_gemm_iq4_xs_amx,
-};

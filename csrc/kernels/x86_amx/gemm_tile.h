@@ -74,10 +74,7 @@ void pq_gemm_by_tiles_amx(const pq_amx_kernels *kernels, const pq_matrix *w, siz
                           size_t panel1, const pq_acts *x, size_t token0, size_t token1, float *y,
                           size_t y_stride, void *scratch);
 
-#define PQ_AMX_GEMM(name)                                                                          \
-    void pq_gemm_##name##_amx(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,  \
-                              size_t token0, size_t token1, float *y, size_t y_stride,             \
-                              void *scratch)
+#define PQ_AMX_GEMM(name) PQ_GEMM_HEAD(pq_gemm_##name##_amx)
 PQ_AMX_GEMM(q4_0);
 PQ_AMX_GEMM(q4_1);
 PQ_AMX_GEMM(q5_0);

@@ -28,8 +28,35 @@ void pq_from_f16_avx2(const uint16_t *x, size_t n, float *y);
 
 void pq_quantize_activations_avx2(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
                                   float *s);
-extern const pq_gemm_fn pq_gemm_table_avx2[PQ_TYPE_COUNT];
+PQ_GEMM_HEAD(pq_gemm_f32_avx2);
+PQ_GEMM_HEAD(pq_gemm_f16_avx2);
+PQ_GEMM_HEAD(pq_gemm_bf16_avx2);
 void pq_gemm_exact_avx2(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
                         size_t token0, size_t token1, float *y, size_t y_stride, void *scratch);
+
+/* ------------------------------------------------------------------------------------ kernels.c */
+
+/* A table of kernels. AVX-VNNI's differs in the products of quantized matrices only. */
+#define PQ_AVX2_KERNELS(name, products, text)                                                      \
+    {                                                                                              \
+        .isa = #name,                                                                              \
+        .summary = text,                                                                           \
+        .lanes = 8,                                                                                \
+        .chunk_macs = 64 << 20,                                                                    \
+        .quantize_activations = pq_quantize_activations_avx2,                                      \
+        .gemm = products,                                                                          \
+        .gemm_exact = pq_gemm_exact_avx2,                                                          \
+        .kv_store = pq_kv_store_avx2,                                                              \
+        .attend = pq_attend_avx2,                                                                  \
+        .attend_merge = pq_attend_merge_avx2,                                                      \
+        .rms_norm = pq_rms_norm_avx2,                                                              \
+        .add = pq_add_avx2,                                                                        \
+        .silu_mul = pq_silu_mul_avx2,                                                              \
+        .rope = pq_rope_avx2,                                                                      \
+        .exp = pq_exp_avx2,                                                                        \
+        .logsumexp = pq_logsumexp_avx2,                                                            \
+        .to_f16 = pq_to_f16_avx2,                                                                  \
+        .from_f16 = pq_from_f16_avx2,                                                              \
+    }
 
 #endif

@@ -76,14 +76,3 @@ void pq_gemm_by_tiles(const pq_tiles *kernels, const pq_matrix *w, size_t panel0
     for (size_t p = panel0; p < panel1; p += step)
         multiply_unpacked(kernels, &j, p, min_size(p + step, panel1), token0, token1, scratch);
 }
-
-const pq_gemm_fn pq_gemm_table_avx2[PQ_TYPE_COUNT] = {
-    [PQ_F32] = pq_gemm_f32_avx2,       [PQ_F16] = pq_gemm_f16_avx2,
-    [PQ_BF16] = pq_gemm_bf16_avx2,     [PQ_Q4_0] = pq_gemm_q4_0_avx2,
-    [PQ_Q4_1] = pq_gemm_q4_1_avx2,     [PQ_Q5_0] = pq_gemm_q5_0_avx2,
-    [PQ_Q5_1] = pq_gemm_q5_1_avx2,     [PQ_Q8_0] = pq_gemm_q8_0_avx2,
-    [PQ_Q2_K] = pq_gemm_q2_k_avx2,     [PQ_Q3_K] = pq_gemm_q3_k_avx2,
-    [PQ_Q4_K] = pq_gemm_q4_k_avx2,     [PQ_Q5_K] = pq_gemm_q5_k_avx2,
-    [PQ_Q6_K] = pq_gemm_q6_k_avx2,     [PQ_IQ4_NL] = pq_gemm_iq4_nl_avx2,
-    [PQ_IQ4_XS] = pq_gemm_iq4_xs_avx2,
-};

@@ -126,13 +126,7 @@ PQ_INLINE void pq_store_rows(float *y, size_t rows, __m256 acc) {
 }
 
 /* A pq_gemm_fn of this folder. */
-#define PQ_GEMM(name)                                                                              \
-    void pq_gemm_##name##_avx2(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x, \
-                               size_t token0, size_t token1, float *y, size_t y_stride,            \
-                               void *scratch)
-PQ_GEMM(f32);
-PQ_GEMM(f16);
-PQ_GEMM(bf16);
+#define PQ_GEMM(name) PQ_GEMM_HEAD(pq_gemm_##name##_avx2)
 PQ_GEMM(q4_0);
 PQ_GEMM(q4_1);
 PQ_GEMM(q5_0);

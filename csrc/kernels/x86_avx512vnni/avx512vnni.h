@@ -29,9 +29,36 @@ void pq_from_f16_avx512vnni(const uint16_t *x, size_t n, float *y);
 
 void pq_quantize_activations_avx512vnni(const float *x, size_t n, int8_t *q, float *d,
                                         int16_t *sums, float *s);
-extern const pq_gemm_fn pq_gemm_table_avx512vnni[PQ_TYPE_COUNT];
+PQ_GEMM_HEAD(pq_gemm_f32_avx512vnni);
+PQ_GEMM_HEAD(pq_gemm_f16_avx512vnni);
+PQ_GEMM_HEAD(pq_gemm_bf16_avx512vnni);
 void pq_gemm_exact_avx512vnni(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
                               size_t token0, size_t token1, float *y, size_t y_stride,
                               void *scratch);
+
+/* ------------------------------------------------------------------------------------ kernels.c */
+
+/* A table of kernels. AMX's differs in the products of quantized matrices only. */
+#define PQ_AVX512_KERNELS(name, products, macs, text)                                              \
+    {                                                                                              \
+        .isa = #name,                                                                              \
+        .summary = text,                                                                           \
+        .lanes = 16,                                                                               \
+        .chunk_macs = macs,                                                                        \
+        .quantize_activations = pq_quantize_activations_avx512vnni,                                \
+        .gemm = products,                                                                          \
+        .gemm_exact = pq_gemm_exact_avx512vnni,                                                    \
+        .kv_store = pq_kv_store_avx512vnni,                                                        \
+        .attend = pq_attend_avx512vnni,                                                            \
+        .attend_merge = pq_attend_merge_avx512vnni,                                                \
+        .rms_norm = pq_rms_norm_avx512vnni,                                                        \
+        .add = pq_add_avx512vnni,                                                                  \
+        .silu_mul = pq_silu_mul_avx512vnni,                                                        \
+        .rope = pq_rope_avx512vnni,                                                                \
+        .exp = pq_exp_avx512vnni,                                                                  \
+        .logsumexp = pq_logsumexp_avx512vnni,                                                      \
+        .to_f16 = pq_to_f16_avx512vnni,                                                            \
+        .from_f16 = pq_from_f16_avx512vnni,                                                        \
+    }
 
 #endif

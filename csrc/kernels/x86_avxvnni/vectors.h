@@ -5,7 +5,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#include "avxvnni.h"
+#include "../kernels.h"
 
 #define PQ_NAME(name) pq_##name##_avxvnni
 

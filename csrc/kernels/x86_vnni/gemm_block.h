@@ -1,22 +1,21 @@
 /* gemm_block.h - matrix products of the types with blocks of 32: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL.
  *
- * One template, tile(), whose type, form and number of tokens are constants where it is used; what
+ * One template, block_tile(), whose type, form and number of tokens are constants where it is used; what
  * differs between the types is in quants_block.h. See gemm_tile.h.
  */
 #include "quants_block.h"
 
-enum { VECTORS = 8, UNPACKED_BLOCK = VECTORS * PQ_VECTOR_BYTES + sizeof(block_scales) };
-
 PQ_INLINE block_scales unpacked_scales(const uint32_t type, const uint8_t *group) {
-    const float *s = (const float *)(const void *)(group + VECTORS * PQ_VECTOR_BYTES);
+    const float *s = (const float *)(const void *)(group + BLOCK_VECTORS * PQ_VECTOR_BYTES);
     const pq_floats d = pq_load_floats(s);
     return (block_scales){d, has_min(type) ? pq_load_floats(s + PQ_LANES) : d};
 }
 
 /* ------------------------------------------------------------------------------ the template */
 
-PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const pq_vnni_tile *a) {
-    const size_t group_bytes = unpacked ? UNPACKED_BLOCK : PQ_LANES * block_bytes(type);
+PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int n,
+                          const pq_vnni_tile *a) {
+    const size_t group_bytes = unpacked ? sizeof(block_unpacked) : PQ_LANES * block_bytes(type);
     const pq_ints offset = pq_all_words(-offset_of(type));
     const uint8_t *group = a->panel;
     const int8_t *q[PQ_EACH_MOST];
@@ -36,13 +35,14 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
                                       pq_broadcast(a->sums + t * (a->cols / 16) + 2 * b));
         });
         PQ_UNROLL
-        for (int j = 0; j < VECTORS; j++) {
-            const pq_ints w = unpacked ? pq_load_ints(group + j * PQ_VECTOR_BYTES)
-                                       : packed_quants(type, group, j);
+        for (int j = 0; j < BLOCK_VECTORS; j++) {
+            const pq_ints w =
+                unpacked ? pq_load_ints(group + j * PQ_VECTOR_BYTES) : block_quants(type, group, j);
             PQ_EACH(t, n,
                     { sum[t] = pq_dot_bytes(sum[t], w, pq_broadcast(q[t] + b * 32 + j * 4)); });
         }
-        const block_scales s = unpacked ? unpacked_scales(type, group) : packed_scales(type, group);
+        const block_scales s =
+            unpacked ? unpacked_scales(type, group) : block_scales_of(type, group);
         PQ_EACH(t, n, {
             const size_t at = t * (a->cols / 32) + b;
             const pq_floats d = pq_multiply(s.d, pq_all_floats(a->d + at));
@@ -54,22 +54,24 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
     PQ_EACH(t, n, { pq_store_rows(a->y + t * a->y_stride, a->rows, acc[t]); });
 }
 
-PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {
+PQ_INLINE void block_unpack(const uint32_t type, const uint8_t *group, size_t blocks,
+                            uint8_t *out) {
     for (size_t b = 0; b < blocks; b++) {
         PQ_UNROLL
-        for (int j = 0; j < VECTORS; j++)
-            pq_store_ints(out + j * PQ_VECTOR_BYTES, packed_quants(type, group, j));
-        *(block_scales *)(void *)(out + VECTORS * PQ_VECTOR_BYTES) = packed_scales(type, group);
+        for (int j = 0; j < BLOCK_VECTORS; j++)
+            pq_store_ints(out + j * PQ_VECTOR_BYTES, block_quants(type, group, j));
+        *(block_scales *)(void *)(out + BLOCK_VECTORS * PQ_VECTOR_BYTES) =
+            block_scales_of(type, group);
         group += PQ_LANES * block_bytes(type);
-        out += UNPACKED_BLOCK;
+        out += sizeof(block_unpacked);
     }
 }
 
 /* ----------------------------------------------------------------------------- its instances */
 
-PQ_TILES(q4_0, PQ_Q4_0, PQ_DIRECT_CHEAP)
-PQ_TILES(q4_1, PQ_Q4_1, PQ_DIRECT_CHEAP)
-PQ_TILES(q5_0, PQ_Q5_0, PQ_DIRECT_COSTLY)
-PQ_TILES(q5_1, PQ_Q5_1, PQ_DIRECT_COSTLY)
-PQ_TILES(q8_0, PQ_Q8_0, PQ_DIRECT_CHEAP)
-PQ_TILES(iq4_nl, PQ_IQ4_NL, PQ_DIRECT_COSTLY)
+PQ_TILES(block, q4_0, PQ_Q4_0, PQ_DIRECT_CHEAP)
+PQ_TILES(block, q4_1, PQ_Q4_1, PQ_DIRECT_CHEAP)
+PQ_TILES(block, q5_0, PQ_Q5_0, PQ_DIRECT_COSTLY)
+PQ_TILES(block, q5_1, PQ_Q5_1, PQ_DIRECT_COSTLY)
+PQ_TILES(block, q8_0, PQ_Q8_0, PQ_DIRECT_CHEAP)
+PQ_TILES(block, iq4_nl, PQ_IQ4_NL, PQ_DIRECT_COSTLY)

@@ -1,4 +1,4 @@
-/* gemm_driver.h - cuts a product into tiles, and the table of a folder: see gemm_tile.h. */
+/* gemm_driver.h - cuts a product into tiles: see gemm_tile.h. */
 #ifndef PQ_VNNI_GEMM_DRIVER_H
 #define PQ_VNNI_GEMM_DRIVER_H
 
@@ -80,17 +80,5 @@ void PQ_NAME(gemm_by_tiles)(const pq_vnni_tiles *kernels, const pq_matrix *w, si
     for (size_t p = panel0; p < panel1; p += step)
         multiply_unpacked(&j, p, min_size(p + step, panel1), token0, token1, scratch);
 }
-
-#define PQ_GEMM_TABLE                                                                              \
-    {                                                                                              \
-        [PQ_F32] = PQ_NAME(gemm_f32),       [PQ_F16] = PQ_NAME(gemm_f16),                          \
-        [PQ_BF16] = PQ_NAME(gemm_bf16),     [PQ_Q4_0] = PQ_NAME(gemm_q4_0),                        \
-        [PQ_Q4_1] = PQ_NAME(gemm_q4_1),     [PQ_Q5_0] = PQ_NAME(gemm_q5_0),                        \
-        [PQ_Q5_1] = PQ_NAME(gemm_q5_1),     [PQ_Q8_0] = PQ_NAME(gemm_q8_0),                        \
-        [PQ_Q2_K] = PQ_NAME(gemm_q2_k),     [PQ_Q3_K] = PQ_NAME(gemm_q3_k),                        \
-        [PQ_Q4_K] = PQ_NAME(gemm_q4_k),     [PQ_Q5_K] = PQ_NAME(gemm_q5_k),                        \
-        [PQ_Q6_K] = PQ_NAME(gemm_q6_k),     [PQ_IQ4_NL] = PQ_NAME(gemm_iq4_nl),                    \
-        [PQ_IQ4_XS] = PQ_NAME(gemm_iq4_xs),                                                        \
-    }
 
 #endif

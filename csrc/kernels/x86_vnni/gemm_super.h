@@ -10,8 +10,6 @@
  */
 #include "quants_super.h"
 
-enum { UNPACKED_BLOCK = VECTORS * PQ_VECTOR_BYTES + sizeof(super_scales) };
-
 /* ------------------------------------------------------------------------------ the template */
 
 /* A super-block's operands: its packed or unpacked group, and where the tokens' activations of its
@@ -50,7 +48,7 @@ PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
         PQ_UNROLL
         for (int j = sub * 4; j < sub * 4 + sub_vectors(type); j++) {
             const pq_ints w = unpacked ? vector_at(x->group, i * VECTORS_32 + (size_t)j)
-                                       : packed_quants(type, x->group, h, s, j);
+                                       : super_quants(type, x->group, h, s, j);
             PQ_EACH(t, n,
                     { sum[t] = pq_dot_bytes(sum[t], w, pq_broadcast(x->q[t] + i * 32 + j * 4)); });
         }
@@ -96,8 +94,9 @@ PQ_INLINE void multiply_super(const uint32_t type, const int unpacked, const int
     }
 }
 
-PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const pq_vnni_tile *a) {
-    const size_t group_bytes = unpacked ? UNPACKED_BLOCK : PQ_LANES * block_bytes(type);
+PQ_INLINE void super_tile(const uint32_t type, const int unpacked, const int n,
+                          const pq_vnni_tile *a) {
+    const size_t group_bytes = unpacked ? sizeof(super_unpacked) : PQ_LANES * block_bytes(type);
     super_scales local;
     operands x = {
         .group = a->panel, .scale = &local, .d = a->d, .s = a->s, .sums = a->sums, .cols = a->cols};
@@ -108,9 +107,10 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
     });
     for (size_t b = 0; b < a->blocks; b++) {
         if (unpacked)
-            x.scale = (const super_scales *)(const void *)(x.group + VECTORS * PQ_VECTOR_BYTES);
+            x.scale =
+                (const super_scales *)(const void *)(x.group + SUPER_VECTORS * PQ_VECTOR_BYTES);
         else
-            scales(type, x.group, &local);
+            super_scales_of(type, x.group, &local);
         pq_floats total[PQ_EACH_MOST];
         multiply_super(type, unpacked, n, &x, total);
         PQ_EACH(t, n, { acc[t] = pq_fma(x.scale->d, total[t], acc[t]); });
@@ -127,27 +127,29 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
     PQ_EACH(t, n, { pq_store_rows(a->y + t * a->y_stride, a->rows, acc[t]); });
 }
 
-PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {
+PQ_INLINE void super_unpack(const uint32_t type, const uint8_t *group, size_t blocks,
+                            uint8_t *out) {
     for (size_t b = 0; b < blocks; b++) {
         for (size_t h = 0; h < 2; h++) {
             PQ_EACH(s, 4, {
                 PQ_UNROLL
                 for (int j = 0; j < VECTORS_32; j++)
                     pq_store_ints(out + (h * 32 + s * 8 + (size_t)j) * PQ_VECTOR_BYTES,
-                                  packed_quants(type, group, h, s, j));
+                                  super_quants(type, group, h, s, j));
             });
         }
-        scales(type, group, (super_scales *)(void *)(out + VECTORS * PQ_VECTOR_BYTES));
+        super_scales_of(type, group,
+                        (super_scales *)(void *)(out + SUPER_VECTORS * PQ_VECTOR_BYTES));
         group += PQ_LANES * block_bytes(type);
-        out += UNPACKED_BLOCK;
+        out += sizeof(super_unpacked);
     }
 }
 
 /* ----------------------------------------------------------------------------- its instances */
 
-PQ_TILES(q2_k, PQ_Q2_K, PQ_DIRECT_COSTLY)
-PQ_TILES(q3_k, PQ_Q3_K, PQ_DIRECT_COSTLY)
-PQ_TILES(q4_k, PQ_Q4_K, PQ_DIRECT_CHEAP)
-PQ_TILES(q5_k, PQ_Q5_K, PQ_DIRECT_COSTLY)
-PQ_TILES(q6_k, PQ_Q6_K, PQ_DIRECT_COSTLY)
-PQ_TILES(iq4_xs, PQ_IQ4_XS, PQ_DIRECT_COSTLY)
+PQ_TILES(super, q2_k, PQ_Q2_K, PQ_DIRECT_COSTLY)
+PQ_TILES(super, q3_k, PQ_Q3_K, PQ_DIRECT_COSTLY)
+PQ_TILES(super, q4_k, PQ_Q4_K, PQ_DIRECT_CHEAP)
+PQ_TILES(super, q5_k, PQ_Q5_K, PQ_DIRECT_COSTLY)
+PQ_TILES(super, q6_k, PQ_Q6_K, PQ_DIRECT_COSTLY)
+PQ_TILES(super, iq4_xs, PQ_IQ4_XS, PQ_DIRECT_COSTLY)

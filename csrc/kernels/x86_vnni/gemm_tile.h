@@ -99,13 +99,7 @@ void PQ_NAME(gemm_by_tiles)(const pq_vnni_tiles *kernels, const pq_matrix *w, si
 /* ---------------------------------------------------------------------------------- instances */
 
 /* A pq_gemm_fn of the folder that includes this. */
-#define PQ_GEMM(name)                                                                              \
-    void PQ_NAME(gemm_##name)(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,  \
-                              size_t token0, size_t token1, float *y, size_t y_stride,             \
-                              void *scratch)
-PQ_GEMM(f32);
-PQ_GEMM(f16);
-PQ_GEMM(bf16);
+#define PQ_GEMM(name) PQ_GEMM_HEAD(PQ_NAME(gemm_##name))
 PQ_GEMM(q4_0);
 PQ_GEMM(q4_1);
 PQ_GEMM(q5_0);
@@ -119,44 +113,58 @@ PQ_GEMM(q5_k);
 PQ_GEMM(q6_k);
 PQ_GEMM(iq4_xs);
 
-/* Defines gemm_<name> from a file's templates tile() and unpack() and its UNPACKED_BLOCK. `tokens`:
- * up to so many the packed panel is multiplied as it is. */
-#define PQ_TILE(name, type, n)                                                                     \
+/* The gemms of a table; those of float types are functions of `floats`. */
+#define PQ_GEMM_TABLE(floats)                                                                      \
+    {                                                                                              \
+        [PQ_F32] = pq_gemm_f32_##floats,    [PQ_F16] = pq_gemm_f16_##floats,                       \
+        [PQ_BF16] = pq_gemm_bf16_##floats,  [PQ_Q4_0] = PQ_NAME(gemm_q4_0),                        \
+        [PQ_Q4_1] = PQ_NAME(gemm_q4_1),     [PQ_Q5_0] = PQ_NAME(gemm_q5_0),                        \
+        [PQ_Q5_1] = PQ_NAME(gemm_q5_1),     [PQ_Q8_0] = PQ_NAME(gemm_q8_0),                        \
+        [PQ_Q2_K] = PQ_NAME(gemm_q2_k),     [PQ_Q3_K] = PQ_NAME(gemm_q3_k),                        \
+        [PQ_Q4_K] = PQ_NAME(gemm_q4_k),     [PQ_Q5_K] = PQ_NAME(gemm_q5_k),                        \
+        [PQ_Q6_K] = PQ_NAME(gemm_q6_k),     [PQ_IQ4_NL] = PQ_NAME(gemm_iq4_nl),                    \
+        [PQ_IQ4_XS] = PQ_NAME(gemm_iq4_xs),                                                        \
+    }
+
+/* Defines gemm_<name> of a family, block or super, from its templates <family>_tile() and <family>_unpack() and its
+ * type <family>_unpacked. `tokens`: up to so many the packed panel is multiplied as it is. */
+#define PQ_TILE(family, name, type, n)                                                             \
     static void name##_direct_##n(const pq_vnni_tile *a) {                                         \
-        tile(type, 0, n, a);                                                                       \
+        family##_tile(type, 0, n, a);                                                              \
     }                                                                                              \
     static void name##_unpacked_##n(const pq_vnni_tile *a) {                                       \
-        tile(type, 1, n, a);                                                                       \
+        family##_tile(type, 1, n, a);                                                              \
     }
 
 #if PQ_MAX_TILE == 8
-#define PQ_LARGE_TILES(name, type) PQ_TILE(name, type, 7) PQ_TILE(name, type, 8)
+#define PQ_LARGE_TILES(family, name, type)                                                         \
+    PQ_TILE(family, name, type, 7) PQ_TILE(family, name, type, 8)
 #define PQ_TILE_NAMES(name)                                                                        \
     name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8
 #elif PQ_MAX_TILE == 6
-#define PQ_LARGE_TILES(name, type)
+#define PQ_LARGE_TILES(family, name, type)
 #define PQ_TILE_NAMES(name) name##_1, name##_2, name##_3, name##_4, name##_5, name##_6
 #else
 #error "tiles of 6 or 8 tokens"
 #endif
 
-#define PQ_TILES(name, type, tokens)                                                               \
-    PQ_TILE(name, type, 1)                                                                         \
-    PQ_TILE(name, type, 2)                                                                         \
-    PQ_TILE(name, type, 3)                                                                         \
-    PQ_TILE(name, type, 4)                                                                         \
-    PQ_TILE(name, type, 5)                                                                         \
-    PQ_TILE(name, type, 6)                                                                         \
-    PQ_LARGE_TILES(name, type)                                                                     \
+#define PQ_TILES(family, name, type, tokens)                                                       \
+    PQ_TILE(family, name, type, 1)                                                                 \
+    PQ_TILE(family, name, type, 2)                                                                 \
+    PQ_TILE(family, name, type, 3)                                                                 \
+    PQ_TILE(family, name, type, 4)                                                                 \
+    PQ_TILE(family, name, type, 5)                                                                 \
+    PQ_TILE(family, name, type, 6)                                                                 \
+    PQ_LARGE_TILES(family, name, type)                                                             \
     static void name##_unpack(const uint8_t *panel, size_t blocks, uint8_t *out) {                 \
-        unpack(type, panel, blocks, out);                                                          \
+        family##_unpack(type, panel, blocks, out);                                                 \
     }                                                                                              \
     PQ_GEMM(name) {                                                                                \
         static const pq_vnni_tiles kernels = {                                                     \
             {PQ_TILE_NAMES(name##_direct)},                                                        \
             {PQ_TILE_NAMES(name##_unpacked)},                                                      \
             name##_unpack,                                                                         \
-            UNPACKED_BLOCK,                                                                        \
+            sizeof(family##_unpacked),                                                             \
             tokens,                                                                                \
         };                                                                                         \
         PQ_NAME(gemm_by_tiles)                                                                     \

@@ -1,43 +1,20 @@
 /* quants_block.h - what the types with blocks of 32 are made of: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL. Quants and
  * scales of a group of blocks, out of a packed panel (pack.c). For the files that include vectors.h.
  */
-#include "gemm_tile.h"
-
-#include "../../formats/blocks.h"
+#include "quants.h"
 
 /* The scales of a block of all rows. */
 typedef struct block_scales {
     pq_floats d, m;
 } block_scales;
 
-/* ------------------------------------------------------------------- what a type is made of */
+/* A block of all rows, unpacked. */
+enum { BLOCK_VECTORS = 8 };
 
-PQ_INLINE int has_min(const uint32_t type) {
-    return type == PQ_Q4_1 || type == PQ_Q5_1;
-}
-
-/* What was added to the values to make unsigned quants of them. */
-PQ_INLINE int offset_of(const uint32_t type) {
-    return has_min(type) ? 0 : type == PQ_Q4_0 ? 8 : type == PQ_Q5_0 ? 16 : 128;
-}
-
-PQ_INLINE size_t block_bytes(const uint32_t type) {
-    switch (type) {
-    case PQ_Q4_1:
-        return sizeof(pq_block_q4_1);
-    case PQ_Q5_0:
-        return sizeof(pq_block_q5_0);
-    case PQ_Q5_1:
-        return sizeof(pq_block_q5_1);
-    case PQ_Q8_0:
-        return sizeof(pq_block_q8_0);
-    default: /* Q4_0, IQ4_NL */
-        return sizeof(pq_block_q4_0);
-    }
-}
-
-/* Where a member of a block begins in a group of blocks. */
-#define MEMBER(group, block, name) ((group) + PQ_LANES * offsetof(block, name))
+typedef struct block_unpacked {
+    pq_ints quants[BLOCK_VECTORS];
+    block_scales scales;
+} block_unpacked;
 
 /* Shifts are of 32-bit lanes and let in bits of the neighboring byte, to be masked. */
 PQ_INLINE pq_ints nibbles(const uint8_t *q, const int j) {
@@ -51,7 +28,7 @@ PQ_INLINE pq_ints fifth_bits(const uint8_t *high, const int j) {
 }
 
 /* Columns 4 j .. 4 j + 3 of all rows, from a packed group of blocks. */
-PQ_INLINE pq_ints packed_quants(const uint32_t type, const uint8_t *group, const int j) {
+PQ_INLINE pq_ints block_quants(const uint32_t type, const uint8_t *group, const int j) {
     switch (type) {
     case PQ_Q4_0:
         return nibbles(MEMBER(group, pq_block_q4_0, q), j);
@@ -74,7 +51,7 @@ PQ_INLINE pq_ints packed_quants(const uint32_t type, const uint8_t *group, const
 }
 
 /* d comes first in every type, m second in those that have it. */
-PQ_INLINE block_scales packed_scales(const uint32_t type, const uint8_t *group) {
+PQ_INLINE block_scales block_scales_of(const uint32_t type, const uint8_t *group) {
     const pq_floats d = pq_load_halves(group);
     return (block_scales){d, has_min(type) ? pq_load_halves(group + 2 * PQ_LANES) : d};
 }

@@ -1,11 +1,9 @@
 /* quants_super.h - what the types with super-blocks of 256 are made of: Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS. Quants
  * and scales of a group of blocks, out of a packed panel (pack.c). For the files that include vectors.h.
  */
-#include "gemm_tile.h"
+#include "quants.h"
 
-#include "../../formats/blocks.h"
-
-enum { VECTORS = 64, VECTORS_32 = 8 };
+enum { SUPER_VECTORS = 64, VECTORS_32 = 8 };
 
 /* The scales of a super-block of all rows. */
 typedef struct super_scales {
@@ -14,41 +12,16 @@ typedef struct super_scales {
     pq_floats d, dmin;
 } super_scales;
 
-/* ------------------------------------------------------------------- what a type is made of */
-
-PQ_INLINE int has_min(const uint32_t type) {
-    return type == PQ_Q2_K || type == PQ_Q4_K || type == PQ_Q5_K;
-}
-
-/* What was added to the values to make unsigned quants of them. */
-PQ_INLINE int offset_of(const uint32_t type) {
-    return type == PQ_Q3_K ? 4 : type == PQ_Q6_K ? 32 : type == PQ_IQ4_XS ? 128 : 0;
-}
+/* A super-block of all rows, unpacked. */
+typedef struct super_unpacked {
+    pq_ints quants[SUPER_VECTORS];
+    super_scales scales;
+} super_unpacked;
 
 /* Vectors in a sub-block with a scale of its own. */
 PQ_INLINE int sub_vectors(const uint32_t type) {
     return type == PQ_Q4_K || type == PQ_Q5_K || type == PQ_IQ4_XS ? 8 : 4;
 }
-
-PQ_INLINE size_t block_bytes(const uint32_t type) {
-    switch (type) {
-    case PQ_Q2_K:
-        return sizeof(pq_block_q2_k);
-    case PQ_Q3_K:
-        return sizeof(pq_block_q3_k);
-    case PQ_Q4_K:
-        return sizeof(pq_block_q4_k);
-    case PQ_Q5_K:
-        return sizeof(pq_block_q5_k);
-    case PQ_Q6_K:
-        return sizeof(pq_block_q6_k);
-    default: /* IQ4_XS */
-        return sizeof(pq_block_iq4_xs);
-    }
-}
-
-/* Where a member of a block begins in a group of blocks. */
-#define MEMBER(group, block, name) ((group) + PQ_LANES * offsetof(block, name))
 
 /* The places of the quants of element 128 h + 32 s + 4 j, see decode.c; h need not be a constant.
  * Shifts are of 32-bit lanes and let in bits of the neighboring byte, to be masked. */
@@ -91,8 +64,8 @@ PQ_INLINE pq_ints iq4_values(const uint8_t *q, size_t h, const int s, const int 
 }
 
 /* Columns 128 h + 32 s + 4 j .. + 3 of all rows, from a packed group of super-blocks. */
-PQ_INLINE pq_ints packed_quants(const uint32_t type, const uint8_t *group, size_t h, const int s,
-                                const int j) {
+PQ_INLINE pq_ints super_quants(const uint32_t type, const uint8_t *group, size_t h, const int s,
+                               const int j) {
     switch (type) {
     case PQ_Q2_K:
         return two_bits(MEMBER(group, pq_block_q2_k, q), h, s, j);
@@ -192,7 +165,7 @@ PQ_INLINE void scales_iq4_xs(const uint8_t *group, super_scales *out) {
     }
 }
 
-PQ_INLINE void scales(const uint32_t type, const uint8_t *group, super_scales *out) {
+PQ_INLINE void super_scales_of(const uint32_t type, const uint8_t *group, super_scales *out) {
     switch (type) {
     case PQ_Q2_K:
         scales_q2_k(group, out);
