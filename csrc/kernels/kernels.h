@@ -77,9 +77,6 @@ typedef struct pq_matrix {
 typedef void (*pq_gemm_fn)(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
                            size_t token0, size_t token1, float *y, size_t y_stride, void *scratch);
 
-/* Scratch bytes that a gemm of w needs: unpacked.h. */
-size_t pq_gemm_scratch(const pq_matrix *w);
-
 /* The head of a function of that type. */
 #define PQ_GEMM_HEAD(name)                                                                         \
     void name(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x, size_t token0,   \
@@ -146,6 +143,8 @@ typedef struct pq_kernels {
     const char *isa;
     const char *summary; /* one line for `doctor` */
     uint32_t lanes;      /* of the panels this table's gemm wants: 1, 8 or 16 */
+    /* Bytes of scratch that gemm of a quantized type takes, if unpacked panels take less. */
+    size_t least_scratch;
     /* Multiplications of one call of gemm at most, a few milliseconds: so long a cancel waits. */
     size_t chunk_macs;
 
@@ -178,6 +177,9 @@ typedef struct pq_kernels {
     void (*to_f16)(const float *x, size_t n, uint16_t *y);
     void (*from_f16)(const uint16_t *x, size_t n, float *y);
 } pq_kernels;
+
+/* Scratch bytes that a gemm of these kernels needs for w; for gemm_exact w->lanes is 1. */
+size_t pq_gemm_scratch(const pq_kernels *kernels, const pq_matrix *w);
 
 /* By name, or pq_isa_default() for NULL. PQ_ERR_ARGUMENT names those there are. */
 pq_status pq_kernels_select(const pq_kernels **out, const char *isa, pq_error *err);

@@ -153,8 +153,11 @@ int pq_quantizes(uint32_t type) {
 /* The float panel of the exact kernels: they interleave up to 16 rows as they dequantize. */
 enum { EXACT_ROWS = 16 };
 
-size_t pq_gemm_scratch(const pq_matrix *w) {
+size_t pq_gemm_scratch(const pq_kernels *kernels, const pq_matrix *w) {
     if (w->lanes == 1)
         return EXACT_ROWS * w->cols * sizeof(float);
-    return pq_quantizes(w->type) ? pq_unpacked_scratch(w->cols, w->lanes) : 0;
+    if (!pq_quantizes(w->type))
+        return 0;
+    const size_t bytes = pq_unpacked_scratch(w->cols, w->lanes);
+    return bytes > kernels->least_scratch ? bytes : kernels->least_scratch;
 }

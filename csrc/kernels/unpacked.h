@@ -1,5 +1,4 @@
-/* unpacked.h - how much scratch memory the gemm kernels of packed matrices need: panels with quants of one byte,
- * or two.
+/* unpacked.h - how much scratch memory the gemm kernels of packed matrices need: panels with quants of one byte.
  *
  * For many tokens, panels are unpacked once, as many at a time as stay in the second-level cache,
  * and then multiplied with all tokens.
@@ -24,19 +23,8 @@ static inline size_t pq_unpacked_panels(size_t cols, uint32_t lanes) {
     return fit > 0 ? fit : 1;
 }
 
-/* AMX (16 lanes) keeps a slice of some panels, and the sums of some tokens with them. A panel's slice is 8 groups
- * of 256 columns with two bytes per weight, or 12 with one. */
-enum {
-    PQ_AMX_PANELS = 8,
-    PQ_AMX_PANEL = 66048, /* bytes of a slice */
-    PQ_AMX_BATCH = 512,   /* tokens */
-    PQ_AMX_SCRATCH = PQ_AMX_PANELS * PQ_AMX_PANEL +
-        PQ_AMX_BATCH * PQ_AMX_PANELS * 16 * (int)sizeof(float)
-};
-
 static inline size_t pq_unpacked_scratch(size_t cols, uint32_t lanes) {
-    const size_t bytes = pq_unpacked_panels(cols, lanes) * pq_unpacked_panel(cols, lanes);
-    return lanes == 16 && PQ_AMX_SCRATCH > bytes ? PQ_AMX_SCRATCH : bytes;
+    return pq_unpacked_panels(cols, lanes) * pq_unpacked_panel(cols, lanes);
 }
 
 #endif

@@ -67,27 +67,27 @@ static size_t max_size(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-static size_t gemm_scratch(const pq_tensor *t, uint32_t lanes) {
+static size_t gemm_scratch(const pq_kernels *kernels, const pq_tensor *t, uint32_t lanes) {
     const pq_matrix m = {.type = t->type, .lanes = lanes, .rows = t->dims[1], .cols = t->dims[0]};
-    return pq_gemm_scratch(&m);
+    return pq_gemm_scratch(kernels, &m);
 }
 
 /* Scratch bytes per thread: the most that any matrix or attention asks for. */
-static pq_status scratch_size(size_t *out, const pq_file *file, const pq_config *c, uint32_t lanes,
-                              pq_error *err) {
+static pq_status scratch_size(size_t *out, const pq_file *file, const pq_config *c,
+                              const pq_kernels *kernels, uint32_t lanes, pq_error *err) {
     pq_model_tensors top;
     pq_status st = pq_find_model_tensors(&top, file, c, err);
     if (st != PQ_OK)
         return st;
     size_t most = pq_attention_scratch(c);
-    most = max_size(most, gemm_scratch(top.output ? top.output : top.embedding, lanes));
+    most = max_size(most, gemm_scratch(kernels, top.output ? top.output : top.embedding, lanes));
     for (uint32_t i = 0; i < c->layers; i++) {
         pq_layer_tensors t;
         if ((st = pq_find_layer_tensors(&t, file, c, i, err)) != PQ_OK)
             return st;
         const pq_tensor *all[] = {t.q, t.k, t.v, t.o, t.gate, t.up, t.down};
         for (size_t j = 0; j < sizeof all / sizeof *all; j++)
-            most = max_size(most, gemm_scratch(all[j], lanes));
+            most = max_size(most, gemm_scratch(kernels, all[j], lanes));
     }
     *out = (most + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
     return PQ_OK;
@@ -123,7 +123,7 @@ pq_status pq_plan(pq_memory_plan *out, const pq_file *file, const pq_model_optio
         return st;
     const uint32_t lanes = model->exact ? 1 : kernels->lanes;
     uint64_t weights;
-    if ((st = scratch_size(&scratch, file, &c, lanes, err)) != PQ_OK ||
+    if ((st = scratch_size(&scratch, file, &c, kernels, lanes, err)) != PQ_OK ||
         (st = pq_loaded_bytes(&weights, file, &c, lanes, err)) != PQ_OK)
         return st;
     const uint64_t block = pq_kv_block_bytes(&c, o.kv_type);
@@ -145,7 +145,8 @@ pq_status pq_session_open(pq_session **out, const pq_model *model,
     size_t scratch;
     pq_status st = complete_options(&o, c, err);
     if (st == PQ_OK)
-        st = scratch_size(&scratch, model->file, c, model->exact ? 1 : model->kernels->lanes, err);
+        st = scratch_size(&scratch, model->file, c, model->kernels,
+                          model->exact ? 1 : model->kernels->lanes, err);
     if (st != PQ_OK)
         return st;
     const size_t row_blocks = embedding_row_bytes(model->file);

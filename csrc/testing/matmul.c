@@ -128,7 +128,7 @@ static pq_status open_product(product *p, const char *isa, int exact, uint32_t t
         return st;
     p->panels = (rows + p->w.lanes - 1) / p->w.lanes;
     p->step = (p->panels + threads * 4 - 1) / (threads * 4);
-    p->scratch_bytes = (pq_gemm_scratch(&p->w) + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
+    p->scratch_bytes = (pq_gemm_scratch(kernels, &p->w) + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
     pq_arena arena = {0};
     place_arrays(p, &arena);
     p->memory_bytes = arena.bytes;

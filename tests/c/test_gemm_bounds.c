@@ -109,7 +109,7 @@ static pq_acts random_acts(const pq_kernels *kernels, size_t rows, size_t cols, 
 static void multiply(const pq_kernels *kernels, const pq_matrix *w, pq_gemm_fn gemm,
                      int quantized) {
     static const size_t tokens[] = {1, 2, 3, 5, 6, 7, MAX_TOKENS};
-    void *scratch = guarded(pq_gemm_scratch(w), 64);
+    void *scratch = guarded(pq_gemm_scratch(kernels, w), 64);
     for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
         const pq_acts x = random_acts(kernels, tokens[i], w->cols, quantized);
         float *y = guarded(tokens[i] * ROWS * sizeof *y, 4);
@@ -132,7 +132,14 @@ static void test_wide(const pq_kernels *kernels, uint32_t type, size_t cols) {
     const pq_acts x = random_acts(kernels, TOKENS, cols, 1);
     float *y = guarded((size_t)TOKENS * WIDE_ROWS * sizeof *y, 4);
     kernels->gemm[type](&w, 0, (WIDE_ROWS + w.lanes - 1) / w.lanes, &x, 0, TOKENS, y, WIDE_ROWS,
-                        guarded(pq_gemm_scratch(&w), 64));
+                        guarded(pq_gemm_scratch(kernels, &w), 64));
+}
+
+/* AMX alone keeps more than panels that are unpacked. */
+static void test_scratch(const pq_kernels *kernels) {
+    const pq_matrix w = {.type = PQ_Q4_K, .lanes = kernels->lanes, .rows = ROWS, .cols = 512};
+    if (kernels->lanes > 1)
+        CHECK((pq_gemm_scratch(kernels, &w) > 192 * 1024) == (strcmp(kernels->isa, "amx") == 0));
 }
 
 /* A part of the product leaves everything else alone. */
@@ -141,7 +148,7 @@ static void test_part(const pq_kernels *kernels) {
     const pq_acts x = random_acts(kernels, 9, 512, 1);
     const size_t panel = w.rows / w.lanes / 2, row0 = panel * w.lanes;
     const size_t row1 = row0 + w.lanes < ROWS ? row0 + w.lanes : ROWS;
-    void *scratch = guarded(pq_gemm_scratch(&w), 64);
+    void *scratch = guarded(pq_gemm_scratch(kernels, &w), 64);
     float y[9][ROWS + 2];
     for (size_t t = 0; t < 9; t++)
         for (size_t r = 0; r < ROWS + 2; r++)
@@ -162,6 +169,7 @@ int main(void) {
             if (pq_type_block(type))
                 test_type(kernels, type);
         test_part(kernels);
+        test_scratch(kernels);
         if (kernels->lanes > 1) {
             test_wide(kernels, PQ_Q8_0, 3424);
             test_wide(kernels, PQ_Q6_K, 2304);

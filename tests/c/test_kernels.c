@@ -170,7 +170,7 @@ static float *product(pq_gemm_fn gemm, const pq_matrix *w, const pq_acts *x, siz
     for (size_t i = 0; i < x->rows * (w->rows + 1); i++)
         y[i] = UNTOUCHED;
     gemm(w, 0, (w->rows + w->lanes - 1) / w->lanes, x, token0, token1, y, w->rows + 1,
-         make(pq_gemm_scratch(w)));
+         make(pq_gemm_scratch(kernels, w)));
     return y;
 }
 

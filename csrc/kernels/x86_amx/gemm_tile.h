@@ -14,8 +14,17 @@
 
 #include "../x86_avx512vnni/vectors.h"
 
-#include "../unpacked.h"
 #include "../x86_vnni/gemm_tile.h"
+
+/* The scratch memory: a slice of some panels, and the sums of some tokens with them. A panel's slice is 8 groups
+ * of 256 columns with two bytes per weight, or 12 with one. */
+enum {
+    PQ_AMX_PANELS = 8,
+    PQ_AMX_PANEL = 66048, /* bytes of a slice */
+    PQ_AMX_BATCH = 512,   /* tokens */
+    PQ_AMX_SCRATCH = PQ_AMX_PANELS * PQ_AMX_PANEL +
+        PQ_AMX_BATCH * PQ_AMX_PANELS * 16 * (int)sizeof(float)
+};
 
 enum {
     PQ_AMX_TOKENS = 16,    /* of a tile */

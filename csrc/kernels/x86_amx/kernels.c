@@ -13,5 +13,6 @@ static const pq_gemm_fn PRODUCTS[PQ_TYPE_COUNT] = {
     [PQ_IQ4_XS] = pq_gemm_iq4_xs_amx,
 };
 
-const pq_kernels pq_kernels_amx = PQ_AVX512_KERNELS(
-    amx, PRODUCTS, 768 << 20, "AVX-512 and AMX: tiles of 8,192 products of int8 for prompts");
+const pq_kernels pq_kernels_amx =
+    PQ_AVX512_KERNELS(amx, PRODUCTS, PQ_AMX_SCRATCH, 768 << 20,
+                      "AVX-512 and AMX: tiles of 8,192 products of int8 for prompts");

@@ -39,11 +39,12 @@ void pq_gemm_exact_avx512vnni(const pq_matrix *w, size_t panel0, size_t panel1, 
 /* ------------------------------------------------------------------------------------ kernels.c */
 
 /* A table of kernels. AMX's differs in the products of quantized matrices only. */
-#define PQ_AVX512_KERNELS(name, products, macs, text)                                              \
+#define PQ_AVX512_KERNELS(name, products, scratch, macs, text)                                     \
     {                                                                                              \
         .isa = #name,                                                                              \
         .summary = text,                                                                           \
         .lanes = 16,                                                                               \
+        .least_scratch = scratch,                                                                  \
         .chunk_macs = macs,                                                                        \
         .quantize_activations = pq_quantize_activations_avx512vnni,                                \
         .gemm = products,                                                                          \
