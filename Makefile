@@ -8,7 +8,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## editable install with the tools of development; C is compiled again by `make build`
-	$(PYTHON) -m pip install --editable ".[dev]" -C cmake.define.PYQWEN_TEST_EXTENSION=ON
+	$(PYTHON) -m pip install --editable ".[dev]" --config-settings=cmake.define.PYQWEN_TEST_EXTENSION=ON
 
 test: ## the test suite, on the installed package
 	$(PYTHON) -m pytest

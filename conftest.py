@@ -33,6 +33,6 @@ def pytest_report_header() -> str:
     if package is None or importlib.util.find_spec("pyqwen._ffi") is None:
         return (
             "pyqwen: NOT INSTALLED, most tests cannot run; first "
-            'pip install ".[test]" -C cmake.define.PYQWEN_TEST_EXTENSION=ON'
+            'pip install ".[test]" --config-settings=cmake.define.PYQWEN_TEST_EXTENSION=ON'
         )
     return f"pyqwen: {Path(str(package.origin)).parent}"

@@ -6,7 +6,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-INSTALL = 'pip install ".[test]" -C cmake.define.PYQWEN_TEST_EXTENSION=ON'
+INSTALL = 'pip install ".[test]" --config-settings=cmake.define.PYQWEN_TEST_EXTENSION=ON'
 
 
 @cache
