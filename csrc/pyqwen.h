@@ -209,7 +209,7 @@ typedef struct pq_model_options {
 } pq_model_options;
 
 typedef struct pq_config {
-    char architecture[16]; /* "qwen2", "llama" */
+    char architecture[16]; /* the name of a pq_architecture */
     uint32_t layers;
     uint32_t hidden;
     uint32_t ffn;
@@ -229,6 +229,57 @@ typedef struct pq_config {
     uint32_t yarn_original_context;
     float norm_eps;
 } pq_config;
+
+/* ------------------------------------------------------------------------------------ architectures */
+
+/* A way of building a transformer, of which models have different sizes. */
+typedef struct pq_architecture {
+    const char *name;             /* general.architecture */
+    const char *checkpoint_class; /* in config.json of a Hugging Face checkpoint */
+    uint32_t rope_neox;           /* 1: rotates halves of a head, 0: interleaved pairs */
+    uint32_t head_dim;            /* where a checkpoint does not say; 0: hidden / heads */
+} pq_architecture;
+
+/* One after the other; NULL past the last. */
+const pq_architecture *pq_architecture_at(uint32_t index);
+
+/* What matrices are multiplied with, told by those that share it. */
+typedef enum pq_imatrix_input {
+    PQ_IMATRIX_QKV = 0,
+    PQ_IMATRIX_ATTENTION_OUTPUT = 1,
+    PQ_IMATRIX_GATE_UP = 2,
+    PQ_IMATRIX_DOWN = 3,
+    PQ_IMATRIX_OUTPUT = 4, /* the output matrix; for rows with `output` only */
+    PQ_IMATRIX_NONE = 5    /* of a tensor that nothing is multiplied with */
+} pq_imatrix_input;
+
+typedef enum pq_tensor_kind {
+    PQ_TENSOR_LOOKUP = 0, /* a matrix whose rows are looked up */
+    PQ_TENSOR_MATRIX = 1, /* a matrix that activations are multiplied with */
+    PQ_TENSOR_NORM = 2,   /* a vector: the weights of a norm */
+    PQ_TENSOR_BIAS = 3,   /* a vector that is added to a product */
+    PQ_TENSOR_FACTORS = 4 /* a vector: divisors of the rotary frequencies */
+} pq_tensor_kind;
+
+/* One tensor of an architecture, for the sizes of one model. */
+typedef struct pq_architecture_tensor {
+    const char *role;       /* what it is to the model, such as "query" or "ffn_norm" */
+    const char *name;       /* in a file; of a layer's tensor what follows "blk.N." */
+    const char *checkpoint; /* in a Hugging Face checkpoint, after "model.layers.N."; or NULL */
+    const char *tied_to;    /* the role of what serves where this is missing; or NULL */
+    pq_tensor_kind kind;
+    pq_imatrix_input input; /* of a PQ_TENSOR_MATRIX */
+    uint32_t in_layer;      /* 1: every layer has one */
+    uint32_t required;      /* 0: a file may come without it */
+    uint32_t reordered;     /* 1: its rows stand in interleaved pairs, in a checkpoint in halves */
+    uint64_t rows, cols;    /* a vector has one row */
+} pq_architecture_tensor;
+
+/* Tensor `index` of config->architecture, in the order in which files are written: what comes before the layers,
+ * one layer, what comes after. Of the config, only architecture, hidden, ffn, heads, kv_heads, head_dim and
+ * vocab_rows count. PQ_ERR_NOT_FOUND past the last, PQ_ERR_UNSUPPORTED for an unknown architecture. */
+pq_status pq_architecture_tensor_at(const pq_config *config, uint32_t index,
+                                    pq_architecture_tensor *out, pq_error *err);
 
 /* Reads the hyperparameters and checks every tensor against them. Cheap: no weights are touched. */
 pq_status pq_config_read(pq_config *out, const pq_file *file, pq_error *err);
@@ -348,15 +399,6 @@ typedef struct pq_divergence {
  * rows at a time; `session` gives the threads, and cancelling either stops it. */
 pq_status pq_session_compare(pq_session *reference, pq_session *session, uint32_t first, uint32_t n,
                              const int32_t *targets, pq_divergence *out, pq_error *err);
-
-/* What matrices are multiplied with, told by those that share it. */
-typedef enum pq_imatrix_input {
-    PQ_IMATRIX_QKV = 0,
-    PQ_IMATRIX_ATTENTION_OUTPUT = 1,
-    PQ_IMATRIX_GATE_UP = 2,
-    PQ_IMATRIX_DOWN = 3,
-    PQ_IMATRIX_OUTPUT = 4 /* the output matrix; for rows with `output` only */
-} pq_imatrix_input;
 
 /* Begins (1) to collect an importance matrix, with nothing added up yet, or stops (0), which forgets the
  * sums. While it is on, every evaluation adds the squares of the inputs of all matrices up, per column: in

@@ -39,18 +39,31 @@ static pq_status read_f32(reader *r, const char *suffix, double min, double max,
     return pq_file_get_f32(r->file, arch_key(r, suffix), min, max, out, required, r->err);
 }
 
+/* "a, b and c" */
+static void list_architectures(char *dst, size_t bytes) {
+    size_t used = 0;
+    const pq_architecture *a;
+    for (uint32_t i = 0; (a = pq_architecture_at(i)) != NULL && used < bytes; i++) {
+        const char *before = i == 0 ? "" : pq_architecture_at(i + 1) ? ", " : " and ";
+        used += (size_t)snprintf(dst + used, bytes - used, "%s%s", before, a->name);
+    }
+}
+
 static pq_status read_architecture(const pq_file *file, pq_config *c, pq_error *err) {
     char name[64];
     pq_status st = pq_file_get_text(file, "general.architecture", name, sizeof name, 1, err);
     if (st != PQ_OK)
         return st;
-    if (strcmp(name, "qwen2") != 0 && strcmp(name, "llama") != 0)
-        return pq_fail_at(
-            err, PQ_ERR_UNSUPPORTED, "general.architecture", -1,
-            "%s: architecture '%s' is not supported; this version runs qwen2 and llama",
-            pq_file_name(file), name);
-    strcpy(c->architecture, name);
-    c->rope_neox = strcmp(name, "qwen2") == 0;
+    const pq_architecture *known = pq_architecture_named(name);
+    if (!known) {
+        char names[128];
+        list_architectures(names, sizeof names);
+        return pq_fail_at(err, PQ_ERR_UNSUPPORTED, "general.architecture", -1,
+                          "%s: architecture '%s' is not supported; this version runs %s",
+                          pq_file_name(file), name, names);
+    }
+    strcpy(c->architecture, known->name); /* those of the table fit */
+    c->rope_neox = known->rope_neox;
     return PQ_OK;
 }
 
@@ -177,113 +190,62 @@ static pq_status wrong_shape(const pq_file *file, const pq_tensor *t, uint64_t c
                       (unsigned long long)rows);
 }
 
-/* Finds `name` as (rows, cols); rows == 1 means a vector. Absent: *out = NULL, an error if required. */
-static pq_status find(const pq_file *file, const char *name, uint64_t rows, uint64_t cols,
-                      int required, const pq_tensor **out, pq_error *err) {
+static pq_status check_type(const pq_file *file, const pq_tensor *t, pq_error *err) {
+    if (pq_type_name(t->type))
+        return PQ_OK;
+    const char *known = pq_type_known_name(t->type);
+    return pq_fail_at(err, PQ_ERR_UNSUPPORTED, t->name, (int64_t)t->offset,
+                      "%s: tensor '%s' has type %s, which this version cannot run; quantize the "
+                      "model to a supported type such as Q4_K_M or Q8_0",
+                      pq_file_name(file), t->name, known ? known : "unknown");
+}
+
+/* The tensor of a role; NULL if the architecture has none, or the file. */
+static const pq_tensor *find_role(const pq_file *file, const pq_config *c, const char *role) {
+    pq_tensor_spec spec;
+    for (uint32_t i = 0; pq_tensor_spec_at(&spec, c, i); i++)
+        if (strcmp(spec.is.role, role) == 0)
+            return pq_file_find_tensor(file, spec.is.name);
+    return NULL;
+}
+
+pq_status pq_find_tensor(const pq_tensor **out, const pq_file *file, const pq_config *c,
+                         const pq_architecture_tensor *spec, uint32_t layer, pq_error *err) {
+    char name[PQ_TENSOR_NAME_BYTES];
+    pq_tensor_name(name, spec, layer);
     const pq_tensor *t = pq_file_find_tensor(file, name);
+    if (!t && spec->tied_to)
+        t = find_role(file, c, spec->tied_to);
     *out = t;
     if (!t)
-        return required ? pq_fail_at(err, PQ_ERR_FORMAT, name, -1,
-                                     "%s: tensor '%s' is missing; the file is incomplete or was "
-                                     "converted for another architecture",
-                                     pq_file_name(file), name)
-                        : PQ_OK;
-    if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
-        return wrong_shape(file, t, cols, rows, err);
-    if (!pq_type_name(t->type)) {
-        const char *known = pq_type_known_name(t->type);
-        return pq_fail_at(
-            err, PQ_ERR_UNSUPPORTED, name, (int64_t)t->offset,
-            "%s: tensor '%s' has type %s, which this version cannot run; quantize the "
-            "model to a supported type such as Q4_K_M or Q8_0",
-            pq_file_name(file), name, known ? known : "unknown");
+        return spec->required ? pq_fail_at(err, PQ_ERR_FORMAT, name, -1,
+                                           "%s: tensor '%s' is missing; the file is incomplete or "
+                                           "was converted for another architecture",
+                                           pq_file_name(file), name)
+                              : PQ_OK;
+    if (t->dims[0] != spec->cols || t->dims[1] != spec->rows || t->dims[2] != 1 || t->dims[3] != 1)
+        return wrong_shape(file, t, spec->cols, spec->rows, err);
+    return check_type(file, t, err);
+}
+
+/* Every tensor of the architecture is there and fits, and no other: one that we would silently leave out
+ * changes what the model computes. */
+static pq_status check_tensors(const pq_file *file, pq_config *c, pq_error *err) {
+    pq_tensor_spec spec;
+    for (uint32_t i = 0; pq_tensor_spec_at(&spec, c, i); i++) {
+        const uint32_t layers = spec.is.in_layer ? c->layers : 1;
+        for (uint32_t layer = 0; layer < layers; layer++) {
+            const pq_tensor *t;
+            const pq_status st = pq_find_tensor(&t, file, c, &spec.is, layer, err);
+            if (st != PQ_OK)
+                return st;
+            if (spec.is.tied_to)
+                c->tied = strcmp(t->name, spec.is.name) != 0;
+        }
     }
-    return PQ_OK;
-}
-
-pq_status pq_find_model_tensors(pq_model_tensors *out, const pq_file *file, const pq_config *c,
-                                pq_error *err) {
-    pq_status st;
-    if ((st = find(file, "token_embd.weight", c->vocab_rows, c->hidden, 1, &out->embedding, err)) !=
-            PQ_OK ||
-        (st = find(file, "output.weight", c->vocab_rows, c->hidden, 0, &out->output, err)) !=
-            PQ_OK ||
-        (st = find(file, "output_norm.weight", 1, c->hidden, 1, &out->output_norm, err)) != PQ_OK)
-        return st;
-    return find(file, "rope_freqs.weight", 1, c->head_dim / 2, 0, &out->rope_factors, err);
-}
-
-pq_status pq_find_layer_tensors(pq_layer_tensors *out, const pq_file *file, const pq_config *c,
-                                uint32_t layer, pq_error *err) {
-    const uint64_t q_rows = (uint64_t)c->heads * c->head_dim;
-    const uint64_t kv_rows = (uint64_t)c->kv_heads * c->head_dim;
-    const int bias = c->rope_neox; /* qwen2 always has them; without, it would answer nonsense */
-    const struct {
-        const char *name;
-        uint64_t rows, cols;
-        int required;
-        const pq_tensor **to;
-    } wanted[] = {
-        {"attn_norm.weight", 1, c->hidden, 1, &out->attn_norm},
-        {"attn_q.weight", q_rows, c->hidden, 1, &out->q},
-        {"attn_k.weight", kv_rows, c->hidden, 1, &out->k},
-        {"attn_v.weight", kv_rows, c->hidden, 1, &out->v},
-        {"attn_output.weight", c->hidden, q_rows, 1, &out->o},
-        {"attn_q.bias", 1, q_rows, bias, &out->q_bias},
-        {"attn_k.bias", 1, kv_rows, bias, &out->k_bias},
-        {"attn_v.bias", 1, kv_rows, bias, &out->v_bias},
-        {"ffn_norm.weight", 1, c->hidden, 1, &out->ffn_norm},
-        {"ffn_gate.weight", c->ffn, c->hidden, 1, &out->gate},
-        {"ffn_up.weight", c->ffn, c->hidden, 1, &out->up},
-        {"ffn_down.weight", c->hidden, c->ffn, 1, &out->down},
-    };
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "blk.%u.%s", layer, wanted[i].name);
-        pq_status st =
-            find(file, name, wanted[i].rows, wanted[i].cols, wanted[i].required, wanted[i].to, err);
-        if (st != PQ_OK)
-            return st;
-    }
-    return PQ_OK;
-}
-
-/* A tensor that we would silently leave out changes what the model computes: refuse it by name. */
-static int tensor_is_known(const char *name, uint32_t layers) {
-    static const char *const global[] = {"token_embd.weight", "output.weight", "output_norm.weight",
-                                         "rope_freqs.weight"};
-    static const char *const in_layer[] = {
-        "attn_norm.weight",   "attn_q.weight",   "attn_k.weight", "attn_v.weight",
-        "attn_output.weight", "attn_q.bias",     "attn_k.bias",   "attn_v.bias",
-        "ffn_norm.weight",    "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"};
-    for (size_t i = 0; i < sizeof global / sizeof *global; i++)
-        if (strcmp(name, global[i]) == 0)
-            return 1;
-    unsigned layer;
-    int used = 0;
-    char prefix[16];
-    if (sscanf(name, "blk.%4u.%n", &layer, &used) != 1 || used == 0 || layer >= layers)
-        return 0;
-    snprintf(prefix, sizeof prefix, "blk.%u.", layer);
-    if (strncmp(name, prefix, (size_t)used) != 0) /* "blk.01." is none that would be loaded */
-        return 0;
-    for (size_t i = 0; i < sizeof in_layer / sizeof *in_layer; i++)
-        if (strcmp(name + used, in_layer[i]) == 0)
-            return 1;
-    return 0;
-}
-
-static pq_status check_tensors(const pq_file *file, const pq_config *c, pq_error *err) {
-    pq_model_tensors model;
-    pq_layer_tensors layer;
-    pq_status st = pq_find_model_tensors(&model, file, c, err);
-    for (uint32_t i = 0; st == PQ_OK && i < c->layers; i++)
-        st = pq_find_layer_tensors(&layer, file, c, i, err);
-    if (st != PQ_OK)
-        return st;
     const pq_tensor *t;
     for (uint64_t i = 0; (t = pq_file_tensor(file, i)) != NULL; i++)
-        if (!tensor_is_known(t->name, c->layers))
+        if (!pq_tensor_is_known(t->name, c))
             return pq_fail_at(err, PQ_ERR_UNSUPPORTED, t->name, (int64_t)t->offset,
                               "%s: tensor '%s' is not part of the %s architecture as this version "
                               "runs it; leaving it out would change the answers",
@@ -310,12 +272,14 @@ pq_status pq_config_read(pq_config *out, const pq_file *file, pq_error *err) {
     if (c.hidden % 32 != 0 || c.ffn % 32 != 0)
         return pq_fail(err, PQ_ERR_UNSUPPORTED, "%s: widths %u and %u must be multiples of 32",
                        pq_file_name(file), c.hidden, c.ffn);
-    const pq_tensor *embedding = pq_file_find_tensor(file, "token_embd.weight");
+    pq_tensor_spec lookup;
+    pq_tensor_spec_of_kind(&lookup, &c, PQ_TENSOR_LOOKUP);
+    const pq_tensor *embedding = pq_file_find_tensor(file, lookup.is.name);
     if (!embedding)
-        return pq_fail_at(err, PQ_ERR_FORMAT, "token_embd.weight", -1,
-                          "%s: tensor 'token_embd.weight' is missing; the file holds no model (a "
-                          "vocabulary or an adapter?)",
-                          pq_file_name(file));
+        return pq_fail_at(err, PQ_ERR_FORMAT, lookup.is.name, -1,
+                          "%s: tensor '%s' is missing; the file holds no model (a vocabulary or an "
+                          "adapter?)",
+                          pq_file_name(file), lookup.is.name);
     if (embedding->dims[1] < c.vocab || embedding->dims[1] > MAX_VOCAB)
         return pq_fail_at(
             err, PQ_ERR_FORMAT, embedding->name, (int64_t)embedding->offset,
@@ -323,7 +287,6 @@ pq_status pq_config_read(pq_config *out, const pq_file *file, pq_error *err) {
             "and weights do not belong together",
             pq_file_name(file), (unsigned long long)embedding->dims[1], c.vocab);
     c.vocab_rows = (uint32_t)embedding->dims[1];
-    c.tied = pq_file_find_tensor(file, "output.weight") == NULL;
     if ((st = check_tensors(file, &c, err)) != PQ_OK)
         return st;
     *out = c;

@@ -20,24 +20,13 @@ struct pq_imatrix {
     size_t state_bytes;
 };
 
-static size_t input_columns(const pq_config *c, pq_imatrix_input input) {
-    switch (input) {
-    case PQ_IMATRIX_ATTENTION_OUTPUT:
-        return (size_t)c->heads * c->head_dim;
-    case PQ_IMATRIX_DOWN:
-        return c->ffn;
-    default:
-        return c->hidden;
-    }
-}
-
 /* Where the sums of an input begin. */
 static size_t input_offset(const pq_config *c, pq_imatrix_input input, uint32_t layer) {
     size_t per_layer = 0, within = 0;
     for (int i = 0; i < INPUTS_PER_LAYER; i++) {
         if (i < (int)input)
-            within += input_columns(c, (pq_imatrix_input)i);
-        per_layer += input_columns(c, (pq_imatrix_input)i);
+            within += pq_input_columns(c, (pq_imatrix_input)i);
+        per_layer += pq_input_columns(c, (pq_imatrix_input)i);
     }
     return input == PQ_IMATRIX_OUTPUT ? c->layers * per_layer : layer * per_layer + within;
 }
@@ -115,7 +104,7 @@ pq_status pq_imatrix_add(pq_imatrix *m, const pq_workers *workers, pq_imatrix_in
     const pq_config *c = m->config;
     add_job job = {.x = x,
                    .rows = rows,
-                   .columns = input_columns(c, input),
+                   .columns = pq_input_columns(c, input),
                    .sums = m->sums + input_offset(c, input, layer)};
     m->rows[input_number(c, input, layer)] += rows;
     return pq_pool_run(workers->threads, (job.columns + COLUMNS_PER_CHUNK - 1) / COLUMNS_PER_CHUNK,
@@ -128,7 +117,7 @@ const double *pq_imatrix_sums(const pq_imatrix *m, pq_imatrix_input input, uint3
     if ((int)input < 0 || input > PQ_IMATRIX_OUTPUT ||
         layer >= (input == PQ_IMATRIX_OUTPUT ? 1 : c->layers))
         return NULL;
-    *columns = input_columns(c, input);
+    *columns = pq_input_columns(c, input);
     *rows = m->rows[input_number(c, input, layer)];
     return m->sums + input_offset(c, input, layer);
 }

@@ -6,6 +6,7 @@
 #include "../base/status.h"
 #include "../gguf/gguf.h"
 #include "../kernels/kernels.h"
+#include "architecture.h"
 
 /* Most query heads that share a key/value head: an attention tile holds at least one such group. */
 enum { PQ_MAX_HEAD_GROUP = 64 };
@@ -33,6 +34,7 @@ struct pq_model {
     pq_matrix embedding;  /* (vocab_rows, hidden): rows to look up */
     pq_matrix output;     /* (vocab_rows, hidden): the same matrix when tied */
     float *output_norm;   /* (hidden) */
+    float *rope_factors;  /* (hd / 2) divisors of the frequencies, or NULL */
     double *rope_freqs;   /* (hd / 2) angle per position */
     float rope_scale;     /* of cosines and sines: YaRN's attention factor, else 1 */
     const uint8_t *image; /* (image_bytes) what the pointers above point into, but for the tables */
@@ -43,20 +45,10 @@ struct pq_model {
     uint64_t mapped_bytes;    /* of matrices that point into the file */
 };
 
-/* Finds the tensors of an architecture in a file, with their shapes checked. `layer` < layers. */
-typedef struct pq_layer_tensors {
-    const pq_tensor *attn_norm, *q, *k, *v, *o, *q_bias, *k_bias, *v_bias, *ffn_norm, *gate, *up,
-        *down;
-} pq_layer_tensors;
-
-typedef struct pq_model_tensors {
-    const pq_tensor *embedding, *output, *output_norm, *rope_factors; /* the last may be NULL */
-} pq_model_tensors;
-
-pq_status pq_find_model_tensors(pq_model_tensors *out, const pq_file *file, const pq_config *config,
-                                pq_error *err);
-pq_status pq_find_layer_tensors(pq_layer_tensors *out, const pq_file *file, const pq_config *config,
-                                uint32_t layer, pq_error *err);
+/* The tensor that a file has for `spec`, in layer number `layer` if that is in layers, its shape and type
+ * checked. Where it is missing: what it is tied to, else NULL, or an error if it is required. */
+pq_status pq_find_tensor(const pq_tensor **out, const pq_file *file, const pq_config *config,
+                         const pq_architecture_tensor *spec, uint32_t layer, pq_error *err);
 
 /* The angle per position of each pair, and the factor of YaRN: `factors` (hd / 2) divide the frequencies, may
  * be NULL. freqs: (hd / 2). */

@@ -12,7 +12,7 @@
 #include "model.h"
 
 /* Changes whenever the same file would be packed into other bytes. */
-enum { PQ_PACKED_VERSION = 1 };
+enum { PQ_PACKED_VERSION = 2 };
 
 /* What identifies an image: the source file and how it is packed. */
 typedef struct pq_packed_id {

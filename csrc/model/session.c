@@ -75,26 +75,26 @@ static size_t gemm_scratch(const pq_kernels *kernels, const pq_tensor *t, uint32
 /* Scratch bytes per thread: the most that any matrix or attention asks for. */
 static pq_status scratch_size(size_t *out, const pq_file *file, const pq_config *c,
                               const pq_kernels *kernels, uint32_t lanes, pq_error *err) {
-    pq_model_tensors top;
-    pq_status st = pq_find_model_tensors(&top, file, c, err);
-    if (st != PQ_OK)
-        return st;
+    pq_tensor_spec spec;
     size_t most = pq_attention_scratch(c);
-    most = max_size(most, gemm_scratch(kernels, top.output ? top.output : top.embedding, lanes));
-    for (uint32_t i = 0; i < c->layers; i++) {
-        pq_layer_tensors t;
-        if ((st = pq_find_layer_tensors(&t, file, c, i, err)) != PQ_OK)
-            return st;
-        const pq_tensor *all[] = {t.q, t.k, t.v, t.o, t.gate, t.up, t.down};
-        for (size_t j = 0; j < sizeof all / sizeof *all; j++)
-            most = max_size(most, gemm_scratch(kernels, all[j], lanes));
+    for (uint32_t i = 0; pq_tensor_spec_at(&spec, c, i); i++) {
+        const uint32_t layers = spec.is.in_layer ? c->layers : 1;
+        for (uint32_t layer = 0; spec.is.kind == PQ_TENSOR_MATRIX && layer < layers; layer++) {
+            const pq_tensor *t;
+            const pq_status st = pq_find_tensor(&t, file, c, &spec.is, layer, err);
+            if (st != PQ_OK)
+                return st;
+            most = max_size(most, gemm_scratch(kernels, t, lanes));
+        }
     }
     *out = (most + PQ_ALIGN - 1) / PQ_ALIGN * PQ_ALIGN;
     return PQ_OK;
 }
 
-static size_t embedding_row_bytes(const pq_file *file) {
-    const pq_tensor *t = pq_file_find_tensor(file, "token_embd.weight");
+static size_t embedding_row_bytes(const pq_file *file, const pq_config *c) {
+    pq_tensor_spec spec;
+    pq_tensor_spec_of_kind(&spec, c, PQ_TENSOR_LOOKUP);
+    const pq_tensor *t = pq_file_find_tensor(file, spec.is.name);
     return (size_t)(t->bytes / t->dims[1]);
 }
 
@@ -130,9 +130,9 @@ pq_status pq_plan(pq_memory_plan *out, const pq_file *file, const pq_model_optio
     out->weights = weights;
     out->kv_per_token = block / PQ_KV_BLOCK;
     out->kv = full_cache_bytes(&o, block);
-    out->compute =
-        pq_workspace_bytes(&c, o.batch, o.threads, o.context, embedding_row_bytes(file), scratch) +
-        logits_bytes(&c);
+    out->compute = pq_workspace_bytes(&c, o.batch, o.threads, o.context,
+                                      embedding_row_bytes(file, &c), scratch) +
+                   logits_bytes(&c);
     return PQ_OK;
 }
 
@@ -149,7 +149,7 @@ pq_status pq_session_open(pq_session **out, const pq_model *model,
                           model->exact ? 1 : model->kernels->lanes, err);
     if (st != PQ_OK)
         return st;
-    const size_t row_blocks = embedding_row_bytes(model->file);
+    const size_t row_blocks = embedding_row_bytes(model->file, c);
     const size_t bytes = pq_workspace_bytes(c, o.batch, o.threads, o.context, row_blocks, scratch);
     pq_session *s = calloc(1, sizeof *s);
     if (!s)

@@ -180,65 +180,53 @@ static pq_status load_vector(loader *l, const pq_tensor *t, float **out) {
     return st == PQ_OK ? report_progress(l, t->bytes) : st;
 }
 
-static pq_status load_layer(loader *l, uint32_t index) {
-    pq_layer *layer = &l->model->layers[index];
-    pq_layer_tensors t;
-    pq_status st = pq_find_layer_tensors(&t, l->model->file, &l->model->config, index, l->err);
-    const struct {
-        const pq_tensor *from;
-        float **to;
-    } vectors[] = {{t.attn_norm, &layer->attn_norm},
-                   {t.ffn_norm, &layer->ffn_norm},
-                   {t.q_bias, &layer->q_bias},
-                   {t.k_bias, &layer->k_bias},
-                   {t.v_bias, &layer->v_bias}};
-    const struct {
-        const pq_tensor *from;
-        pq_matrix *to;
-    } matrices[] = {{t.q, &layer->q},      {t.k, &layer->k},       {t.v, &layer->v},
-                    {t.o, &layer->o},      {t.gate, &layer->gate}, {t.up, &layer->up},
-                    {t.down, &layer->down}};
-    for (size_t i = 0; st == PQ_OK && i < sizeof vectors / sizeof *vectors; i++)
-        st = load_vector(l, vectors[i].from, vectors[i].to);
-    for (size_t i = 0; st == PQ_OK && i < sizeof matrices / sizeof *matrices; i++)
-        st = load_matrix(l, matrices[i].from, matrices[i].to);
-    return st;
+static pq_status load_tensor(loader *l, const pq_tensor_spec *spec, uint32_t layer) {
+    pq_model *m = l->model;
+    const pq_tensor *t;
+    const pq_status st = pq_find_tensor(&t, m->file, &m->config, &spec->is, layer, l->err);
+    if (st != PQ_OK)
+        return st;
+    uint8_t *owner = spec->is.in_layer ? (uint8_t *)&m->layers[layer] : (uint8_t *)m;
+    void *member = owner + spec->member;
+    switch (spec->is.kind) {
+    case PQ_TENSOR_LOOKUP: /* when tied, it is packed as the output matrix */
+        return m->config.tied ? PQ_OK : load_as_is(l, t, member);
+    case PQ_TENSOR_MATRIX:
+        return load_matrix(l, t, member);
+    default:
+        return load_vector(l, t, member);
+    }
 }
 
-static pq_status load_rope(loader *l, const pq_tensor *factors) {
-    pq_model *m = l->model;
-    float *values = NULL;
-    const pq_status st = load_vector(l, factors, &values);
-    if (st != PQ_OK || !l->image.base)
-        return st;
-    const pq_float_env env = pq_float_env_enter();
-    pq_rope_frequencies(&m->config, values, m->rope_freqs, &m->rope_scale);
-    pq_float_env_write(env);
-    return PQ_OK;
+static pq_status load_layer(loader *l, uint32_t layer) {
+    pq_tensor_spec spec;
+    pq_status st = PQ_OK;
+    for (uint32_t i = 0; st == PQ_OK && pq_tensor_spec_at(&spec, &l->model->config, i); i++)
+        if (spec.is.in_layer)
+            st = load_tensor(l, &spec, layer);
+    return st;
 }
 
 /* Walks over all weights: without an image it only adds up how large one must be, else it fills it. */
 static pq_status load_all(loader *l) {
     pq_model *m = l->model;
-    pq_model_tensors t;
+    pq_tensor_spec spec;
+    pq_status st = PQ_OK;
     l->image.bytes = 0;
     m->mapped_bytes = 0;
-    pq_status st = pq_find_model_tensors(&t, m->file, &m->config, l->err);
-    if (st != PQ_OK)
-        return st;
-    if ((st = load_vector(l, t.output_norm, &m->output_norm)) != PQ_OK ||
-        (st = load_rope(l, t.rope_factors)) != PQ_OK)
-        return st;
-    if (m->config.tied) {
-        if ((st = load_matrix(l, t.embedding, &m->output)) != PQ_OK)
-            return st;
-        m->embedding = m->output;
-    } else if ((st = load_matrix(l, t.output, &m->output)) != PQ_OK ||
-               (st = load_as_is(l, t.embedding, &m->embedding)) != PQ_OK)
-        return st;
+    for (uint32_t i = 0; st == PQ_OK && pq_tensor_spec_at(&spec, &m->config, i); i++)
+        if (!spec.is.in_layer)
+            st = load_tensor(l, &spec, 0);
     for (uint32_t i = 0; st == PQ_OK && i < m->config.layers; i++)
         st = load_layer(l, i);
-    return st;
+    if (st != PQ_OK || !l->image.base)
+        return st;
+    if (m->config.tied)
+        m->embedding = m->output;
+    const pq_float_env env = pq_float_env_enter();
+    pq_rope_frequencies(&m->config, m->rope_factors, m->rope_freqs, &m->rope_scale);
+    pq_float_env_write(env);
+    return PQ_OK;
 }
 
 static pq_status make_tables(loader *l) {
