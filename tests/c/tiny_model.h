@@ -87,35 +87,42 @@ static void tiny_keys(FILE *out, const tiny_spec *spec) {
         tiny_text(out, "t");
 }
 
-enum { TINY_MAX_LAYERS = 4, TINY_MAX_TENSORS = 12 * TINY_MAX_LAYERS + 3 };
+enum { TINY_MAX_LAYERS = 4, TINY_MAX_TENSORS = 16 * TINY_MAX_LAYERS + 3 };
+
+/* One tensor of a layer or of the model, in its type; matrices of a layer count on `matrix`. */
+static tiny_tensor tiny_of(const tiny_spec *s, const pq_architecture_tensor *t, uint32_t layer,
+                           uint32_t *matrix) {
+    tiny_tensor out = {.type = s->vector_type, .cols = t->cols};
+    if (t->in_layer)
+        snprintf(out.name, sizeof out.name, "blk.%u.%.40s", (unsigned)layer, t->name);
+    else
+        snprintf(out.name, sizeof out.name, "%.40s", t->name);
+    if (t->kind == PQ_TENSOR_LOOKUP)
+        out.type = s->types[7];
+    else if (t->kind == PQ_TENSOR_MATRIX)
+        out.type = s->types[t->in_layer ? (*matrix)++ : 8];
+    else
+        return out;
+    out.rows = t->rows;
+    return out;
+}
 
 static uint32_t tiny_tensors(const tiny_spec *s, tiny_tensor *list) {
-    const uint64_t q = (uint64_t)s->heads * s->head_dim, kv = (uint64_t)s->kv_heads * s->head_dim;
+    pq_config c = {.hidden = s->hidden,
+                   .ffn = s->ffn,
+                   .heads = s->heads,
+                   .kv_heads = s->kv_heads,
+                   .head_dim = s->head_dim,
+                   .vocab_rows = s->rows};
+    snprintf(c.architecture, sizeof c.architecture, "%s", s->architecture);
     uint32_t n = 0;
-    list[n++] = (tiny_tensor){"token_embd.weight", s->types[7], s->hidden, s->rows};
-    list[n++] = (tiny_tensor){"output_norm.weight", s->vector_type, s->hidden, 0};
-    if (s->untied)
-        list[n++] = (tiny_tensor){"output.weight", s->types[8], s->hidden, s->rows};
     for (uint32_t layer = 0; layer < s->layers; layer++) {
-        const tiny_tensor of_layer[] = {
-            {"attn_q.weight", s->types[0], s->hidden, q},
-            {"attn_k.weight", s->types[1], s->hidden, kv},
-            {"attn_v.weight", s->types[2], s->hidden, kv},
-            {"attn_output.weight", s->types[3], q, s->hidden},
-            {"ffn_gate.weight", s->types[4], s->hidden, s->ffn},
-            {"ffn_up.weight", s->types[5], s->hidden, s->ffn},
-            {"ffn_down.weight", s->types[6], s->ffn, s->hidden},
-            {"attn_norm.weight", s->vector_type, s->hidden, 0},
-            {"ffn_norm.weight", s->vector_type, s->hidden, 0},
-            {"attn_q.bias", s->vector_type, q, 0},
-            {"attn_k.bias", s->vector_type, kv, 0},
-            {"attn_v.bias", s->vector_type, kv, 0},
-        };
-        for (size_t i = 0; i < sizeof of_layer / sizeof *of_layer; i++, n++) {
-            list[n] = of_layer[i];
-            snprintf(list[n].name, sizeof list[n].name, "blk.%u.%.40s", (unsigned)layer,
-                     of_layer[i].name);
-        }
+        pq_architecture_tensor t;
+        uint32_t matrix = 0;
+        for (uint32_t i = 0; pq_architecture_tensor_at(&c, i, &t, NULL) == PQ_OK; i++)
+            if ((t.in_layer || layer == 0) && t.kind != PQ_TENSOR_FACTORS &&
+                (!t.tied_to || s->untied))
+                list[n++] = tiny_of(s, &t, layer, &matrix);
     }
     return n;
 }
