@@ -19,6 +19,12 @@ except ModuleNotFoundError as error:  # a core that is there and does not fit ra
         "after 'pip install .', or install it in place with 'pip install -e .'",
         name=error.name,
     ) from error
+from pyqwen._native.architecture import (
+    Architecture,
+    ArchitectureTensor,
+    architecture_tensors,
+    architectures,
+)
 from pyqwen._native.dequantize import dequantize_rows
 from pyqwen._native.files import FileHandle, FileInfo, KeyType
 from pyqwen._native.hardware import (
@@ -52,6 +58,8 @@ from pyqwen._native.status import check, new_error
 
 __all__ = [
     "KV_TYPES",
+    "Architecture",
+    "ArchitectureTensor",
     "CancelFlag",
     "FileHandle",
     "FileInfo",
@@ -63,6 +71,8 @@ __all__ = [
     "Sample",
     "SamplerHandle",
     "SessionHandle",
+    "architecture_tensors",
+    "architectures",
     "check",
     "checked_kv_type",
     "default_isa",
