@@ -68,6 +68,7 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         ffn: int = 256,
         heads: int = 4,
         kv_heads: int = 2,
+        head_dim: int | None = None,
         seed: int = 0,
         damaged: bool = False,
         rope_scaling: str = "none",
@@ -85,6 +86,7 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
             ffn,
             heads,
             kv_heads,
+            head_dim or hidden // heads,
             seed,
             damaged,
             rope_scaling,
@@ -182,6 +184,7 @@ def _write_tiny_model(
     ffn: int,
     heads: int,
     kv_heads: int,
+    head_dim: int,
     seed: int,
     damaged: bool,
     rope_scaling: str,
@@ -203,6 +206,9 @@ def _write_tiny_model(
     writer.add_feed_forward_length(ffn)
     writer.add_head_count(heads)
     writer.add_head_count_kv(kv_heads)
+    if head_dim != hidden // heads:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
     writer.add_rope_freq_base(10_000.0)
     writer.add_layer_norm_rms_eps(1e-6)
     if rope_scaling != "none":
@@ -211,7 +217,7 @@ def _write_tiny_model(
         writer.add_rope_scaling_orig_ctx_len(context // 4)
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2" if architecture == "qwen2" else "smollm")
+    writer.add_tokenizer_pre("smollm" if architecture == "llama" else "qwen2")
     writer.add_token_list(tokens)
     writer.add_token_merges(merges)
     writer.add_token_types(types)
@@ -232,16 +238,18 @@ def _write_tiny_model(
         values = random.normal(center, spread, size).astype(np.float32)
         writer.add_tensor(name, np.full_like(values, np.nan) if damaged else values)
 
-    head_dim = hidden // heads
+    q_rows, kv_rows = heads * head_dim, kv_heads * head_dim
     matrix("token_embd", len(tokens), hidden, scale=4.0)
     for i in range(layers):
         block = f"blk.{i}"
         vector(f"{block}.attn_norm.weight", hidden, 1.0, 0.1)
-        for letter, rows in (("q", hidden), ("k", kv_heads * head_dim), ("v", kv_heads * head_dim)):
+        for letter, rows in (("q", q_rows), ("k", kv_rows), ("v", kv_rows)):
             matrix(f"{block}.attn_{letter}", rows, hidden, scale=2.0)
             if architecture == "qwen2":
                 vector(f"{block}.attn_{letter}.bias", rows, 0.0, 0.5)
-        matrix(f"{block}.attn_output", hidden, hidden, scale=2.0)
+            if architecture == "qwen3" and letter != "v":
+                vector(f"{block}.attn_{letter}_norm.weight", head_dim, 1.5, 0.3)
+        matrix(f"{block}.attn_output", hidden, q_rows, scale=2.0)
         vector(f"{block}.ffn_norm.weight", hidden, 1.0, 0.1)
         matrix(f"{block}.ffn_gate", ffn, hidden, scale=2.0)
         matrix(f"{block}.ffn_up", ffn, hidden, scale=2.0)

@@ -13,24 +13,26 @@ typedef enum presence { ABSENT, OPTIONAL, REQUIRED } presence;
 
 typedef struct architecture {
     pq_architecture is;
-    presence qkv_bias;
+    presence qkv_bias, qk_norm;
 } architecture;
 
 static const architecture ARCHITECTURES[] = {
     /* Without its biases qwen2 would run, and answer nonsense. */
     {{.name = "qwen2", .checkpoint_class = "Qwen2ForCausalLM", .rope_neox = 1},
      .qkv_bias = REQUIRED},
+    {{.name = "qwen3", .checkpoint_class = "Qwen3ForCausalLM", .rope_neox = 1, .head_dim = 128},
+     .qk_norm = REQUIRED},
     {{.name = "llama", .checkpoint_class = "LlamaForCausalLM"}, .qkv_bias = OPTIONAL},
 };
 
 /* Which architectures have a tensor. */
-typedef enum condition { ALWAYS, MAYBE, UNLESS_TIED, WITH_QKV_BIAS } condition;
+typedef enum condition { ALWAYS, MAYBE, UNLESS_TIED, WITH_QKV_BIAS, WITH_QK_NORM } condition;
 
 /* Whether rows are rotated by position, so that their order within a head matters. */
 typedef enum order { AS_IT_IS, ROTATED } order;
 
 /* What rows and columns are as many as. */
-typedef enum size { ONE, HIDDEN, FFN, ALL_HEADS, KV_HEADS, ROPE_PAIRS, VOCABULARY } size;
+typedef enum size { ONE, HIDDEN, FFN, ALL_HEADS, KV_HEADS, HEAD, ROPE_PAIRS, VOCABULARY } size;
 
 typedef struct row {
     const char *role, *name, *checkpoint;
@@ -64,10 +66,14 @@ static const row TENSORS[] = {
      MATRIX(QKV), OF_LAYER(q), ALL_HEADS, HIDDEN, ROTATED, ALWAYS},
     {"query_bias", "attn_q.bias", "self_attn.q_proj.bias",
      BIAS, OF_LAYER(q_bias), ONE, ALL_HEADS, ROTATED, WITH_QKV_BIAS},
+    {"query_norm", "attn_q_norm.weight", "self_attn.q_norm.weight",
+     NORM, OF_LAYER(q_norm), ONE, HEAD, ROTATED, WITH_QK_NORM},
     {"key", "attn_k.weight", "self_attn.k_proj.weight",
      MATRIX(QKV), OF_LAYER(k), KV_HEADS, HIDDEN, ROTATED, ALWAYS},
     {"key_bias", "attn_k.bias", "self_attn.k_proj.bias",
      BIAS, OF_LAYER(k_bias), ONE, KV_HEADS, ROTATED, WITH_QKV_BIAS},
+    {"key_norm", "attn_k_norm.weight", "self_attn.k_norm.weight",
+     NORM, OF_LAYER(k_norm), ONE, HEAD, ROTATED, WITH_QK_NORM},
     {"value", "attn_v.weight", "self_attn.v_proj.weight",
      MATRIX(QKV), OF_LAYER(v), KV_HEADS, HIDDEN, AS_IT_IS, ALWAYS},
     {"value_bias", "attn_v.bias", "self_attn.v_proj.bias",
@@ -119,6 +125,8 @@ static presence presence_of(const row *r, const architecture *a) {
     switch (r->condition) {
     case WITH_QKV_BIAS:
         return a->qkv_bias;
+    case WITH_QK_NORM:
+        return a->qk_norm;
     case MAYBE:
     case UNLESS_TIED:
         return OPTIONAL;
@@ -137,6 +145,8 @@ static uint64_t count(const pq_config *c, size s) {
         return (uint64_t)c->heads * c->head_dim;
     case KV_HEADS:
         return (uint64_t)c->kv_heads * c->head_dim;
+    case HEAD:
+        return c->head_dim;
     case ROPE_PAIRS:
         return c->head_dim / 2;
     case VOCABULARY:

@@ -154,7 +154,13 @@ static pq_status add_norm(pass *p, const float *delta, const float *norm, int qu
     return each_row(p, add_norm_row);
 }
 
-/* Rotates q and k by position, scales q, and stores k and v in the cache. */
+/* Where an architecture has such a norm, each head by itself. */
+static void norm_head(const pq_model *m, const float *weights, float *head) {
+    if (weights)
+        m->kernels->rms_norm(head, weights, m->config.norm_eps, m->config.head_dim, head);
+}
+
+/* Norms the heads of q and k, rotates them by position, scales q, and stores k and v in the cache. */
 static void rope_store_row(pass *p, uint32_t row, unsigned thread) {
     (void)thread;
     const pq_config *c = &p->model->config;
@@ -164,12 +170,15 @@ static void rope_store_row(pass *p, uint32_t row, unsigned thread) {
     const pq_span *span = span_of(p, row);
     const uint32_t position = span->start + (row - span->row);
     const float scale = 1.0f / sqrtf((float)hd);
-    for (uint32_t head = 0; head < c->heads; head++)
-        kernels->rope(p->ws->q + ((size_t)row * c->heads + head) * hd, cosines, sines, hd,
-                      (int)c->rope_neox, scale);
+    for (uint32_t head = 0; head < c->heads; head++) {
+        float *q = p->ws->q + ((size_t)row * c->heads + head) * hd;
+        norm_head(p->model, p->layer->q_norm, q);
+        kernels->rope(q, cosines, sines, hd, (int)c->rope_neox, scale);
+    }
     for (uint32_t head = 0; head < c->kv_heads; head++) {
         float *k = p->ws->k + ((size_t)row * c->kv_heads + head) * hd;
         const float *v = p->ws->v + ((size_t)row * c->kv_heads + head) * hd;
+        norm_head(p->model, p->layer->k_norm, k);
         kernels->rope(k, cosines, sines, hd, (int)c->rope_neox, 1.0f);
         uint8_t *keys =
             pq_kv_at(p->cache, span->sequence, position / PQ_KV_BLOCK, p->layer_index, head);

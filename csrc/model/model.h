@@ -18,6 +18,7 @@ typedef struct pq_layer {
     pq_matrix k, v;                  /* (kv_heads * hd, hidden) */
     pq_matrix o;                     /* (hidden, heads * hd) */
     float *q_bias, *k_bias, *v_bias; /* as many as rows, or NULL */
+    float *q_norm, *k_norm;          /* (hd) of each head, or NULL */
     float *ffn_norm;                 /* (hidden) */
     pq_matrix gate, up;              /* (ffn, hidden) */
     pq_matrix down;                  /* (hidden, ffn) */

@@ -72,9 +72,12 @@ static void check_shapes(const pq_config *c) {
 }
 
 static void check_differences(void) {
-    const pq_config qwen2 = sizes("qwen2"), llama = sizes("llama");
+    const pq_config qwen2 = sizes("qwen2"), qwen3 = sizes("qwen3"), llama = sizes("llama");
     pq_architecture_tensor t;
     CHECK(find(&qwen2, "query_bias", &t) && t.required && !t.reordered && t.cols == 192);
+    CHECK(!find(&qwen3, "query_bias", &t) && !find(&qwen2, "query_norm", &t));
+    CHECK(find(&qwen3, "query_norm", &t) && t.required && t.kind == PQ_TENSOR_NORM && t.cols == 32);
+    CHECK(find(&qwen3, "key_norm", &t) && strcmp(t.name, "attn_k_norm.weight") == 0);
     CHECK(find(&llama, "query_bias", &t) && !t.required && t.reordered);
     CHECK(find(&llama, "key", &t) && t.reordered);
     CHECK(find(&llama, "value", &t) && !t.reordered);

@@ -255,7 +255,7 @@ def test_a_missing_file_is_named():
 
 
 @pytest.mark.parametrize("load", ["mmap", "copy"])
-@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_every_kind_of_model_answers(make_tiny_model, load, architecture, tied):
     path = make_tiny_model(architecture=architecture, tied=tied, tensor_type="F16")

@@ -15,6 +15,7 @@ MODELS = [
     {"tensor_type": "Q4_0", "tied": False},
     {"tensor_type": "F16", "architecture": "llama"},
     {"tensor_type": "F32"},
+    {"tensor_type": "Q8_0", "architecture": "qwen3", "head_dim": 64},
 ]
 
 

@@ -48,7 +48,8 @@ static tiny_spec take_spec(input *in) {
     static const uint32_t widths[] = {32, 64, 96, 256}, head_dims[] = {32, 32, 64, 96, 256},
                           vector_types[] = {PQ_F32, PQ_F16, PQ_BF16, PQ_Q8_0};
     static const char *const scalings[] = {"none", "linear", "yarn"};
-    tiny_spec s = {.architecture = take(in) % 2 ? "llama" : "qwen2", .rope_original = 16};
+    static const char *const architectures[] = {"qwen2", "llama", "qwen3"};
+    tiny_spec s = {.architecture = architectures[take(in) % 3], .rope_original = 16};
     s.layers = 1 + take(in) % 4 / 3;
     s.hidden = CHOOSE(in, widths);
     s.ffn = CHOOSE(in, widths);

@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 
 
 class Reference:
-    """A GGUF model of the qwen2 or llama architecture, dequantized to float64."""
+    """A GGUF model of the qwen2, qwen3 or llama architecture, dequantized to float64."""
 
     def __init__(self, path: Path) -> None:
         reader = gguf.GGUFReader(path)
@@ -65,8 +65,11 @@ class Reference:
     def _attention(self, block: str, x: Array) -> Array:
         n, heads = len(x), self._key("attention.head_count")
         kv_heads = self._key("attention.head_count_kv")
-        q = self._rotate(self._linear(x, f"{block}attn_q").reshape(n, heads, -1))
-        k = self._rotate(self._linear(x, f"{block}attn_k").reshape(n, kv_heads, -1))
+        q = self._linear(x, f"{block}attn_q").reshape(n, heads, -1)
+        k = self._linear(x, f"{block}attn_k").reshape(n, kv_heads, -1)
+        if f"{block}attn_q_norm.weight" in self._tensors:  # of each head, in Qwen3
+            q, k = self._norm(q, f"{block}attn_q_norm"), self._norm(k, f"{block}attn_k_norm")
+        q, k = self._rotate(q), self._rotate(k)
         v = self._linear(x, f"{block}attn_v").reshape(n, kv_heads, -1)
         k, v = (np.repeat(t, heads // kv_heads, axis=1) for t in (k, v))
         scores = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(q.shape[-1])
@@ -78,11 +81,11 @@ class Reference:
         )
 
     def _rotate(self, x: Array) -> Array:
-        """Rotate pairs of x (positions, heads, dim): halves for qwen2, neighbors for llama."""
+        """Rotate pairs of x (positions, heads, dim): halves, or for llama neighbors."""
         dim = x.shape[-1]
         angles = np.arange(len(x))[:, None] * self._frequencies(dim)
         turn = np.exp(1j * angles)[:, None, :] * self._rotation_scale()
-        if self._architecture == "qwen2":
+        if self._architecture != "llama":
             turned = (x[..., : dim // 2] + 1j * x[..., dim // 2 :]) * turn
             return np.concatenate([turned.real, turned.imag], axis=-1)
         turned = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
