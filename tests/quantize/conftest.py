@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,47 +103,66 @@ MakeCheckpoint = Callable[..., CheckpointFiles]
 @pytest.fixture
 def make_checkpoint(tmp_path: Path) -> MakeCheckpoint:
     """``make_checkpoint(architecture="qwen2", tied=True, dtype="BF16", hidden=64, ...)``."""
+    return partial(random_checkpoint, tmp_path / "checkpoint")
 
-    def make(
-        *,
-        architecture: str = "qwen2",
-        tied: bool = True,
-        dtype: str = "BF16",
-        layers: int = 2,
-        hidden: int = 128,
-        ffn: int = 192,
-        heads: int = 4,
-        kv_heads: int = 2,
-        **config: Any,
-    ) -> CheckpointFiles:
-        qwen2 = architecture == "qwen2"
-        known = {
-            "architectures": ["Qwen2ForCausalLM" if qwen2 else "LlamaForCausalLM"],
-            "model_type": architecture,
-            "hidden_act": "silu",
-            "hidden_size": hidden,
-            "intermediate_size": ffn,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "num_key_value_heads": kv_heads,
-            "max_position_embeddings": 512,
-            "rms_norm_eps": 1e-6,
-            "rope_theta": 10000.0,
-            "tie_word_embeddings": tied,
-            "vocab_size": ROWS,
-            "bos_token_id": 258,
-            "eos_token_id": 260,
-        }
-        tensors = _weights(qwen2, tied, layers, hidden, ffn, heads, kv_heads)
-        return CheckpointFiles(
-            tmp_path / "checkpoint", {**known, **config}, tensors, dtype, _tokenizer(), _settings()
-        )
 
-    return make
+_CLASSES = {
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "llama": "LlamaForCausalLM",
+}
+
+
+def random_checkpoint(
+    path: Path,
+    *,
+    architecture: str = "qwen2",
+    tied: bool = True,
+    dtype: str = "BF16",
+    layers: int = 2,
+    hidden: int = 128,
+    ffn: int = 192,
+    heads: int = 4,
+    kv_heads: int = 2,
+    head_dim: int | None = None,
+    **config: Any,
+) -> CheckpointFiles:
+    """The files of a model with random weights, not yet written; other settings go to its config.json."""
+    known = {
+        "architectures": [_CLASSES[architecture]],
+        "model_type": architecture,
+        "hidden_act": "silu",
+        "hidden_size": hidden,
+        "intermediate_size": ffn,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": tied,
+        "vocab_size": ROWS,
+        "bos_token_id": 258,
+        "eos_token_id": 260,
+    }
+    if head_dim is not None:
+        known["head_dim"] = head_dim
+    head_dim = head_dim or hidden // heads
+    tensors = _weights(
+        architecture, tied, layers, hidden, ffn, heads * head_dim, kv_heads, head_dim
+    )
+    return CheckpointFiles(path, {**known, **config}, tensors, dtype, _tokenizer(), _settings())
 
 
 def _weights(
-    qwen2: bool, tied: bool, layers: int, hidden: int, ffn: int, heads: int, kv_heads: int
+    architecture: str,
+    tied: bool,
+    layers: int,
+    hidden: int,
+    ffn: int,
+    q: int,
+    kv_heads: int,
+    head_dim: int,
 ) -> dict[str, np.ndarray]:
     random = np.random.default_rng(11)
 
@@ -150,24 +170,29 @@ def _weights(
         drawn = random.normal(center, spread, shape).astype(np.float32)
         return np.round(drawn * 64) / 64 if np.abs(drawn).max() < 4 else np.round(drawn * 32) / 32
 
-    kv = kv_heads * (hidden // heads)
+    kv = kv_heads * head_dim
     tensors = {"model.embed_tokens.weight": values(ROWS, hidden, spread=0.5)}
     for i in range(layers):
         block = f"model.layers.{i}."
         for name, rows, columns in (
-            ("self_attn.q_proj", hidden, hidden),
+            ("self_attn.q_proj", q, hidden),
             ("self_attn.k_proj", kv, hidden),
             ("self_attn.v_proj", kv, hidden),
-            ("self_attn.o_proj", hidden, hidden),
+            ("self_attn.o_proj", hidden, q),
             ("mlp.gate_proj", ffn, hidden),
             ("mlp.up_proj", ffn, hidden),
             ("mlp.down_proj", hidden, ffn),
         ):
             tensors[f"{block}{name}.weight"] = values(rows, columns, spread=0.15)
-            if qwen2 and name[-6:] in ("q_proj", "k_proj", "v_proj"):
+            if architecture == "qwen2" and name[-6:] in ("q_proj", "k_proj", "v_proj"):
                 tensors[f"{block}{name}.bias"] = values(rows, spread=0.3)
         for name in ("input_layernorm", "post_attention_layernorm"):
             tensors[f"{block}{name}.weight"] = values(hidden, center=1.0, spread=0.1)
+        if architecture == "qwen3":
+            for name in ("q_norm", "k_norm"):
+                tensors[f"{block}self_attn.{name}.weight"] = values(
+                    head_dim, center=2.0, spread=0.5
+                )
     tensors["model.norm.weight"] = values(hidden, center=1.0, spread=0.1)
     if not tied:
         tensors["lm_head.weight"] = values(ROWS, hidden, spread=0.5)
