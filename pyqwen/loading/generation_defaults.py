@@ -23,7 +23,8 @@ _FILE_KEYS = {
 """The keys that llama.cpp's converter writes, and what we call the setting."""
 
 _QWEN2 = re.compile(r"qwen[-_ ]?2(\.5)?(?![\d])(?P<kind>.*)", re.IGNORECASE)
-_OTHER_TUNES = ("distill", "math", "vl", "audio", "omni")
+_QWEN3 = re.compile(r"qwen[-_ ]?3(?![\d.])(?P<kind>.*)", re.IGNORECASE)
+_OTHER_TUNES = ("distill", "math", "vl", "audio", "omni", "embedding", "reranker", "guard")
 
 # The repetition penalty in generation_config.json of Qwen's instruct models, by (hidden size,
 # layers). It differs by size: 1.1 keeps the small ones out of loops. Coder-7B has 1.1 as well.
@@ -97,10 +98,30 @@ def _family_settings(
     """What the publisher's generation_config.json says, for families that we know."""
     keys = ("general.name", "general.basename", "general.finetune")
     name = " ".join(str(metadata.get(key, "")) for key in keys)
-    match = _QWEN2.search(name) if metadata.get("general.architecture") == "qwen2" else None
-    if match is None or any(word in name.lower() for word in _OTHER_TUNES):
+    families = {"qwen2": (_QWEN2, _qwen2_settings), "qwen3": (_QWEN3, _qwen3_settings)}
+    pattern, settings = families.get(str(metadata.get("general.architecture")), (None, None))
+    match = pattern.search(name) if pattern is not None else None
+    if settings is None or match is None or any(word in name.lower() for word in _OTHER_TUNES):
         return {}, "nothing (the model's own distribution, unchanged)"
-    kind = match["kind"].lower()
+    return settings(match["kind"].lower(), hidden, layers)
+
+
+def _qwen3_settings(kind: str, hidden: int, layers: int) -> tuple[dict[str, Any], str]:
+    """One configuration for all sizes; it is for thinking, but for models that never do."""
+    if "base" in kind:
+        return {"temperature": 0.0}, "the generation configuration of Qwen's base models (greedy)"
+    if "instruct" in kind:
+        return (
+            {"temperature": 0.7, "top_p": 0.8, "top_k": 20},
+            "the generation configuration of Qwen3's instruct models",
+        )
+    return (
+        {"temperature": 0.6, "top_p": 0.95, "top_k": 20},
+        "the generation configuration of Qwen3, for thinking",
+    )
+
+
+def _qwen2_settings(kind: str, hidden: int, layers: int) -> tuple[dict[str, Any], str]:
     if "instruct" not in kind:
         return {"temperature": 0.0}, "the generation configuration of Qwen's base models (greedy)"
     penalty = _QWEN_PENALTIES.get((hidden, layers), 1.05)

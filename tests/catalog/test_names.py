@@ -47,6 +47,26 @@ def test_catalog_names_lead_to_the_official_repositories(size: str) -> None:
     assert found.quant == "Q4_K_M"
 
 
+@pytest.mark.parametrize(
+    ("name", "repo", "quant"),
+    [
+        ("qwen3-0.6b", "Qwen/Qwen3-0.6B-GGUF", "Q8_0"),
+        ("qwen3-1.7b", "Qwen/Qwen3-1.7B-GGUF", "Q8_0"),
+        ("qwen3-4b", "Qwen/Qwen3-4B-GGUF", "Q4_K_M"),
+        ("qwen3-8b", "Qwen/Qwen3-8B-GGUF", "Q4_K_M"),
+        ("Qwen3-14B", "Qwen/Qwen3-14B-GGUF", "Q4_K_M"),
+        ("qwen3-32b", "Qwen/Qwen3-32B-GGUF", "Q4_K_M"),
+        ("qwen3-4b-instruct-2507", "unsloth/Qwen3-4B-Instruct-2507-GGUF", "Q4_K_M"),
+        ("qwen3-4b-thinking-2507", "unsloth/Qwen3-4B-Thinking-2507-GGUF", "Q4_K_M"),
+    ],
+)
+def test_qwen3_has_names(name: str, repo: str, quant: str) -> None:
+    found = parse_name(name)
+    assert found is not None
+    assert (found.repo, found.quant) == (repo, quant)
+    assert found.name == name.lower()
+
+
 def test_licenses_of_the_catalog() -> None:
     restricted = {e.name: e.license for e in entries() if e.license.id != "apache-2.0"}
     assert restricted == {

@@ -19,8 +19,8 @@ OFFICIAL = [
 ]
 
 
-def _read(name, hidden=2048, layers=36, **keys):
-    metadata = {"general.architecture": "qwen2", "general.name": name, **keys}
+def _read(name, hidden=2048, layers=36, architecture="qwen2", **keys):
+    metadata = {"general.architecture": architecture, "general.name": name, **keys}
     return read_defaults(metadata, hidden=hidden, layers=layers, source="model.gguf")
 
 
@@ -35,6 +35,24 @@ def test_instruct_models(name, hidden, layers, penalty):
 
 def test_base_models_are_greedy():
     assert _read("Qwen2.5-3B").params == NEUTRAL.replace(temperature=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("Qwen3 0.6B", (0.6, 0.95, 20)),
+        ("Qwen3-32B", (0.6, 0.95, 20)),
+        ("Qwen3-4B-Thinking-2507", (0.6, 0.95, 20)),
+        ("Qwen3-4B-Instruct-2507", (0.7, 0.8, 20)),
+        ("Qwen3-8B-Base", (0.0, NEUTRAL.top_p, NEUTRAL.top_k)),
+        ("Qwen3-Embedding-0.6B", (NEUTRAL.temperature, NEUTRAL.top_p, NEUTRAL.top_k)),
+        ("Qwen3.5-4B", (NEUTRAL.temperature, NEUTRAL.top_p, NEUTRAL.top_k)),
+    ],
+)
+def test_qwen3(name, settings):
+    params = _read(name, architecture="qwen3").params
+    assert (params.temperature, params.top_p, params.top_k) == settings
+    assert params.repetition_penalty == NEUTRAL.repetition_penalty
 
 
 @pytest.mark.parametrize(
