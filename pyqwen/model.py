@@ -33,6 +33,7 @@ from pyqwen.sampling import SamplingParams
 from pyqwen.text.answer_tokens import check_answer_tokens
 from pyqwen.text.chat_template import ChatTemplate
 from pyqwen.text.messages import Messages, normalize_messages
+from pyqwen.text.reasoning import ReasoningStream, is_closed, is_open, is_thinking
 from pyqwen.text.tokenizer import Tokenizer
 
 _log = logging.getLogger("pyqwen")
@@ -41,6 +42,8 @@ Prompt = str | Sequence[int]
 
 CHAT_MAX_TOKENS = 8192
 """Answers of a chat are cut here unless ``max_tokens`` says otherwise: Qwen2.5 was trained for no more."""
+THINKING_MAX_TOKENS = 32_768
+"""The same for models that think before they answer, as Qwen3's model cards recommend."""
 
 
 class Model:
@@ -131,6 +134,7 @@ class Model:
             source=self.path.name,
         )
         self.defaults: SamplingParams = defaults.params
+        self._without_thinking: SamplingParams = defaults.without_thinking
         self.default_origins: Mapping[str, str] = defaults.origins
         for line in defaults.ignored:
             _log.warning("%s", line)
@@ -239,17 +243,23 @@ class Model:
         return Stream(self, self._engine, waiter, request, on_prompt)
 
     def chat(
-        self, messages: Messages, *, params: SamplingParams | None = None, **overrides: Any
+        self,
+        messages: Messages,
+        *,
+        params: SamplingParams | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+        **overrides: Any,
     ) -> ChatCompletion:
         """Answer a conversation: a user's text, or messages ``{"role": ..., "content": ...}``.
 
         The prompt is made by the file's own template. What an earlier call read or wrote is not
         computed again: append ``ChatCompletion.message`` to the conversation, which carries the
-        tokens that the model wrote. The rest as in ``generate``; besides, ``TemplateError`` for
+        tokens that the model wrote. ``template_variables`` are seen by the template, such as Qwen3's
+        ``{"enable_thinking": False}``. The rest as in ``generate``; besides, ``TemplateError`` for
         messages that the template refuses, ``ValueError`` for ``token_ids`` of another content.
         """
         waiter = Waiter(self._engine)
-        request = self._answer(messages, params, overrides, waiter.deliver)
+        request = self._answer(messages, params, template_variables, overrides, waiter.deliver)
         return cast(ChatCompletion, waiter.last_event(request))
 
     def stream_chat(
@@ -257,12 +267,15 @@ class Model:
         messages: Messages,
         *,
         params: SamplingParams | None = None,
+        template_variables: Mapping[str, Any] | None = None,
         on_prompt: OnPrompt | None = None,
         **overrides: Any,
     ) -> Stream:
         """As ``chat``, in chunks as they are written. ``on_prompt`` as in ``stream``."""
         waiter = Waiter(self._engine)
-        request = self._answer(messages, params, overrides, waiter.deliver, True)
+        request = self._answer(
+            messages, params, template_variables, overrides, waiter.deliver, True
+        )
         return Stream(self, self._engine, waiter, request, on_prompt)
 
     # The same for asyncio
@@ -302,11 +315,18 @@ class Model:
         return AsyncStream(self, self._engine, waiter, request, on_prompt)
 
     async def achat(
-        self, messages: Messages, *, params: SamplingParams | None = None, **overrides: Any
+        self,
+        messages: Messages,
+        *,
+        params: SamplingParams | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+        **overrides: Any,
     ) -> ChatCompletion:
         """As ``chat``. Cancelling the task stops the model."""
         waiter = AsyncWaiter(self._engine)
-        request = await asyncio.to_thread(self._answer, messages, params, overrides, waiter.deliver)
+        request = await asyncio.to_thread(
+            self._answer, messages, params, template_variables, overrides, waiter.deliver
+        )
         return cast(ChatCompletion, await waiter.last_event(request))
 
     def astream_chat(
@@ -314,12 +334,15 @@ class Model:
         messages: Messages,
         *,
         params: SamplingParams | None = None,
+        template_variables: Mapping[str, Any] | None = None,
         on_prompt: OnPrompt | None = None,
         **overrides: Any,
     ) -> AsyncStream:
         """As ``stream_chat``, for ``async for``; called in a running event loop."""
         waiter = AsyncWaiter(self._engine)
-        request = self._answer(messages, params, overrides, waiter.deliver, True)
+        request = self._answer(
+            messages, params, template_variables, overrides, waiter.deliver, True
+        )
         return AsyncStream(self, self._engine, waiter, request, on_prompt)
 
     # Numbers
@@ -384,6 +407,7 @@ class Model:
         self,
         messages: Messages,
         params: SamplingParams | None,
+        template_variables: Mapping[str, Any] | None,
         overrides: dict[str, Any],
         deliver: Deliver,
         streaming: bool = False,
@@ -391,14 +415,24 @@ class Model:
         settings = self._settings(params, overrides)
         messages = normalize_messages(messages)
         check_answer_tokens(messages, self.tokenizer)
-        rendered = self.chat_template.render(messages)
+        rendered = self.chat_template.render(messages, **(template_variables or {}))
         tokens = self._checked_ids(self.tokenizer.encode_segments(rendered.segments))
-        return self._generation(tokens, settings, deliver, streaming, True)
+        reasoning = None
+        if is_thinking(self.chat_template.source):
+            reasoning = ReasoningStream(is_open=is_open(rendered.text))
+            if is_closed(rendered.text):
+                settings = self._settings(params, overrides, self._without_thinking)
+        return self._generation(tokens, settings, deliver, streaming, True, reasoning)
 
-    def _settings(self, params: SamplingParams | None, overrides: dict[str, Any]) -> SamplingParams:
+    def _settings(
+        self,
+        params: SamplingParams | None,
+        overrides: dict[str, Any],
+        defaults: SamplingParams | None = None,
+    ) -> SamplingParams:
         if params is not None and not isinstance(params, SamplingParams):
             raise TypeError(f"params must be SamplingParams, not {type(params).__name__}")
-        return (params or SamplingParams()).replace(**overrides).over(self.defaults)
+        return (params or SamplingParams()).replace(**overrides).over(defaults or self.defaults)
 
     def _generation(
         self,
@@ -407,11 +441,13 @@ class Model:
         deliver: Deliver,
         streaming: bool,
         is_chat: bool,
+        reasoning: ReasoningStream | None = None,
     ) -> Generation:
         if settings.seed is None:
             settings = settings.replace(seed=SystemRandom().getrandbits(64))
         if settings.max_tokens is None:
-            most = min(self.context, CHAT_MAX_TOKENS) if is_chat else self.context
+            usual = THINKING_MAX_TOKENS if reasoning is not None else CHAT_MAX_TOKENS
+            most = min(self.context, usual) if is_chat else self.context
             settings = settings.replace(max_tokens=most)
         return Generation(
             tokens,
@@ -423,6 +459,7 @@ class Model:
             context=self.context,
             is_chat=is_chat,
             streaming=streaming,
+            reasoning=reasoning,
         )
 
     def _sampler(self, settings: SamplingParams) -> _native.SamplerHandle:

@@ -63,13 +63,15 @@ class Chunk:
 
     The texts of all chunks together are the text of the completion. ``token_ids`` are the tokens
     since the chunk before; their text may lie in a later chunk, where characters had to be held
-    back. Only the last chunk, whose text may be empty, has a ``finish_reason``.
+    back. Only the last chunk, whose text may be empty, has a ``finish_reason``. In a chat with a
+    thinking model, ``reasoning`` is the next piece of what it writes before its answer.
     """
 
     text: str
     token_ids: list[int]
     finish_reason: FinishReason | None = None
     logprobs: list[TokenLogprob] | None = None
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,12 @@ class ChatCompletion(Completion):
 
     ``content_ids`` are the tokens that make exactly ``text``: ``token_ids`` up to a stop string. None
     where there are no such tokens: a stop string began inside one, or a control token is among them.
+    ``reasoning`` is what a thinking model wrote before its answer, which ``text`` and ``message`` leave
+    out; None if it did not think. ``token_ids`` and ``logprobs`` are of both.
     """
 
     content_ids: list[int] | None = None
+    reasoning: str | None = None
 
     @property
     def message(self) -> dict[str, Any]:

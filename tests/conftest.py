@@ -36,6 +36,23 @@ CHAT_TEMPLATE = """\
 {%- endif %}
 """
 
+# As Qwen3's does: it closes the reasoning where none is wanted, and leaves that of earlier answers out.
+THINKING_TEMPLATE = """\
+{%- for message in messages %}
+    {%- set content = message.content %}
+    {%- if message.role == 'assistant' and '</think>' in content %}
+        {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+    {%- endif %}
+    {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>' + '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}
+"""
+
 _TEXT = (
     "The quick brown fox jumps over the lazy dog. She sells sea shells by the sea shore, and the "
     "shells that she sells are sea shells for sure. You are a helpful assistant. What is the time? "
@@ -146,8 +163,8 @@ def qwen_path() -> Path:
 # ------------------------------------------------------------------------------------- writing a tiny model
 
 
-def _vocabulary() -> tuple[list[str], list[str], list[int]]:
-    """Tokens, merges and token types of a byte-level BPE trained on one paragraph."""
+def _vocabulary(*added: str) -> tuple[list[str], list[str], list[int]]:
+    """Tokens, merges and token types of a byte-level BPE trained on one paragraph, and ``added`` ones."""
     from gguf import TokenType
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -165,8 +182,9 @@ def _vocabulary() -> tuple[list[str], list[str], list[int]]:
     for control in ("<|endoftext|>", "<|im_start|>", "<|im_end|>"):
         tokens.append(control)
         types.append(int(TokenType.CONTROL))
-    tokens.append("<tool_call>")
-    types.append(int(TokenType.USER_DEFINED))
+    for text in ("<tool_call>", *added):
+        tokens.append(text)
+        types.append(int(TokenType.USER_DEFINED))
     while len(tokens) % 32 or len(tokens) < 352:
         tokens.append(f"[PAD{len(tokens)}]")
         types.append(int(TokenType.UNUSED))
@@ -194,7 +212,8 @@ def _write_tiny_model(
 ) -> None:
     import gguf
 
-    tokens, merges, types = _vocabulary()
+    thinks = architecture == "qwen3"
+    tokens, merges, types = _vocabulary(*(("<think>", "</think>") if thinks else ()))
     writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=split_max_tensors)
     writer.add_name("tiny")
     add = {float: writer.add_float32, int: writer.add_int32, str: writer.add_string}
@@ -224,7 +243,7 @@ def _write_tiny_model(
     writer.add_eos_token_id(tokens.index("<|im_end|>"))
     writer.add_pad_token_id(tokens.index("<|endoftext|>"))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(THINKING_TEMPLATE if thinks else CHAT_TEMPLATE)
 
     random = np.random.default_rng(seed)
     quantization = gguf.GGMLQuantizationType[tensor_type]

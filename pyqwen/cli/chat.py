@@ -117,7 +117,7 @@ def _stream_answer(model: Model, conversation: Conversation) -> ChatCompletion |
             ) as stream,
         ):
             for chunk in stream:
-                output.writing(chunk.text, len(chunk.token_ids))
+                output.writing(chunk.text, len(chunk.token_ids), thinks=bool(chunk.reasoning))
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
@@ -148,7 +148,7 @@ class _Answer:
         if done < total:
             self._line.write("", f"reading {done:,} of {total:,} tokens")
 
-    def writing(self, text: str, tokens: int) -> None:
+    def writing(self, text: str, tokens: int, *, thinks: bool) -> None:
         now = time.monotonic()
         if self._tokens == 0:
             self._begun = now
@@ -156,7 +156,7 @@ class _Answer:
         self._shown += len(text)
         seconds = now - self._begun
         speed = f"{(self._tokens - 1) / seconds:.1f} tokens/s" if seconds > 0.2 else ""
-        self._line.write(text, speed)
+        self._line.write(text, f"thinking  {speed}" if thinks and not text else speed)
 
     def finish(self, text: str) -> None:
         """Show what came after the reading of chunks was interrupted: it will be remembered."""

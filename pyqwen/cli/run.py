@@ -6,7 +6,7 @@ import argparse
 import sys
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pyqwen.cli.console import ProgressBar, UsageError, harmless, print_json, say
 from pyqwen.cli.inputs import open_model, read_stdin, read_text, say_if_stdin_is_unread
@@ -21,7 +21,7 @@ from pyqwen.cli.speed import describe_speed
 
 if TYPE_CHECKING:
     from pyqwen import Model
-    from pyqwen.results import Completion
+    from pyqwen.results import ChatCompletion
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -68,12 +68,17 @@ def run(args: argparse.Namespace) -> int:
     if args.system is not None:
         messages.insert(0, {"role": "system", "content": args.system})
     with open_model(args) as model, ProgressBar("reading", "tokens") as bar:
+        thinking = False
         with model.stream_chat(messages, on_prompt=bar.update, **overrides) as stream:
             for chunk in stream:
                 bar.close()
+                if chunk.reasoning or (thinking and chunk.text):
+                    thinking = bool(chunk.reasoning)
+                    if not args.quiet:
+                        _show_reasoning(chunk.reasoning if thinking else "\n\n")
                 if not args.json:
                     _write(chunk.text)
-            completion = stream.result()
+            completion = cast("ChatCompletion", stream.result())
         if args.json:
             print_json(_as_json(completion))
         else:
@@ -89,9 +94,17 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _as_json(done: Completion) -> dict[str, Any]:
+def _show_reasoning(text: str) -> None:
+    """What a model thinks is no part of the result: at a terminal it is shown, dimmed."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\x1b[2m{harmless(text)}\x1b[0m")
+        sys.stderr.flush()
+
+
+def _as_json(done: ChatCompletion) -> dict[str, Any]:
     return {
         "text": done.text,
+        **({"reasoning": done.reasoning} if done.reasoning is not None else {}),
         "finish_reason": done.finish_reason,
         "stop_reason": done.stop_reason,
         "usage": {**asdict(done.usage), "total_tokens": done.usage.total_tokens},

@@ -26,6 +26,7 @@ from pyqwen.results import (
     Usage,
 )
 from pyqwen.text.answer_tokens import ids_of_answer
+from pyqwen.text.reasoning import ReasoningStream
 from pyqwen.text.text_stream import TextStream
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class PromptProgress:
 Event = Chunk | PromptProgress | Completion | npt.NDArray[np.float32] | BaseException
 Deliver = Callable[[Event], None]
 """Called by the engine's thread with each event, in order; must not block."""
+Piece = tuple[str, str]
+"""The next text of an answer: of its reasoning, and of the answer itself."""
 Outbox = list[tuple["Request", Event]]
 """Events that the engine will deliver when it has the time."""
 
@@ -135,8 +138,10 @@ class Generation(Request):
         context: int,
         is_chat: bool,
         streaming: bool,
+        reasoning: ReasoningStream | None = None,
     ) -> None:
-        """``settings`` are complete: ``seed`` and ``max_tokens`` are numbers."""
+        """``settings`` are complete: ``seed`` and ``max_tokens`` are numbers. ``reasoning`` is there
+        for a thinking model's answer."""
         super().__init__(prompt, deliver)
         self._is_chat = is_chat
         self.sampler = sampler
@@ -147,7 +152,10 @@ class Generation(Request):
         self._stop_ids = frozenset(settings.stop_token_ids or ())
         self._end_ids = self._stop_ids if settings.ignore_eos else self._stop_ids | end_ids
         self._text = TextStream(settings.stop or ())
+        self._reasoning = reasoning
         self._written: list[str] = []
+        self._answer: list[str] = []  # what was written without the reasoning
+        self._thoughts: list[str] = []
         self._pending: list[int] = []  # tokens of no chunk yet
         self._logprobs: list[TokenLogprob] | None = [] if sampler.want_logprob else None
         self._sampled = 0
@@ -194,43 +202,61 @@ class Generation(Request):
         self._pending.append(token)
         if self._logprobs is not None:
             self._logprobs.append(self._logprob_of(sample))
-        text = self._texts.feed(self._text, token)
-        if text:
-            self._written.append(text)
+        piece = self._add(self._texts.feed(self._text, token))
         if self._text.matched_stop is not None:
-            return self._completion("stop", text, self._text.matched_stop)
+            return self._completion("stop", piece, self._text.matched_stop)
         if len(self.tokens) - self.prompt_length >= self._max_tokens:
-            return self._completion("length", text)
-        if text and self._streaming:
-            self._send(text, None)
+            return self._completion("length", piece)
+        if any(piece) and self._streaming:
+            self._send(piece, None)
         return None
+
+    def _add(self, text: str, *, is_end: bool = False) -> Piece:
+        """Note the next text that is certain; return it as reasoning and answer."""
+        piece = ("", text)
+        if self._reasoning is not None:
+            piece = self._reasoning.feed(text)
+            if is_end:
+                rest = self._reasoning.flush()
+                piece = (piece[0] + rest[0], piece[1] + rest[1])
+        self._written.append(text)
+        self._thoughts.append(piece[0])
+        self._answer.append(piece[1])
+        return piece
 
     def cancelled(self) -> Event:
         return self._completion("cancelled")
 
     def _completion(
-        self, reason: FinishReason, unsent: str = "", stop_reason: str | int | None = None
+        self,
+        reason: FinishReason,
+        unsent: Piece = ("", ""),
+        stop_reason: str | int | None = None,
     ) -> Completion:
         """The whole answer; its last chunk is sent before it."""
-        rest = self._text.flush()
-        self._written.append(rest)
+        rest = self._add(self._text.flush(), is_end=True)
         if self._streaming:
-            self._send(unsent + rest, reason)
+            self._send((unsent[0] + rest[0], unsent[1] + rest[1]), reason)
         written = self.tokens[self.prompt_length :]
         usage = Usage(self.prompt_length, len(written), self._cached)
-        text = "".join(self._written)
+        text = "".join(self._answer)
         timings = self._timings()
         facts = (text, written, reason, usage, timings, self._logprobs, self._seed, stop_reason)
         if not self._is_chat:
             return Completion(*facts)
-        return ChatCompletion(*facts, ids_of_answer(text, written, self._texts.shown))
+        before, thoughts = "", None
+        if self._reasoning is not None and self._reasoning.found:
+            before = "".join(self._written)[: self._reasoning.answer_start]
+            thoughts = "".join(self._thoughts)
+        ids = ids_of_answer(text, written, self._texts.shown, before)
+        return ChatCompletion(*facts, ids, thoughts)
 
-    def _send(self, text: str, reason: FinishReason | None) -> None:
+    def _send(self, piece: Piece, reason: FinishReason | None) -> None:
         ids, self._pending = self._pending, []
         logprobs = None
         if self._logprobs is not None:
             logprobs = self._logprobs[len(self._logprobs) - len(ids) :]
-        self.outbox.append((self, Chunk(text, ids, reason, logprobs)))
+        self.outbox.append((self, Chunk(piece[1], ids, reason, logprobs, piece[0])))
 
     def _logprob_of(self, sample: Sample) -> TokenLogprob:
         text_of = self._texts.bytes_of

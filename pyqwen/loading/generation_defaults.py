@@ -39,16 +39,21 @@ _QWEN_PENALTIES = {
 }
 _CODER_7B = (3584, 28)
 
+_THINKING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
+_NOT_THINKING = {"temperature": 0.7, "top_p": 0.8, "top_k": 20}
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationDefaults:
     """``params`` has every setting that matters filled in; ``origin`` says in words from where.
 
+    ``without_thinking`` are the same for answers before which a model that thinks is told not to.
     ``origins`` maps the settings that are recommended to ``"file"`` or ``"family"``. ``ignored``
     has one line for each recommendation of the file that cannot be followed.
     """
 
     params: SamplingParams
+    without_thinking: SamplingParams
     origin: str
     origins: Mapping[str, str]
     ignored: Sequence[str]
@@ -70,7 +75,15 @@ def read_defaults(
         rest = f"; the rest from {origin}" if family.keys() - given.keys() else ""
         origin = f"the file's {keys}{rest}"
     origins = dict.fromkeys(family, "family") | dict.fromkeys(given, "file")
-    return GenerationDefaults(params, origin, origins, ignored)
+    return GenerationDefaults(params, _without_thinking(params, family), origin, origins, ignored)
+
+
+def _without_thinking(params: SamplingParams, family: Mapping[str, Any]) -> SamplingParams:
+    """Qwen3's model cards recommend other settings then; those that the file sets otherwise stay."""
+    if family != _THINKING:
+        return params
+    usual = {name for name, value in _THINKING.items() if getattr(params, name) == value}
+    return params.replace(**{name: _NOT_THINKING[name] for name in usual})
 
 
 def _file_settings(metadata: Mapping[str, Any], source: str) -> tuple[dict[str, Any], list[str]]:
@@ -111,14 +124,8 @@ def _qwen3_settings(kind: str, hidden: int, layers: int) -> tuple[dict[str, Any]
     if "base" in kind:
         return {"temperature": 0.0}, "the generation configuration of Qwen's base models (greedy)"
     if "instruct" in kind:
-        return (
-            {"temperature": 0.7, "top_p": 0.8, "top_k": 20},
-            "the generation configuration of Qwen3's instruct models",
-        )
-    return (
-        {"temperature": 0.6, "top_p": 0.95, "top_k": 20},
-        "the generation configuration of Qwen3, for thinking",
-    )
+        return dict(_NOT_THINKING), "the generation configuration of Qwen3's instruct models"
+    return dict(_THINKING), "the generation configuration of Qwen3, for thinking"
 
 
 def _qwen2_settings(kind: str, hidden: int, layers: int) -> tuple[dict[str, Any], str]:

@@ -15,13 +15,21 @@ if TYPE_CHECKING:
 
 
 def ids_of_answer(
-    text: str, written: Sequence[int], shown: Mapping[int, bytes]
+    text: str, written: Sequence[int], shown: Mapping[int, bytes], before: str = ""
 ) -> list[int] | None:
-    """The first of the ids ``written``, those that make exactly ``text``, an answer to them.
+    """Those of the ids ``written`` that make exactly ``text``, which follows a text ``before`` it.
 
-    ``shown`` are the bytes that each token shows. None where no number of ids makes the text, for a
+    ``shown`` are the bytes that each token shows. None where no ids make the text, for it begins or a
     stop string ended it inside a token, and where a control token, which shows nothing, is in it.
     """
+    room = len(before.encode())
+    start = 0
+    while room > 0 and start < len(written):
+        room -= len(shown[written[start]])
+        start += 1
+    if room != 0:
+        return None
+    written = written[start:]
     pieces = [shown[token] for token in written]
     while len(made := _decoded(pieces)) > len(text):
         pieces.pop()

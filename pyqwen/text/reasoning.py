@@ -19,6 +19,11 @@ def is_open(prompt: str) -> bool:
     return prompt.rstrip().endswith(BEGIN)
 
 
+def is_closed(prompt: str) -> bool:
+    """Whether a prompt ends behind reasoning, left empty so that the model does not think."""
+    return prompt.rstrip().endswith(END)
+
+
 class ReasoningStream:
     """Splits the text of an answer, as it comes, into reasoning and answer.
 
@@ -33,7 +38,8 @@ class ReasoningStream:
         self._held = ""
         self._read = 0
         self._is_first = True  # of the reasoning: what comes next is its beginning
-        self.is_thinking = is_open
+        self.found = is_open
+        """Whether there is reasoning, be it empty."""
         self.answer_start = 0
         """How many characters of the whole text stand before the answer, once it has begun."""
 
@@ -55,14 +61,14 @@ class ReasoningStream:
             self._step = self._answer
             return self._answer(is_end)
         self._held = start[len(BEGIN) :]
-        self._step, self.is_thinking = self._reason, True
+        self._step, self.found = self._reason, True
         return self._reason(is_end)
 
     def _reason(self, is_end: bool) -> tuple[str, str]:
         before, end, after = self._held.partition(END)
         if end:
             self._held = after
-            self._step, self.is_thinking = self._begin_answer, False
+            self._step = self._begin_answer
             return self._without_first_newlines(before.rstrip("\n")), self._begin_answer(is_end)[1]
         certain = len(before) if is_end else len(before) - _length_of_beginning(before, END)
         text = before[:certain].rstrip("\n")
