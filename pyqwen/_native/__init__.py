@@ -4,8 +4,6 @@ It turns handles into objects that close themselves, numpy arrays into pointers,
 exception. It decides nothing. One file per part of ``csrc/pyqwen.h``.
 """
 
-import _cffi_backend  # noqa: F401  (the core imports it, where no freezer of programs looks)
-
 try:
     from pyqwen._ffi import ffi, lib
 except ModuleNotFoundError as error:  # a core that is there and does not fit raises ImportError
@@ -19,6 +17,8 @@ except ModuleNotFoundError as error:  # a core that is there and does not fit ra
         "after 'pip install .', or install it in place with 'pip install -e .'",
         name=error.name,
     ) from error
+import _cffi_backend  # noqa: F401  (the core imports it, where no freezer of programs looks)
+
 from pyqwen._native.architecture import (
     Architecture,
     ArchitectureTensor,
