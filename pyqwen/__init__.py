@@ -14,12 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyqwen.catalog.public import pull
     from pyqwen.engine.stream import AsyncStream, Stream
     from pyqwen.errors import (
         CancelledError,
         ClosedError,
         ConstraintError,
         ContextOverflowError,
+        FileAccessError,
         ModelChangedError,
         ModelFileError,
         ModelFormatError,
@@ -49,6 +51,7 @@ _MODULES = {
     "Completion": "results",
     "ConstraintError": "errors",
     "ContextOverflowError": "errors",
+    "FileAccessError": "errors",
     "Inspection": "loading.inspection",
     "MemoryPlan": "loading.memory_plan",
     "Model": "model",
@@ -70,6 +73,7 @@ _MODULES = {
     "Usage": "results",
     "inspect": "loading.inspection",
     "plan": "loading.memory_plan",
+    "pull": "catalog.public",
 }
 
 __all__ = [
@@ -82,6 +86,7 @@ __all__ = [
     "Completion",
     "ConstraintError",
     "ContextOverflowError",
+    "FileAccessError",
     "Inspection",
     "MemoryPlan",
     "Model",
@@ -104,6 +109,7 @@ __all__ = [
     "__version__",
     "inspect",
     "plan",
+    "pull",
 ]
 
 

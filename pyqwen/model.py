@@ -13,12 +13,13 @@ from operator import index
 from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
-from typing import Any, NoReturn, Self, cast
+from typing import Any, NoReturn, Self, TypedDict, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from pyqwen import _native
+from pyqwen.catalog.public import DownloadProgress, stoppable
 from pyqwen.engine.engine import Engine
 from pyqwen.engine.request import Deliver, Generation, Scoring, TokenTexts
 from pyqwen.engine.stream import AsyncStream, AsyncWaiter, OnPrompt, Stream, Waiter
@@ -46,6 +47,22 @@ THINKING_MAX_TOKENS = 32_768
 """The same for models that think before they answer, as Qwen3's model cards recommend."""
 
 
+class OpenOptions(TypedDict, total=False):
+    """The keywords of ``Model``."""
+
+    context: int | None
+    threads: int | None
+    kv_type: str | None
+    load: Load
+    cache: bool
+    max_sequences: int
+    isa: str | None
+    exact: bool | None
+    batch: int
+    progress: _native.Progress | None
+    download_progress: DownloadProgress | None
+
+
 class Model:
     """A model that is loaded and ready to answer.
 
@@ -68,6 +85,7 @@ class Model:
         exact: bool | None = None,
         batch: int = DEFAULT_BATCH,
         progress: _native.Progress | None = None,
+        download_progress: DownloadProgress | None = None,
     ) -> None:
         """Load a GGUF file, or a model of the catalog or the cache by its name.
 
@@ -86,6 +104,7 @@ class Model:
           ``kv_type`` is given); None: ``PYQWEN_EXACT``.
         - ``batch``: rows evaluated together while prompts are read.
         - ``progress``: called with bytes done and bytes in all while loading; False stops it.
+        - ``download_progress``: the same while a model that is not here is fetched.
 
         Raises ``ModelFileError`` (and those under it), ``OutOfMemoryError``, ``ValueError``.
         """
@@ -102,8 +121,10 @@ class Model:
             load=load,
             cache=cache,
         )
-        self.path: Path = catalog.resolve(os.fspath(path_or_name))
-        resources = ExitStack()  # closed when the engine stops, or by a failure below
+        self.path: Path = catalog.resolve(
+            os.fspath(path_or_name), progress=stoppable(download_progress)
+        )
+        resources = ExitStack()  # freed when the engine stops, or by a failure below
         with ExitStack() as undo:
             undo.callback(resources.close)
             weights = load_weights(self.path, settings, with_tokenizer=True, progress=progress)
@@ -121,6 +142,34 @@ class Model:
             self._engine.start()
             self._finalizer = weakref.finalize(self, self._engine.close)
             undo.pop_all()
+
+    @classmethod
+    async def aopen(
+        cls, path_or_name: str | os.PathLike[str], **options: Unpack[OpenOptions]
+    ) -> Self:
+        """As ``Model(...)``, beside a running event loop. Cancelling the task stops the loading.
+
+        Progress functions are called from another thread.
+        """
+        stop = threading.Event()
+
+        def watched(progress: _native.Progress | None) -> _native.Progress:
+            def watch(done: int, total: int) -> bool | None:
+                if stop.is_set():
+                    return False
+                return progress(done, total) if progress is not None else None
+
+            return watch
+
+        options["progress"] = watched(options.get("progress"))
+        options["download_progress"] = watched(options.get("download_progress"))
+        opening = asyncio.ensure_future(asyncio.to_thread(lambda: cls(path_or_name, **options)))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            stop.set()
+            opening.add_done_callback(_close_if_open)
+            raise
 
     def _describe(self, weights: Weights) -> None:
         """Note what was loaded: the facts that do not change any more."""
@@ -496,3 +545,9 @@ class Model:
                 f"prompt{longer if self.context < trained else ''}"
             )
         return tokens
+
+
+def _close_if_open(opening: asyncio.Future[Any]) -> None:
+    """Free a model that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

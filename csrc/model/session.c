@@ -43,8 +43,8 @@ static pq_status complete_options(pq_session_options *o, const pq_config *c, pq_
         o->batch = DEFAULT_BATCH;
     if (o->threads == 0)
         o->threads = pq_default_threads();
-    if (o->batch > o->context)
-        o->batch = o->context;
+    if (o->batch > o->context) /* but one row for each sequence */
+        o->batch = o->context > o->sequences ? o->context : o->sequences;
     if (o->threads > PQ_MAX_THREADS)
         return pq_fail(err, PQ_ERR_ARGUMENT, "%u threads; the most is %d", o->threads,
                        PQ_MAX_THREADS);

@@ -67,8 +67,11 @@ class Engine:
         self._thread = threading.Thread(target=self._work, name="pyqwen-engine", daemon=True)
 
     def start(self) -> None:
-        """Start the worker; ``RuntimeError`` if there can be no thread."""
-        self._thread.start()
+        """Start the worker; ``OutOfMemoryError`` if there can be no thread."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise OutOfMemoryError(f"no thread can be started for the model: {error}") from error
 
     # From any thread
 
