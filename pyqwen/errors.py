@@ -43,6 +43,13 @@ class ModelNotFoundError(ModelFileError, FileNotFoundError):
         return str(self.args[0]) if self.args else ""
 
 
+class FileAccessError(ModelFileError, OSError):
+    """The operating system refused to open, read or write a file; ``errno`` says why."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
 class ContextOverflowError(PyQwenError, ValueError):
     """A prompt, or a prompt with its answer, does not fit the context."""
 

@@ -113,7 +113,7 @@ class SamplingParams:
             return
         if isinstance(value, bool | str) or not hasattr(value, "__float__"):
             raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-        number = float(value)
+        number = _float(value)
         finite = abs(number) <= _MAX_FLOAT32  # False for NaN
         if not finite or not low <= number <= high or (above and number == low):
             raise ValueError(f"{name} must be {_range_text(low, high, above)}, not {number}")
@@ -123,6 +123,14 @@ class SamplingParams:
         value = getattr(self, name)
         if value is not None and not isinstance(value, bool):
             raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+
+
+def _float(value: Any) -> float:
+    """``float``, but an integer too large for one is infinite: out of every range."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 _NAMES = tuple(f.name for f in fields(SamplingParams))
@@ -160,7 +168,7 @@ def _checked_bias(bias: object) -> _FrozenDict | None:
         if isinstance(value, bool | str) or not hasattr(value, "__float__"):
             kind = type(value).__name__
             raise TypeError(f"logit_bias of token {number} must be a number, not {kind}")
-        amount = float(value)
+        amount = _float(value)
         if math.isnan(amount) or (amount != -math.inf and abs(amount) > _MAX_FLOAT32):
             raise ValueError(
                 f"logit_bias of token {number} must be a finite number or -inf, not {amount}"

@@ -21,6 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ from pyqwen._native import SessionHandle, read_config
 from pyqwen.loading.gguf_file import GGUFFile
 from pyqwen.loading.weights import Weights, open_weights
 from pyqwen.measuring.interruptible import run_interruptibly
+from pyqwen.os_errors import raising_file_errors
 from pyqwen.text.text_chunks import TextChunks
 from pyqwen.text.tokenizer import Tokenizer
 
@@ -75,6 +77,7 @@ Loading = Callable[[int, int], bool | None]
 """Called with bytes done and bytes in all while a model is loaded; returning ``False`` cancels."""
 
 
+@raising_file_errors
 def compare(
     reference: str | os.PathLike[str],
     model: str | os.PathLike[str],
@@ -103,7 +106,7 @@ def compare(
     from pyqwen import catalog
 
     if activations not in ("coarse", "fine"):
-        raise ValueError(f"activations must be 'coarse' or 'fine', not {activations!r}")
+        raise ValueError(f"activations must be 'coarse' or 'fine', not {brief(activations)}")
     paths = [catalog.resolve(os.fspath(name)) for name in (reference, model)]
     # What is wrong with the pair or the text is told before weights are loaded.
     with GGUFFile(paths[0]) as first, GGUFFile(paths[1]) as second:

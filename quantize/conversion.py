@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from reprlib import repr as brief
 
 import numpy as np
 
+from pyqwen.os_errors import raising_file_errors
 from pyqwen.quantize.encode import BLOCK, BadValues, check_finite, encode, refusal
 from pyqwen.quantize.output.background import ReadAhead
 from pyqwen.quantize.output.output_model import (
@@ -65,6 +67,7 @@ class Conversion:
         return tuple(tensor for tensor in self.tensors if tensor.fallback)
 
 
+@raising_file_errors
 def convert(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -85,7 +88,7 @@ def convert(
     ``ValueError`` for an ``out`` inside ``source``, ``OSError`` where it cannot be written.
     """
     if outtype not in OUTTYPES:
-        raise ValueError(f"outtype is {outtype!r}; choose one of {', '.join(OUTTYPES)}")
+        raise ValueError(f"outtype is {brief(outtype)}; choose one of {', '.join(OUTTYPES)}")
     folder, target = Path(source), Path(out)
     with CheckpointSource(folder) as checkpoint:
         chosen = [_choose_type(tensor, outtype) for tensor in checkpoint.tensors]

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyqwen.os_errors import raising_file_errors
 from pyqwen.quantize.calibrated import quantize_calibrated
 from pyqwen.quantize.calibration.imatrix_file import ImportanceMatrix, read_imatrix
 from pyqwen.quantize.calibration.importance import Importance
@@ -22,6 +23,7 @@ from pyqwen.quantize.source.open_source import open_source
 from pyqwen.quantize.streamed import quantize_streamed
 
 
+@raising_file_errors
 def quantize(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None,

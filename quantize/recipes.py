@@ -106,10 +106,16 @@ class Choice:
     fallback: str | None = None
 
 
+def _upper(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a type is named by a str, not {type(name).__name__}")
+    return name.upper()
+
+
 def recipe_name(name: str) -> str:
     """The recipe of that name, or AUTO, in any case; ``Q4_K`` is ``Q4_K_M``. ``ValueError`` if there is
     none."""
-    upper = name.upper()
+    upper = _upper(name)
     recipe = _ALIASES.get(upper, upper)
     if recipe not in RECIPES and recipe != AUTO:
         raise ValueError(f"unknown type {name!r}; choose one of {', '.join((*RECIPES, AUTO))}")
@@ -118,7 +124,7 @@ def recipe_name(name: str) -> str:
 
 def type_name(name: str) -> str:
     """The tensor type of that name, in any case. ``ValueError`` if it cannot be written."""
-    upper = name.upper()
+    upper = _upper(name)
     if upper not in tensor_types():
         raise ValueError(
             f"unknown tensor type {name!r}; the types are {', '.join(sorted(tensor_types()))}"

@@ -107,7 +107,7 @@ def test_verbs_do_not_import_verbs() -> None:
     [
         ("_native", {"errors"}),  # it decides nothing, so it needs nothing
         ("text", {"errors", "_native"}),
-        ("catalog", {"errors", "units"}),
+        ("catalog", {"errors", "os_errors", "units"}),
         ("loading", {"errors", "_native", "text", "catalog", "sampling"}),
         ("engine", {"errors", "_native", "text", "results", "sampling"}),
         ("measuring", {"errors", "units", "_native", "text", "catalog", "loading"}),

@@ -8,6 +8,7 @@ they are used: finding a model that is here must stay cheap.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pyqwen.catalog.download import Progress, SourceUnavailableError, sha256_of
 from pyqwen.catalog.known_models import License, WheelSource
 from pyqwen.catalog.names import ModelRef, choose, parse_name, unknown_name
 from pyqwen.errors import ModelFileError, ModelNotFoundError
+from pyqwen.os_errors import raising_file_errors
 from pyqwen.units import format_bytes
 
 Say = Callable[[str], None]
@@ -24,6 +26,7 @@ Say = Callable[[str], None]
 _log = logging.getLogger("pyqwen")
 
 
+@raising_file_errors
 def resolve(
     name_or_path: str | Path,
     *,
@@ -41,15 +44,16 @@ def resolve(
     name = str(name_or_path)
     if not name:
         raise unknown_name(name)
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
+    path = _expanded(name_or_path)
+    # Unlike Path's, these functions take a name that no file can have for one that no file has.
+    if os.path.isfile(path):
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         if parse_name(name) is None:
             raise ModelFileError(f"{path} is a directory; give the GGUF file in it")
-    elif path.is_symlink() and not path.exists():
+    elif os.path.islink(path) and not os.path.exists(path):
         raise ModelNotFoundError(f"{path} is a link to {path.readlink()}, which does not exist")
-    elif path.exists():
+    elif os.path.exists(path):
         raise ModelFileError(f"{path} is not a regular file")
     model = _find(name)
     if model is None:
@@ -58,15 +62,17 @@ def resolve(
     return model.path
 
 
+@raising_file_errors
 def locate(name_or_path: str | Path) -> Path | None:
     """The file that ``resolve`` would return if it is on this machine, else None. No network."""
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
+    path = _expanded(name_or_path)
+    if os.path.isfile(path):
         return path
     model = _find(str(name_or_path))
     return model.path if model else None
 
 
+@raising_file_errors
 def pull(
     name: str,
     *,
@@ -100,11 +106,13 @@ def pull(
     return model
 
 
+@raising_file_errors
 def list_models() -> list[LocalModel]:
     """Every model in pyqwen's cache and every GGUF model in the cache of huggingface_hub."""
     return cache.list_models()
 
 
+@raising_file_errors
 def remove(name: str) -> LocalModel:
     """Delete a model from the cache, by a name that ``pull`` or ``list_models`` uses.
 
@@ -117,6 +125,13 @@ def remove(name: str) -> LocalModel:
         )
     cache.remove(model)
     return model
+
+
+def _expanded(name_or_path: str | Path) -> Path:
+    try:
+        return Path(name_or_path).expanduser()
+    except RuntimeError:  # ~ and the name of nobody here
+        return Path(name_or_path)
 
 
 def _ignore(line: str) -> None:
@@ -133,7 +148,7 @@ def _fetch_named(
 ) -> LocalModel:
     ref = parse_name(name)
     if ref is None:
-        if Path(name).is_file():
+        if os.path.isfile(name):
             raise ModelFileError(f"{name} is a file on this machine: there is nothing to fetch")
         raise unknown_name(name)
     if cache.is_offline() if offline is None else offline:

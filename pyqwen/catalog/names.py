@@ -24,6 +24,7 @@ from pyqwen.errors import ModelNotFoundError
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _HUB_PREFIX = re.compile(r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)", re.I)
+_LONGEST_SHOWN = 300  # characters of a name in a message
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<index>\d{5})-of-(?P<count>\d{5})\.gguf", re.I)
 _QUANT = re.compile(
     r"(?:^|[-._/])((?:ud-)?(?:iq|tq|q)\d(?:_[a-z0-9]+)*|bf16|fp?16|fp?32)(?=$|[-./])", re.I
@@ -182,6 +183,7 @@ def unknown_name(name: str) -> ModelNotFoundError:
     """The error for a name that is no file and that no rule of ``parse_name`` accepts."""
     if _looks_like_path(name):
         return ModelNotFoundError(f"{name}: no such file")
+    name = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…"
     known = [entry.name for entry in entries()]
     close = difflib.get_close_matches(name.lower(), known, n=3)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""

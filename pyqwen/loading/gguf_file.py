@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from reprlib import repr as brief
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -70,7 +71,7 @@ class GGUFFile:
 
     def __init__(self, path: str | os.PathLike[str], load: Load = "mmap") -> None:
         if load not in ("mmap", "copy"):
-            raise ValueError(f"load must be 'mmap' or 'copy', not {load!r}")
+            raise ValueError(f"load must be 'mmap' or 'copy', not {brief(load)}")
         self.handle = FileHandle(path, copy=load == "copy")
         info = self.handle.describe()
         self.version = info.version

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from operator import index
+from reprlib import repr as brief  # an object of a caller may be huge, or hold itself
 from typing import Any
 
 from pyqwen.errors import TemplateError
@@ -61,7 +62,7 @@ def plain_copy(
         copy = {}
         for key, item in value.items():
             if not isinstance(key, str):
-                raise TypeError(f"{where} has the key {key!r}; keys must be strings")
+                raise TypeError(f"{where} has the key {brief(key)}; keys must be strings")
             copy[text(key)] = plain_copy(item, f"{where}.{key}", text, _depth - 1)
         return copy
     if isinstance(value, list | tuple):
@@ -75,12 +76,12 @@ def _normalize(message: Any, where: str) -> dict[str, Any]:
     normal = dict(message)
     role = message.get("role")
     if not isinstance(role, str) or role not in _ROLES:
-        raise TemplateError(f"{where} has the role {role!r}; known roles: {', '.join(_ROLES)}")
+        raise TemplateError(f"{where} has the role {brief(role)}; known roles: {', '.join(_ROLES)}")
     normal["role"] = _ROLES[role]
     calls = normal.pop("tool_calls", None)
     if calls:
         if role != "assistant":
-            raise TemplateError(f"{where} has tool_calls, but its role is {role!r}")
+            raise TemplateError(f"{where} has tool_calls, but its role is {brief(role)}")
         normal["tool_calls"] = _tool_calls(calls, f"{where}.tool_calls")
     elif "content" not in message:
         raise TemplateError(f"{where} has no content")
@@ -88,7 +89,7 @@ def _normalize(message: Any, where: str) -> dict[str, Any]:
     ids = normal.pop("token_ids", None)
     if ids is not None:
         if role != "assistant":
-            raise TemplateError(f"{where} has token_ids, but its role is {role!r}")
+            raise TemplateError(f"{where} has token_ids, but its role is {brief(role)}")
         normal["token_ids"] = _token_ids(ids, f"{where}.token_ids")
     return normal
 
@@ -115,7 +116,9 @@ def _content(content: Any, where: str) -> str:
     for i, part in enumerate(content):
         if not isinstance(part, Mapping) or part.get("type") != "text":
             kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-            raise TemplateError(f"{where}[{i}] is {kind!r}; this model reads only 'text' parts")
+            raise TemplateError(
+                f"{where}[{i}] is {brief(kind)}; this model reads only 'text' parts"
+            )
         if not isinstance(part.get("text"), str):
             raise TemplateError(f"{where}[{i}] has no text")
         texts.append(part["text"])

@@ -22,6 +22,7 @@ from pyqwen.errors import NumericError
 from pyqwen.loading.gguf_file import GGUFFile
 from pyqwen.loading.weights import Weights, open_weights
 from pyqwen.measuring.interruptible import run_interruptibly
+from pyqwen.os_errors import raising_file_errors
 from pyqwen.quantize.calibration.imatrix_file import ImportanceMatrix, write_entries
 from pyqwen.quantize.output.output_file import OutputFile
 from pyqwen.text.text_chunks import TextChunks
@@ -41,6 +42,7 @@ _SHARED = (
 )
 
 
+@raising_file_errors
 def imatrix(
     model: str | os.PathLike[str],
     text: str,

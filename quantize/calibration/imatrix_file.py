@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pyqwen.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
 from pyqwen.loading.gguf_file import GGUFFile, TensorInfo
+from pyqwen.os_errors import raising_file_errors
 from pyqwen.quantize.output.gguf_header import begin_gguf
 from pyqwen.quantize.output.output_file import OutputFile
 
@@ -48,6 +49,7 @@ class ImportanceMatrix:
     datasets: tuple[str, ...]
 
 
+@raising_file_errors
 def read_imatrix(path: str | os.PathLike[str]) -> ImportanceMatrix:
     """Read a file that ``write_imatrix`` or llama-imatrix wrote, GGUF or ``.dat``.
 

@@ -1,0 +1,216 @@
+"""The promise about errors: whatever a caller hands over, what comes back is a PyQwenError, a ValueError
+or a TypeError. Every public callable meets every hostile argument; nothing may crash, hang or leak
+another exception.
+"""
+
+from __future__ import annotations
+
+import inspect as introspection
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyqwen
+from pyqwen import Model, PyQwenError, SamplingParams
+from pyqwen.quantize import compare, convert, imatrix, quantize, read_imatrix
+
+PROMISED = (PyQwenError, ValueError, TypeError)
+
+
+DEEP: Any = []
+for _ in range(5000):
+    DEEP = [DEEP]
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+
+HOSTILE: dict[str, Any] = {
+    "none": None,
+    "true": True,
+    "minus one": -1,
+    "zero": 0,
+    "two to the 31": 2**31,
+    "two to the 64": 2**64,
+    "huge": 10**400,
+    "huge negative": -(10**5000),
+    "nan": math.nan,
+    "infinity": math.inf,
+    "minus infinity": -math.inf,
+    "largest float": 1.7e308,
+    "empty text": "",
+    "nul": "a\0b",
+    "half a character": "\ud800",
+    "a byte that is no text": "caf\udce9",
+    "a long name": "x" * 5000,
+    "a long path": "/".join(["y" * 200] * 40),
+    "control token": "<|im_start|>",
+    "bytes": b"bytes",
+    "empty list": [],
+    "list of None": [None],
+    "list of huge": [10**30],
+    "list of negative": [-1],
+    "list of floats": [1.5],
+    "list of texts": ["a", 1],
+    "list of itself": LOOP,
+    "deep": DEEP,
+    "empty dict": {},
+    "dict": {"a": 1},
+    "dict of huge": {10**30: 10**400},
+    "dict of nan": {1: math.nan},
+    "object": object(),
+    "a class": int,
+    "a function": len,
+    "complex": 1j,
+    "set": {1, 2},
+    "generator": (i for i in ()),
+    "a folder": Path("/"),
+    "a device": Path("/dev/null"),
+}
+
+
+def keywords(function: Callable[..., Any]) -> list[str]:
+    """The names of all that can be given by keyword."""
+    parameters = introspection.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+@pytest.fixture(autouse=True)
+def _broken() -> Iterator[None]:
+    """Fail with all that broke the promise, not with the first alone."""
+    BROKEN.clear()
+    yield
+    assert not BROKEN, "\n".join(BROKEN)
+
+
+BROKEN: list[str] = []
+
+
+def attempt(call: Callable[[], Any], what: str) -> None:
+    try:
+        result = call()
+        if introspection.iscoroutine(result) or isinstance(result, Model | pyqwen.Stream):
+            result.close()
+    except PROMISED:
+        pass
+    except Exception as error:
+        BROKEN.append(f"{what} raised {type(error).__name__}: {error}"[:200])
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_path: Path) -> Iterator[Model]:
+    with Model(tiny_model_path, context=128, threads=1) as model:
+        yield model
+
+
+@pytest.mark.parametrize("name", keywords(SamplingParams))
+def test_sampling_params(name: str) -> None:
+    for kind, value in HOSTILE.items():
+        attempt(lambda value=value: SamplingParams(**{name: value}), f"{name} = {kind}")
+
+
+MODEL_CALLS = ["generate", "stream", "chat", "stream_chat", "logits", "logprobs"]
+
+
+@pytest.mark.parametrize("method", MODEL_CALLS)
+def test_what_a_model_is_asked(model: Model, method: str) -> None:
+    call = getattr(model, method)
+    generates = method not in ("logits", "logprobs")
+    for kind, value in HOSTILE.items():
+        limit = {"max_tokens": 2} if generates else {}
+        attempt(lambda v=value, k=limit: call(v, **k), f"{method}({kind})")
+        for name in [*keywords(call)[1:], *(keywords(SamplingParams) if generates else [])]:
+            options: dict[str, Any] = {**limit, name: value}
+            if name == "max_tokens" and isinstance(value, int) and value > 100:
+                continue  # as many tokens as fit: valid, and long
+            attempt(
+                lambda o=options: call([1, 2, 3] if "chat" not in method else "Hi", **o),
+                f"{method}(..., {name}={kind})",
+            )
+
+
+def test_messages(model: Model) -> None:
+    for kind, value in HOSTILE.items():
+        for message in (
+            value,
+            {"role": value, "content": "a"},
+            {"role": "user", "content": value},
+            {"role": "assistant", "content": "a", "token_ids": value},
+            {"role": "assistant", "content": "a", "tool_calls": value},
+            {"role": "user", "content": "a", "extra": value},
+        ):
+            attempt(lambda m=message: model.chat([m], max_tokens=1), f"a message of {kind}")
+
+
+@pytest.mark.parametrize(
+    "method", ["encode", "decode", "encode_segments", "token_bytes", "id_to_piece", "is_control"]
+)
+def test_the_tokenizer(model: Model, method: str) -> None:
+    for kind, value in HOSTILE.items():
+        attempt(lambda v=value: getattr(model.tokenizer, method)(v), f"{method}({kind})")
+
+
+@pytest.mark.parametrize(
+    ("function", "skip"),
+    [(Model, ()), (pyqwen.plan, ()), (pyqwen.inspect, ()), (pyqwen.pull, ())],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_opening(
+    function: Callable[..., Any],
+    skip: tuple[str, ...],
+    tiny_model_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PYQWEN_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    first, *others = keywords(function)
+    for kind, value in HOSTILE.items():
+        attempt(lambda v=value: function(v), f"{first} = {kind}")
+        for name in others:
+            if name not in skip and function is not pyqwen.pull:
+                attempt(
+                    lambda n=name, v=value: function(tiny_model_path, **{n: v}), f"{name} = {kind}"
+                )
+
+
+@pytest.mark.parametrize(
+    "function", [quantize, convert, imatrix, compare, read_imatrix], ids=lambda f: f.__name__
+)
+def test_quantizing(
+    function: Callable[..., Any],
+    tiny_model_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PYQWEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    right: dict[str, dict[str, Any]] = {
+        "quantize": {"source": tiny_model_path, "out": tmp_path / "o.gguf", "type": "Q4_0"},
+        "convert": {"source": tmp_path, "out": tmp_path / "o.gguf"},
+        "imatrix": {"model": tiny_model_path, "text": "a text", "out": tmp_path / "i.gguf"},
+        "compare": {"reference": tiny_model_path, "model": tiny_model_path, "text": "a text"},
+        "read_imatrix": {},
+    }
+    given = right[function.__name__]
+    positional = list(introspection.signature(function).parameters)[: max(len(given), 1)]
+    arguments = [
+        given.get(name, value) for name, value in zip(positional, given.values(), strict=False)
+    ]
+    for kind, value in HOSTILE.items():
+        for name in keywords(function):
+            if name in positional:
+                chosen = [
+                    value if p == name else a for p, a in zip(positional, arguments, strict=False)
+                ]
+                chosen = chosen or [value]
+                options = {}
+            else:
+                chosen, options = arguments, {name: value}
+            attempt(
+                lambda c=tuple(chosen), o=options: function(*c, **o),
+                f"{function.__name__}(..., {name}={kind})",
+            )
