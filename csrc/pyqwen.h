@@ -381,6 +381,9 @@ uint32_t pq_session_outputs(const pq_session *session);
 /* Raw logits of outputs first .. first + n - 1: dst is (n, vocab_rows). */
 pq_status pq_session_logits(pq_session *session, uint32_t first, uint32_t n, float *dst,
                             pq_error *err);
+/* Final hidden states, after the last norm, of the same outputs: dst is (n, hidden). */
+pq_status pq_session_hidden(pq_session *session, uint32_t first, uint32_t n, float *dst,
+                            pq_error *err);
 /* Natural-log probability of targets[i] after output first + i, over the real tokens; the logits are
  * made and dropped a few rows at a time. */
 pq_status pq_session_logprobs(pq_session *session, uint32_t first, uint32_t n,
@@ -451,17 +454,48 @@ void pq_sampler_close(pq_sampler *sampler);
 pq_status pq_sampler_accept(pq_sampler *sampler, const int32_t *tokens, size_t n, int generated,
                             pq_error *err);
 /* Draws from (n_logits) raw logits, n_logits >= real_tokens, which it overwrites. The drawn token is
- * accepted. n_top: how many of the likeliest tokens to report, <= PQ_MAX_TOP_LOGPROBS; with want_logprob
- * 0 neither logprob nor top are computed. */
-pq_status pq_sampler_sample(pq_sampler *sampler, float *logits, size_t n_logits, int want_logprob,
-                            uint32_t n_top, pq_sample *out, pq_error *err);
-/* Samples n outputs of the last evaluation, the weights of the output matrix being read once: samplers[i]
- * draws from output outputs[i]. want_logprob and n_top as above. All arrays hold n; a sampler that fails
- * says so in statuses[i] and errors[i] and does not disturb the others. */
-pq_status pq_session_sample(pq_session *session, const uint32_t *outputs,
-                            pq_sampler *const *samplers, const uint8_t *want_logprob,
-                            const uint8_t *n_top, uint32_t n, pq_sample *out, pq_status *statuses,
-                            pq_error *errors, pq_error *err);
+ * accepted. mask: NULL, or one bit per token: bit t % 32 of word t / 32 is 0 for a token t that shall not be
+ * drawn, as if the vocabulary lacked it (what is reported is still of the whole vocabulary); bits from
+ * real_tokens on are ignored. n_top: how many of the likeliest tokens to report, <= PQ_MAX_TOP_LOGPROBS;
+ * with want_logprob 0 neither logprob nor top are computed. */
+pq_status pq_sampler_sample(pq_sampler *sampler, float *logits, size_t n_logits,
+                            const uint32_t *mask, int want_logprob, uint32_t n_top, pq_sample *out,
+                            pq_error *err);
+/* 1: remembers what is accepted from now on, so that pq_sampler_rewind can take it back; an earlier mark is
+ * forgotten. 0: forgets the mark. */
+void pq_sampler_mark(pq_sampler *sampler, int on);
+/* Goes back to where only the first n tokens after the mark were accepted: penalties and random numbers go on
+ * as they did from there. The mark stays. */
+pq_status pq_sampler_rewind(pq_sampler *sampler, size_t n, pq_error *err);
+
+/* How one token of a run is found. Where it is forced, it is `next` and no random number is used; then
+ * `output` is read for the log-probability only, if one is wanted. */
+typedef struct pq_draw {
+    const uint32_t *mask; /* NULL, or as for pq_sampler_sample */
+    uint32_t output;      /* of the last evaluation: of the row before the token */
+    int32_t next;         /* what stands in the row after that: a draft; -1: nothing */
+    uint32_t forced;      /* 1: forced */
+} pq_draw;
+
+/* Tokens of one sequence, sampled one after the other. All pointers are the caller's. */
+typedef struct pq_run {
+    pq_sampler *sampler;  /* which no other run of the call uses */
+    const pq_draw *draws; /* (n) */
+    uint32_t n;
+    uint32_t want_logprob, n_top; /* as for pq_sampler_sample */
+    pq_sample *samples;           /* (n) */
+    uint32_t sampled;             /* result: samples written, and tokens accepted */
+    pq_status status;             /* result: PQ_OK, or why the draw after these failed */
+    pq_error error;
+} pq_run;
+
+/* Samples runs from outputs of the last evaluation; the weights of the output matrix are read once for up to
+ * 16 outputs. A token is drawn only while every one before it was what stood in the next row: so a run ends
+ * with the first that differs from its draft, and its samples and its sampler are what evaluating and sampling
+ * token by token gives, bit for bit. What the sequence holds behind the last token that was as drafted, the
+ * caller rewinds. A run whose draw fails does not disturb the others. If the call fails, also by cancelling,
+ * nothing was sampled and every sampler is as before. */
+pq_status pq_session_sample(pq_session *session, pq_run *runs, uint32_t n, pq_error *err);
 
 /* ------------------------------------------------------------------------------------------ machine */
 

@@ -3,35 +3,74 @@
 
 #include <math.h>
 
+/* The largest of n <= PQ_LOGIT_CHUNK logits; sets *nan if one of them is not a number. */
+static float chunk_maximum(const float *x, size_t n, int *nan) {
+    float lanes[8], max = -INFINITY;
+    int nans[8] = {0};
+    for (int l = 0; l < 8; l++)
+        lanes[l] = -INFINITY;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) { /* in lanes, for the compiler to vectorize */
+        for (size_t l = 0; l < 8; l++) {
+            lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
+            nans[l] |= x[i + l] != x[i + l];
+        }
+    }
+    for (; i < n; i++) {
+        lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+        nans[0] |= x[i] != x[i];
+    }
+    for (int l = 0; l < 8; l++) {
+        max = lanes[l] > max ? lanes[l] : max;
+        *nan |= nans[l];
+    }
+    return max;
+}
+
 float pq_logit_maxima(const float *logits, size_t n, float *maxima) {
     float all = -INFINITY;
     int nan = 0;
     for (size_t start = 0; start < n; start += PQ_LOGIT_CHUNK) {
-        const float *x = logits + start;
         const size_t size = n - start < PQ_LOGIT_CHUNK ? n - start : PQ_LOGIT_CHUNK;
-        float lanes[8], max = -INFINITY;
-        int nans[8] = {0};
-        for (int l = 0; l < 8; l++)
-            lanes[l] = -INFINITY;
-        size_t i = 0;
-        for (; i + 8 <= size; i += 8) { /* in lanes, for the compiler to vectorize */
-            for (size_t l = 0; l < 8; l++) {
-                lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
-                nans[l] |= x[i + l] != x[i + l];
-            }
-        }
-        for (; i < size; i++) {
-            lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
-            nans[0] |= x[i] != x[i];
-        }
-        for (int l = 0; l < 8; l++) {
-            max = lanes[l] > max ? lanes[l] : max;
-            nan |= nans[l];
+        const float max = chunk_maximum(logits + start, size, &nan);
+        maxima[start / PQ_LOGIT_CHUNK] = max;
+        all = max > all ? max : all;
+    }
+    return nan ? NAN : all;
+}
+
+/* Most masks allow few tokens or nearly all: whole words of both kinds take no time. */
+static void mask_chunk(float *x, size_t n, const uint32_t *mask) {
+    for (size_t start = 0; start < n; start += 32) {
+        const size_t size = n - start < 32 ? n - start : 32;
+        const uint32_t bits = mask[start / 32];
+        for (size_t i = 0; bits != UINT32_MAX && i < size; i++)
+            x[start + i] = bits >> i & 1 ? x[start + i] : -INFINITY;
+    }
+}
+
+float pq_masked_maxima(float *logits, size_t n, const uint32_t *mask, float *maxima) {
+    float all = -INFINITY;
+    int nan = 0;
+    for (size_t start = 0; start < n; start += PQ_LOGIT_CHUNK) {
+        const size_t size = n - start < PQ_LOGIT_CHUNK ? n - start : PQ_LOGIT_CHUNK;
+        const uint32_t *words = mask + start / 32;
+        float max = -INFINITY;
+        if (words[0] != 0 || (size > 32 && words[1] != 0)) {
+            mask_chunk(logits + start, size, words);
+            max = chunk_maximum(logits + start, size, &nan);
         }
         maxima[start / PQ_LOGIT_CHUNK] = max;
         all = max > all ? max : all;
     }
     return nan ? NAN : all;
+}
+
+int pq_mask_allows_any(const uint32_t *mask, size_t n) {
+    uint32_t any = 0;
+    for (size_t start = 0; start < n && !any; start += 32)
+        any = mask[start / 32] & UINT32_MAX >> (n - start < 32 ? 32 - (n - start) : 0);
+    return any != 0;
 }
 
 static int before(const pq_candidate *a, const pq_candidate *b) {

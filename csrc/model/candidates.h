@@ -18,6 +18,12 @@ enum { PQ_LOGIT_CHUNK = 64 };
 /* Writes each chunk's largest logit to maxima, ceil(n / PQ_LOGIT_CHUNK) of them, and returns the
  * largest of all. NaN if any logit is NaN. */
 float pq_logit_maxima(const float *logits, size_t n, float *maxima);
+/* The same of the logits whose bits are 1 in mask (see pq_draw), as if all others were -infinity: these
+ * become so, but in chunks without a possible token, whose logits are neither read nor written. Whoever
+ * reads logits afterwards leaves out the chunks whose maximum is -infinity. */
+float pq_masked_maxima(float *logits, size_t n, const uint32_t *mask, float *maxima);
+/* Whether a mask of n tokens has a 1 among them. */
+int pq_mask_allows_any(const uint32_t *mask, size_t n);
 
 /* The best k >= 1 of n logits, best first, into out (k): key is the logit. Logits of -infinity are
  * left out, so fewer than k may be returned. */

@@ -128,6 +128,20 @@ pq_status pq_penalties_accept(pq_penalties *p, const int32_t *tokens, size_t n, 
     return PQ_OK;
 }
 
+int pq_penalties_in_text(const pq_penalties *p, int32_t token) {
+    const entry *e = find(p->entries, p->capacity, token);
+    return e->token == token && e->in_text;
+}
+
+/* The entry stays: one without effect changes no logit. */
+void pq_penalties_retract(pq_penalties *p, int32_t token, int generated, int in_text) {
+    entry *e = find(p->entries, p->capacity, token);
+    if (e->token != token || !p->counting)
+        return;
+    e->in_text = in_text != 0;
+    e->generated -= generated != 0;
+}
+
 /* ---------------------------------------------------------------------------------- application */
 
 /* Keeps a penalty of absurd size from making an infinity. */

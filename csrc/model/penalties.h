@@ -19,6 +19,10 @@ pq_status pq_penalties_accept(pq_penalties *penalties, const int32_t *tokens, si
                               int generated, pq_error *err);
 /* Makes room so that accepting one token cannot fail. */
 pq_status pq_penalties_reserve(pq_penalties *penalties, pq_error *err);
+/* Whether a token was counted. */
+int pq_penalties_in_text(const pq_penalties *penalties, int32_t token);
+/* Takes back the last accepting of a token, before which pq_penalties_in_text said `in_text`. */
+void pq_penalties_retract(pq_penalties *penalties, int32_t token, int generated, int in_text);
 
 /* Changes logits (real_tokens) in place, remembering what they were. Finite logits stay finite
  * unless the bias forbids the token. Returns 1 if the bias forbade a token that was possible. */

@@ -1,12 +1,13 @@
 /* sampler.c - from logits to a token.
  *
- * In this order, which is that of Hugging Face's generate: penalties and bias; temperature; top-k;
- * top-p; min-p; typical; a draw from what is left, renormalized. Differences: of tokens that tie at
- * the border of top-k or typical, the lower ids are kept and not all; greedy choices see the
+ * In this order, which is that of Hugging Face's generate: the mask; penalties and bias; temperature;
+ * top-k; top-p; min-p; typical; a draw from what is left, renormalized. Differences: of tokens that tie
+ * at the border of top-k or typical, the lower ids are kept and not all; greedy choices see the
  * penalties too.
  *
  * Portable: no function of libm decides a draw, sums are in double in a fixed order, and the random
- * numbers are SplitMix64 (Steele, Lea and Flood 2014), one per drawn token.
+ * numbers are SplitMix64 (Steele, Lea and Flood 2014), one per drawn token. Its state is a counter, the
+ * seed plus a constant for each number drawn, so that going back is setting it to what it was.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -16,6 +17,15 @@
 #include "../kernels/scalar/exp.h"
 #include "candidates.h"
 #include "penalties.h"
+#include "sampler.h"
+
+/* What it takes to take an accepted token back. */
+typedef struct accepted {
+    uint64_t random; /* state before it */
+    int32_t token;
+    uint8_t generated;
+    uint8_t in_text; /* whether it stood in the text already */
+} accepted;
 
 struct pq_sampler {
     pq_sampler_options options; /* without the bias, which the penalties hold */
@@ -26,6 +36,9 @@ struct pq_sampler {
     pq_candidate *candidates;
     size_t room, n; /* of candidates: allocated, in use */
     uint64_t random;
+    accepted *log; /* of all tokens since the mark, or since pq_sampler_hold */
+    size_t log_room, n_log, held_at;
+    int marked, held; /* one of them: tokens are logged */
 };
 
 /* ------------------------------------------------------------------------------- open and close */
@@ -143,7 +156,76 @@ void pq_sampler_close(pq_sampler *s) {
     pq_penalties_close(s->penalties);
     free(s->candidates);
     free(s->maxima);
+    free(s->log);
     free(s);
+}
+
+/* ------------------------------------------------------------------------------- what was accepted
+ */
+
+static int is_logging(const pq_sampler *s) {
+    return s->marked || s->held;
+}
+
+/* Makes room so that accepting one token cannot fail. */
+static pq_status reserve(pq_sampler *s, pq_error *err) {
+    if (is_logging(s) && s->n_log == s->log_room) {
+        const size_t room = 2 * s->log_room + 16;
+        accepted *log = realloc(s->log, room * sizeof *log);
+        if (!log)
+            return pq_fail_memory(err, "the history of a sampler", room * sizeof *log);
+        s->log = log;
+        s->log_room = room;
+    }
+    return pq_penalties_reserve(s->penalties, err);
+}
+
+/* Room for it is reserved; `random` is the state before it was drawn. */
+static void accept(pq_sampler *s, int32_t token, int generated, uint64_t random) {
+    if (is_logging(s))
+        s->log[s->n_log++] = (accepted){.random = random,
+                                        .token = token,
+                                        .generated = generated != 0,
+                                        .in_text = pq_penalties_in_text(s->penalties, token) != 0};
+    (void)pq_penalties_accept(s->penalties, &token, 1, generated, NULL);
+}
+
+/* Takes back the newest tokens until n are left in the log. */
+static void take_back(pq_sampler *s, size_t n) {
+    while (s->n_log > n) {
+        const accepted *a = &s->log[--s->n_log];
+        pq_penalties_retract(s->penalties, a->token, a->generated, a->in_text);
+        s->random = a->random;
+    }
+}
+
+void pq_sampler_mark(pq_sampler *s, int on) {
+    s->marked = on != 0;
+    s->n_log = 0;
+}
+
+pq_status pq_sampler_rewind(pq_sampler *s, size_t n, pq_error *err) {
+    if (!s->marked)
+        return pq_fail(err, PQ_ERR_ARGUMENT, "the sampler has no mark to go back to");
+    if (n > s->n_log)
+        return pq_fail(err, PQ_ERR_ARGUMENT,
+                       "the sampler accepted %llu tokens after its mark, not %llu",
+                       (unsigned long long)s->n_log, (unsigned long long)n);
+    take_back(s, n);
+    return PQ_OK;
+}
+
+void pq_sampler_hold(pq_sampler *s) {
+    if (!s->marked)
+        s->n_log = 0;
+    s->held_at = s->n_log;
+    s->held = 1;
+}
+
+void pq_sampler_release(pq_sampler *s, int undo) {
+    if (undo)
+        take_back(s, s->held_at);
+    s->held = 0;
 }
 
 pq_status pq_sampler_accept(pq_sampler *s, const int32_t *tokens, size_t n, int generated,
@@ -154,7 +236,18 @@ pq_status pq_sampler_accept(pq_sampler *s, const int32_t *tokens, size_t n, int 
                            "token ids are not negative, but number %llu is %d",
                            (unsigned long long)i, (int)tokens[i]);
     }
-    return pq_penalties_accept(s->penalties, tokens, n, generated, err);
+    if (!is_logging(s))
+        return pq_penalties_accept(s->penalties, tokens, n, generated, err);
+    const size_t before = s->n_log;
+    for (size_t i = 0; i < n; i++) {
+        const pq_status status = reserve(s, err);
+        if (status != PQ_OK) {
+            take_back(s, before);
+            return status;
+        }
+        accept(s, tokens[i], generated, s->random);
+    }
+    return PQ_OK;
 }
 
 /* ---------------------------------------------------------------------------- what may be drawn */
@@ -165,11 +258,13 @@ static void scale_keys(const pq_sampler *s, const float *logits, size_t n, float
         dst[i] = (logits[i] - max) / s->options.temperature;
 }
 
-/* The sum of all tokens' weights. */
+/* The sum of all tokens' weights; those without a possible token add nothing and are not looked at. */
 static double total_weight(const pq_sampler *s, const float *logits, float max) {
     double lanes[8] = {0};
     for (size_t start = 0; start < s->real_tokens; start += PQ_LOGIT_CHUNK) {
         float w[PQ_LOGIT_CHUNK] = {0};
+        if (s->maxima[start / PQ_LOGIT_CHUNK] == -INFINITY)
+            continue;
         const size_t left = s->real_tokens - start;
         const size_t n = left < PQ_LOGIT_CHUNK ? left : PQ_LOGIT_CHUNK;
         scale_keys(s, logits + start, n, max, w);
@@ -330,25 +425,34 @@ static float report_top(pq_sampler *s, const float *logits, uint32_t n_top, pq_s
     return log_total;
 }
 
-/* The largest logit, which must be a finite number. */
-static pq_status find_largest(pq_sampler *s, const float *logits, int forbade, float *max,
-                              pq_error *err) {
-    *max = pq_logit_maxima(logits, s->real_tokens, s->maxima);
-    if (isfinite(*max))
+/* Whether the largest logit is a finite number. */
+static pq_status check_largest(float max, pq_error *err) {
+    if (isfinite(max))
         return PQ_OK;
-    if (*max == -INFINITY && forbade)
-        return pq_fail_at(err, PQ_ERR_ARGUMENT, "logit_bias", -1,
-                          "logit_bias forbids every token that was possible");
     return pq_fail(err, PQ_ERR_NUMERIC,
                    "the model's output is not a distribution: its largest logit is %s; the weights "
                    "are probably damaged",
-                   isnan(*max) ? "not a number"
-                   : *max > 0  ? "infinite"
-                               : "-infinity");
+                   isnan(max) ? "not a number"
+                   : max > 0  ? "infinite"
+                              : "-infinity");
 }
 
-pq_status pq_sampler_sample(pq_sampler *s, float *logits, size_t n_logits, int want_logprob,
-                            uint32_t n_top, pq_sample *out, pq_error *err) {
+/* The same of the logits that mask and bias left. */
+static pq_status check_possible(const pq_sampler *s, float max, const uint32_t *mask, int forbade,
+                                pq_error *err) {
+    if (max == -INFINITY && mask && !pq_mask_allows_any(mask, s->real_tokens))
+        return pq_fail_at(err, PQ_ERR_ARGUMENT, "mask", -1, "the mask allows no token");
+    if (max == -INFINITY && mask)
+        return pq_fail_at(err, PQ_ERR_ARGUMENT, "mask", -1,
+                          "the mask allows only tokens that are impossible or that logit_bias "
+                          "forbids");
+    if (max == -INFINITY && forbade)
+        return pq_fail_at(err, PQ_ERR_ARGUMENT, "logit_bias", -1,
+                          "logit_bias forbids every token that was possible");
+    return check_largest(max, err);
+}
+
+static pq_status check_call(const pq_sampler *s, size_t n_logits, uint32_t n_top, pq_error *err) {
     if (n_logits < s->real_tokens)
         return pq_fail(err, PQ_ERR_ARGUMENT, "%llu logits for %llu tokens",
                        (unsigned long long)n_logits, (unsigned long long)s->real_tokens);
@@ -356,21 +460,38 @@ pq_status pq_sampler_sample(pq_sampler *s, float *logits, size_t n_logits, int w
         return pq_fail(err, PQ_ERR_ARGUMENT,
                        "at most %d top log-probabilities can be reported, not %u",
                        PQ_MAX_TOP_LOGPROBS, (unsigned)n_top);
-    pq_status status = pq_penalties_reserve(s->penalties, err);
-    float max, log_total = 0.0f;
+    return PQ_OK;
+}
+
+/* Describes the raw distribution; *log_total is its log-sum-exp. */
+static pq_status report(pq_sampler *s, const float *logits, uint32_t n_top, pq_sample *out,
+                        float *log_total, pq_error *err) {
+    const float max = pq_logit_maxima(logits, s->real_tokens, s->maxima);
+    const pq_status status = check_largest(max, err);
+    if (status == PQ_OK)
+        *log_total = report_top(s, logits, n_top, out);
+    return status;
+}
+
+pq_status pq_sampler_sample(pq_sampler *s, float *logits, size_t n_logits, const uint32_t *mask,
+                            int want_logprob, uint32_t n_top, pq_sample *out, pq_error *err) {
+    float log_total = 0.0f;
     pq_sample sample = {0};
-    if (status == PQ_OK && want_logprob) {
-        status = find_largest(s, logits, 0, &max, err);
-        if (status == PQ_OK)
-            log_total = report_top(s, logits, n_top, &sample);
-    }
+    pq_status status = check_call(s, n_logits, n_top, err);
+    if (status == PQ_OK)
+        status = reserve(s, err);
+    if (status == PQ_OK && want_logprob)
+        status = report(s, logits, n_top, &sample, &log_total, err);
     if (status != PQ_OK)
         return status;
 
     const int forbade = pq_penalties_apply(s->penalties, logits);
-    status = find_largest(s, logits, forbade, &max, err);
+    const float max = mask ? pq_masked_maxima(logits, s->real_tokens, mask, s->maxima)
+                           : pq_logit_maxima(logits, s->real_tokens, s->maxima);
+    status = check_possible(s, max, mask, forbade, err);
     if (status != PQ_OK)
         return status;
+    const uint64_t random = s->random;
     if (s->options.temperature == 0.0f) {
         pq_candidates_best(logits, s->real_tokens, s->maxima, 1, s->candidates);
         sample.token = s->candidates[0].token;
@@ -382,8 +503,28 @@ pq_status pq_sampler_sample(pq_sampler *s, float *logits, size_t n_logits, int w
     }
     if (want_logprob)
         sample.logprob = pq_penalties_raw(s->penalties, logits, sample.token) - log_total;
-    status = pq_penalties_accept(s->penalties, &sample.token, 1, 1, err);
+    accept(s, sample.token, 1, random);
+    *out = sample;
+    return PQ_OK;
+}
+
+pq_status pq_sampler_force(pq_sampler *s, int32_t token, const float *logits, size_t n_logits,
+                           uint32_t n_top, pq_sample *out, pq_error *err) {
+    float log_total = 0.0f;
+    pq_sample sample = {.token = token};
+    pq_status status = logits ? check_call(s, n_logits, n_top, err) : PQ_OK;
+    if (status == PQ_OK && (token < 0 || (size_t)token >= s->real_tokens))
+        status = pq_fail(err, PQ_ERR_ARGUMENT, "token %d is forced; the vocabulary has 0 to %llu",
+                         (int)token, (unsigned long long)(s->real_tokens - 1));
     if (status == PQ_OK)
-        *out = sample;
-    return status;
+        status = reserve(s, err);
+    if (status == PQ_OK && logits)
+        status = report(s, logits, n_top, &sample, &log_total, err);
+    if (status != PQ_OK)
+        return status;
+    if (logits)
+        sample.logprob = logits[token] - log_total;
+    accept(s, token, 1, s->random);
+    *out = sample;
+    return PQ_OK;
 }

@@ -11,6 +11,7 @@
 #include "../base/pool.h"
 #include "divergence.h"
 #include "forward.h"
+#include "sampler.h"
 
 enum {
     DEFAULT_BATCH = 256,
@@ -373,6 +374,16 @@ pq_status pq_session_logits(pq_session *s, uint32_t first, uint32_t n, float *ds
                : st;
 }
 
+pq_status pq_session_hidden(pq_session *s, uint32_t first, uint32_t n, float *dst, pq_error *err) {
+    const size_t hidden = s->model->config.hidden;
+    pq_status st = check_outputs(s, first, n, err);
+    if (st == PQ_OK && n > 0 && !dst)
+        st = pq_fail(err, PQ_ERR_ARGUMENT, "no room for the hidden states was given");
+    if (st == PQ_OK && n > 0)
+        memcpy(dst, s->ws.outputs + first * hidden, n * hidden * sizeof *dst);
+    return st;
+}
+
 static pq_status need_logits(pq_session *s, pq_error *err) {
     if (!s->logits)
         s->logits = pq_aligned_alloc((size_t)logits_bytes(&s->model->config));
@@ -477,51 +488,138 @@ pq_status pq_session_compare(pq_session *reference, pq_session *s, uint32_t firs
 
 /* --------------------------------------------------------------------------------------------- sampling */
 
-typedef struct sample_job {
-    const pq_session *s;
-    pq_sampler *const *samplers;
-    const uint8_t *want_logprob, *n_top;
-    pq_sample *out;
-    pq_status *statuses;
-    pq_error *errors;
-} sample_job;
+/* Draws of one run whose logits stand in rows of s->logits, from `row` on. */
+typedef struct run_part {
+    pq_run *run;
+    uint32_t draws; /* from run->sampled on */
+    uint32_t row;
+} run_part;
 
-static void sample_chunk(void *arg, size_t i, unsigned thread) {
-    (void)thread;
-    sample_job *job = arg;
-    const size_t width = job->s->model->config.vocab_rows;
-    job->statuses[i] =
-        pq_sampler_sample(job->samplers[i], job->s->logits + i * width, width, job->want_logprob[i],
-                          job->n_top[i], &job->out[i], &job->errors[i]);
+/* What is sampled with one product of the output matrix. */
+typedef struct sample_group {
+    const pq_session *s;
+    run_part parts[LOGIT_ROWS];
+    uint32_t n_parts;
+    uint32_t outputs[LOGIT_ROWS]; /* of each row of logits */
+    uint32_t rows;
+} sample_group;
+
+static int reads_output(const pq_run *run, const pq_draw *draw) {
+    return !draw->forced || run->want_logprob;
 }
 
-/* The hidden states of the chosen outputs, gathered at the head of ws.x, which is free between passes. */
-static const float *gather_outputs(pq_session *s, const uint32_t *outputs, uint32_t n) {
+/* Whether no more of a run will be sampled. */
+static int is_over(const pq_run *run) {
+    const uint32_t n = run->sampled;
+    return run->status != PQ_OK || n == run->n ||
+           (n > 0 && run->samples[n - 1].token != run->draws[n - 1].next);
+}
+
+/* In order, until one is not what stands in the next row. */
+static void sample_part(void *arg, size_t i, unsigned thread) {
+    (void)thread;
+    const sample_group *group = arg;
+    const size_t width = group->s->model->config.vocab_rows;
+    const run_part *part = &group->parts[i];
+    pq_run *run = part->run;
+    float *logits = group->s->logits + part->row * width;
+    const uint32_t end = run->sampled + part->draws;
+    while (run->sampled < end && !is_over(run)) {
+        const pq_draw *draw = &run->draws[run->sampled];
+        pq_sample *out = &run->samples[run->sampled];
+        if (draw->forced)
+            run->status =
+                pq_sampler_force(run->sampler, draw->next, run->want_logprob ? logits : NULL, width,
+                                 run->n_top, out, &run->error);
+        else
+            run->status = pq_sampler_sample(run->sampler, logits, width, draw->mask,
+                                            (int)run->want_logprob, run->n_top, out, &run->error);
+        logits += reads_output(run, draw) ? width : 0;
+        run->sampled += run->status == PQ_OK;
+    }
+}
+
+/* The hidden states of a group's outputs, gathered at the head of ws.x, which is free between passes. */
+static const float *gather_outputs(pq_session *s, const sample_group *group) {
     const size_t hidden = s->model->config.hidden;
-    for (uint32_t i = 0; i < n; i++)
-        memcpy(s->ws.x + i * hidden, s->ws.outputs + outputs[i] * hidden, hidden * sizeof(float));
+    for (uint32_t i = 0; i < group->rows; i++)
+        memcpy(s->ws.x + i * hidden, s->ws.outputs + group->outputs[i] * hidden,
+               hidden * sizeof(float));
     return s->ws.x;
 }
 
-pq_status pq_session_sample(pq_session *s, const uint32_t *outputs, pq_sampler *const *samplers,
-                            const uint8_t *want_logprob, const uint8_t *n_top, uint32_t n,
-                            pq_sample *out, pq_status *statuses, pq_error *errors, pq_error *err) {
-    pq_status st = need_logits(s, err);
-    for (uint32_t i = 0; st == PQ_OK && i < n; i++)
-        st = check_outputs(s, outputs[i], 1, err);
-    const uint32_t step = s->ws.batch < LOGIT_ROWS ? s->ws.batch : LOGIT_ROWS;
-    for (uint32_t done = 0; st == PQ_OK && done < n; done += step) {
-        const uint32_t rows = n - done < step ? n - done : step;
-        sample_job job = {.s = s,
-                          .samplers = samplers + done,
-                          .want_logprob = want_logprob + done,
-                          .n_top = n_top + done,
-                          .out = out + done,
-                          .statuses = statuses + done,
-                          .errors = errors + done};
-        st = project(s, gather_outputs(s, outputs + done, rows), rows, s->logits, err);
-        if (st == PQ_OK)
-            st = pq_pool_run(rows > 1 ? s->threads : 1, rows, sample_chunk, &job, NULL, err);
+/* Puts what is left of a run into a group, as far as its rows go. */
+static void add_part(sample_group *group, pq_run *run, uint32_t most_rows) {
+    run_part *part = &group->parts[group->n_parts++];
+    *part = (run_part){.run = run, .row = group->rows};
+    for (uint32_t i = run->sampled; i < run->n; i++, part->draws++) {
+        if (!reads_output(run, &run->draws[i]))
+            continue;
+        if (group->rows == most_rows)
+            return;
+        group->outputs[group->rows++] = run->draws[i].output;
     }
+}
+
+/* One group after the other; a run that ends in one takes no rows in the next. */
+static pq_status sample_runs(pq_session *s, pq_run *runs, uint32_t n, pq_error *err) {
+    const uint32_t most_rows = s->ws.batch < LOGIT_ROWS ? s->ws.batch : LOGIT_ROWS;
+    for (uint32_t first = 0; first < n;) {
+        sample_group group = {.s = s};
+        for (uint32_t i = first; i < n && group.n_parts < LOGIT_ROWS && group.rows < most_rows; i++)
+            add_part(&group, &runs[i], most_rows);
+        pq_status st = PQ_OK;
+        if (group.rows > 0)
+            st = project(s, gather_outputs(s, &group), group.rows, s->logits, err);
+        if (st == PQ_OK)
+            st = pq_pool_run(group.n_parts > 1 ? s->threads : 1, group.n_parts, sample_part, &group,
+                             NULL, err);
+        if (st != PQ_OK)
+            return st;
+        while (first < n && is_over(&runs[first]))
+            first++;
+    }
+    return PQ_OK;
+}
+
+/* *groups: whether more than one may be needed. */
+static pq_status begin_runs(const pq_session *s, pq_run *runs, uint32_t n, int *groups,
+                            pq_error *err) {
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        pq_run *run = &runs[i];
+        if (!run->sampler || !run->draws || !run->samples || run->n == 0)
+            return pq_fail(err, PQ_ERR_ARGUMENT, "run %u has no sampler, draws or room for samples",
+                           i);
+        for (uint32_t j = 0; j < run->n; j++) {
+            if (!reads_output(run, &run->draws[j]))
+                continue;
+            const pq_status st = check_outputs(s, run->draws[j].output, 1, err);
+            if (st != PQ_OK)
+                return st;
+            rows++;
+        }
+        run->sampled = 0;
+        run->status = PQ_OK;
+    }
+    *groups = n > LOGIT_ROWS || rows > LOGIT_ROWS || rows > s->ws.batch;
+    return PQ_OK;
+}
+
+pq_status pq_session_sample(pq_session *s, pq_run *runs, uint32_t n, pq_error *err) {
+    int groups = 0;
+    pq_status st = n > 0 && !runs ? pq_fail(err, PQ_ERR_ARGUMENT, "no runs were given")
+                                  : begin_runs(s, runs, n, &groups, err);
+    if (st == PQ_OK)
+        st = need_logits(s, err);
+    if (st != PQ_OK)
+        return st;
+    for (uint32_t i = 0; groups && i < n; i++)
+        pq_sampler_hold(runs[i].sampler);
+    st = sample_runs(s, runs, n, err);
+    for (uint32_t i = 0; groups && i < n; i++)
+        pq_sampler_release(runs[i].sampler, st != PQ_OK);
+    for (uint32_t i = 0; st != PQ_OK && i < n; i++)
+        runs[i].sampled = 0;
     return st;
 }

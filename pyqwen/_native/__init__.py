@@ -52,7 +52,7 @@ from pyqwen._native.quantize import (
     quantize_weights,
     tensor_types,
 )
-from pyqwen._native.sampling import Sample, SamplerHandle
+from pyqwen._native.sampling import Draw, Mask, Sample, SamplerHandle
 from pyqwen._native.sessions import SessionHandle
 from pyqwen._native.status import check, new_error
 
@@ -61,9 +61,11 @@ __all__ = [
     "Architecture",
     "ArchitectureTensor",
     "CancelFlag",
+    "Draw",
     "FileHandle",
     "FileInfo",
     "KeyType",
+    "Mask",
     "ModelHandle",
     "PackedImage",
     "Progress",

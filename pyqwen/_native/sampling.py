@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ from pyqwen import errors
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
 from pyqwen._native.status import check, new_error
+
+Mask = npt.NDArray[np.uint32]
+"""One bit per token, in words of 32 as llguidance writes them; 0 for a token that must not be drawn."""
 
 
 class Sample(NamedTuple):
@@ -22,14 +26,31 @@ class Sample(NamedTuple):
     top: list[tuple[int, float]]
 
 
-def sample_or_error(sample: Any, status: int, error: Any) -> Sample | Exception:
-    if status:
-        try:
-            check(status, error)
-        except (errors.PyQwenError, ValueError) as failure:
-            return failure
-    top = [(sample.top_tokens[i], sample.top_logprobs[i]) for i in range(sample.n_top)]
+class Draw(NamedTuple):
+    """How one token of a run is found: a ``pq_draw``.
+
+    It is drawn from ``output``, by ``mask`` if there is one; what is drawn after it is sampled only if
+    it is ``next``. A ``forced`` one is ``next``, and of the output its log-probability.
+    """
+
+    output: int
+    next: int = -1
+    forced: bool = False
+    mask: Mask | None = None
+
+
+def to_sample(sample: Any) -> Sample:
+    n = sample.n_top
+    top = [(sample.top_tokens[i], sample.top_logprobs[i]) for i in range(n)] if n else []
     return Sample(sample.token, sample.logprob, top)
+
+
+def to_exception(status: int, error: Any) -> Exception:
+    try:
+        check(status, error)
+    except (errors.PyQwenError, ValueError) as failure:
+        return failure
+    raise AssertionError("no failure")
 
 
 class SamplerHandle:
@@ -53,6 +74,7 @@ class SamplerHandle:
         top: int = 0,
     ) -> None:
         self.want_logprob, self.top = want_logprob, top
+        self._mask_words = (real_tokens + 31) // 32
         options = ffi.new("pq_sampler_options *")
         options.temperature, options.top_k, options.top_p = temperature, top_k, top_p
         options.min_p, options.typical_p = min_p, typical_p
@@ -76,14 +98,32 @@ class SamplerHandle:
         with borrowed("int32_t[]", ids) as data:
             check(lib.pq_sampler_accept(self.pointer, data, len(ids), known, error), error)
 
-    def sample(self, logits: npt.NDArray[np.float32]) -> Sample:
+    def sample(self, logits: npt.NDArray[np.float32], mask: Mask | None = None) -> Sample:
         """Draw from raw logits, which are overwritten."""
         out, error = ffi.new("pq_sample *"), new_error()
-        with writable("float[]", logits) as data:
+        with writable("float[]", logits) as data, self.lend(mask) as bits:
             status = lib.pq_sampler_sample(
-                self.pointer, data, logits.size, self.want_logprob, self.top, out, error
+                self.pointer, data, logits.size, bits, self.want_logprob, self.top, out, error
             )
-        result = sample_or_error(out[0], status, error)
-        if isinstance(result, Exception):
-            raise result
-        return result
+        check(status, error)
+        return to_sample(out)
+
+    def mark(self, on: bool = True) -> None:
+        """Remember this state for :meth:`rewind`, or forget it."""
+        lib.pq_sampler_mark(self.pointer, on)
+
+    def rewind(self, accepted: int = 0) -> None:
+        """Take back all tokens accepted after the mark but the first ``accepted``."""
+        error = new_error()
+        check(lib.pq_sampler_rewind(self.pointer, accepted, error), error)
+
+    def lend(self, mask: Mask | None) -> AbstractContextManager[Any]:
+        """Lend a mask to C: ``with sampler.lend(mask) as words``."""
+        if mask is None:
+            return nullcontext(ffi.NULL)
+        if mask.dtype != np.uint32 or mask.ndim != 1 or len(mask) < self._mask_words:
+            raise ValueError(
+                f"a mask is a row of {self._mask_words} or more uint32 words, not {mask.dtype} "
+                f"{mask.shape}"
+            )
+        return cast("AbstractContextManager[Any]", borrowed("uint32_t[]", mask))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.models import ModelHandle, session_options
 from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
-from pyqwen._native.sampling import Sample, SamplerHandle, sample_or_error
+from pyqwen._native.sampling import Draw, Sample, SamplerHandle, to_exception, to_sample
 from pyqwen._native.status import check, new_error
 from pyqwen.errors import ClosedError
 
@@ -64,7 +65,7 @@ class SessionHandle:
         self._error = new_error()
         self._rows = ffi.new("pq_row[1]")
         self._row = self._rows[0]
-        self._draws = _Draws(1)
+        self._one_run, self._runs = _Runs(1, 1), _Runs(1, 1)
 
     @property
     def pointer(self) -> Any:
@@ -120,6 +121,12 @@ class SessionHandle:
         with writable("float[]", out) as data:
             check(lib.pq_session_logits(self.pointer, first, count, data, error), error)
 
+    def hidden(self, first: int, count: int, out: npt.NDArray[np.float32]) -> None:
+        """Write the final hidden states of ``count`` outputs into ``out`` (count, hidden)."""
+        error = new_error()
+        with writable("float[]", out) as data:
+            check(lib.pq_session_hidden(self.pointer, first, count, data, error), error)
+
     def logprobs(self, first: int, targets: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return the log-probability of each target after output ``first``, ``first + 1``, ..."""
         ids = np.asarray(targets, np.int32)
@@ -166,46 +173,78 @@ class SessionHandle:
             lib.pq_session_cancel(pointer, 1 if on else 0)
 
     def sample(
-        self, outputs: Sequence[int], samplers: Sequence[SamplerHandle]
-    ) -> list[Sample | Exception]:
-        """Draw one token per sampler from the given outputs; what failed is its exception."""
-        n = len(samplers)
-        if n > self._draws.room:
-            self._draws = _Draws(n)
-        draws = self._draws
-        for i, sampler in enumerate(samplers):
-            draws.outputs[i] = outputs[i]
-            draws.samplers[i] = sampler.pointer
-            draws.want_logprob[i] = sampler.want_logprob
-            draws.n_top[i] = sampler.top
-        status = lib.pq_session_sample(
-            self.pointer,
-            draws.outputs,
-            draws.samplers,
-            draws.want_logprob,
-            draws.n_top,
-            n,
-            draws.samples,
-            draws.statuses,
-            draws.errors,
-            self._error,
-        )
+        self, runs: Sequence[tuple[SamplerHandle, Sequence[Draw]]]
+    ) -> list[list[Sample | Exception]]:
+        """Draw the tokens of each run in order, ending with the first that is not its draw's ``next``.
+
+        If a draw fails, its exception is the last item of its run.
+        """
+        one, n = self._one_run, len(runs)
+        if n == 1 and one.fill_plain(runs[0]):
+            self._sample(one, 1)
+            return [one.results(0)]
+        room = self._runs
+        n_draws = sum([len(draws) for _, draws in runs])
+        if n > len(room.runs) or n_draws > len(room.draws):
+            room = self._runs = _Runs(n, n_draws)
+        with ExitStack() as lent:
+            room.fill(runs, lent)
+            self._sample(room, n)
+        return [room.results(i) for i in range(n)]
+
+    def _sample(self, room: _Runs, n: int) -> None:
+        status = lib.pq_session_sample(self.pointer, room.first_run, n, self._error)
         if status:
             check(status, self._error)
-        return [
-            sample_or_error(draws.samples[i], draws.statuses[i], draws.errors[i]) for i in range(n)
-        ]
 
 
-class _Draws:
-    """The arrays of ``pq_session_sample``, for up to ``room`` samplers."""
+class _Runs:
+    """Memory for ``pq_session_sample``: up to ``n`` runs that have up to ``n_draws`` draws together.
 
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.outputs = ffi.new("uint32_t[]", room)
-        self.samplers = ffi.new("pq_sampler *[]", room)
-        self.want_logprob = ffi.new("uint8_t[]", room)
-        self.n_top = ffi.new("uint8_t[]", room)
-        self.samples = ffi.new("pq_sample[]", room)
-        self.statuses = ffi.new("pq_status[]", room)
-        self.errors = ffi.new("pq_error[]", room)
+    It is kept, and references to all its structs, as making them takes longer than filling them.
+    """
+
+    def __init__(self, n: int, n_draws: int) -> None:
+        self.first_run = ffi.new("pq_run[]", n)
+        self._first_draw = ffi.new("pq_draw[]", n_draws)
+        self._first_sample = ffi.new("pq_sample[]", n_draws)
+        self.runs = [self.first_run[i] for i in range(n)]
+        self.draws = [self._first_draw[i] for i in range(n_draws)]
+        self.runs[0].n, self.runs[0].draws = 1, self._first_draw
+        self.runs[0].samples = self._first_sample
+
+    def fill_plain(self, run: tuple[SamplerHandle, Sequence[Draw]]) -> bool:
+        """Fill in a run of one token that is just drawn; False for another, which changes nothing.
+
+        For memory that is used for nothing else, where only what can differ is written.
+        """
+        sampler, draws = run
+        output, _, forced, mask = draws[0]
+        if len(draws) > 1 or forced or mask is not None:
+            return False
+        struct = self.runs[0]
+        struct.sampler = sampler.pointer
+        struct.want_logprob, struct.n_top = sampler.want_logprob, sampler.top
+        self.draws[0].output = output
+        return True
+
+    def fill(self, runs: Sequence[tuple[SamplerHandle, Sequence[Draw]]], lent: ExitStack) -> None:
+        """Fill in any runs, lending their masks to C until ``lent`` is closed."""
+        at = 0
+        for struct, (sampler, draws) in zip(self.runs, runs, strict=False):
+            struct.sampler, struct.n = sampler.pointer, len(draws)
+            struct.want_logprob, struct.n_top = sampler.want_logprob, sampler.top
+            struct.draws, struct.samples = self._first_draw + at, self._first_sample + at
+            for output, following, forced, mask in draws:
+                draw = self.draws[at]
+                draw.output, draw.next, draw.forced = output, following, forced
+                draw.mask = lent.enter_context(sampler.lend(mask))
+                at += 1
+
+    def results(self, i: int) -> list[Sample | Exception]:
+        """Return what became of run ``i``."""
+        run = self.runs[i]
+        results: list[Sample | Exception] = [to_sample(run.samples[j]) for j in range(run.sampled)]
+        if run.status:
+            results.append(to_exception(run.status, run.error))
+        return results

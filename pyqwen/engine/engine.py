@@ -274,10 +274,13 @@ class Engine:
             self._score(request, first_output, position, n)
 
     def _draw(self, drawing: list[tuple[Generation, int]]) -> None:
-        requests, outputs = [r for r, _ in drawing], [output for _, output in drawing]
+        from pyqwen._native import Draw
+
+        requests = [request for request, _ in drawing]
         self._forget_interrupt()
         try:
-            samples = self._session.sample(outputs, [request.sampler for request in requests])
+            runs = [(request.sampler, [Draw(output)]) for request, output in drawing]
+            samples = self._session.sample(runs)
         except CancelledError:  # a flag that came too late; nothing was drawn yet
             self._draw(drawing)
             return
@@ -285,7 +288,7 @@ class Engine:
             for request in requests:
                 self._end(request, error)
             return
-        for request, sample in zip(requests, samples, strict=True):
+        for request, (sample,) in zip(requests, samples, strict=True):
             if isinstance(sample, Exception):
                 self._end(request, sample)
             else:

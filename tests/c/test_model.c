@@ -319,15 +319,16 @@ int __wrap_posix_memalign(void **p, size_t alignment, size_t bytes) {
 static pq_status sample_one(pq_session *s, pq_error *err) {
     const pq_sampler_options options = {
         .temperature = 1, .top_k = 5, .top_p = 0.9f, .typical_p = 1, .repetition_penalty = 1.1f};
-    const uint32_t output = 0;
-    const uint8_t want = 1, n_top = 3;
-    pq_sampler *sampler = NULL;
+    const pq_draw draw = {.output = 0, .next = -1};
     pq_sample sample;
-    pq_status st = pq_sampler_open(&sampler, TOKENS, &options, err), inner = PQ_OK;
+    pq_run run = {.draws = &draw, .n = 1, .want_logprob = 1, .n_top = 3, .samples = &sample};
+    pq_status st = pq_sampler_open(&run.sampler, TOKENS, &options, err);
     if (st == PQ_OK)
-        st = pq_session_sample(s, &output, &sampler, &want, &n_top, 1, &sample, &inner, err, err);
-    pq_sampler_close(sampler);
-    return st == PQ_OK ? inner : st;
+        st = pq_session_sample(s, &run, 1, err);
+    if (st == PQ_OK && run.status != PQ_OK)
+        *err = run.error;
+    pq_sampler_close(run.sampler);
+    return st == PQ_OK ? run.status : st;
 }
 
 /* Everything from the file to a token. An evaluation that found no memory is repeated: it must go through. */

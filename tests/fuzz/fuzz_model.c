@@ -193,28 +193,26 @@ static void sample(run *r, input *in) {
                             .presence_penalty = 0.5f,
                             .seed = take(in)};
     const uint8_t want = take(in) % 2, n_top = take(in) % (PQ_MAX_TOP_LOGPROBS + 1);
-    const uint32_t output = pq_session_outputs(r->session) - 1; /* one by one, only that is left */
-    pq_error err, sampler_err;
+    /* one by one, only the last output is left */
+    const pq_draw draw = {.output = pq_session_outputs(r->session) - 1, .next = -1};
     pq_sample drawn;
-    pq_status st = PQ_OK;
-    pq_sampler *sampler = NULL;
-    if (output == UINT32_MAX)
+    pq_run one = {.draws = &draw, .n = 1, .want_logprob = want, .n_top = n_top, .samples = &drawn};
+    pq_error err;
+    if (draw.output == UINT32_MAX)
         return;
-    require(pq_sampler_open(&sampler, r->config->real_tokens, &o, &err) == PQ_OK, "no sampler");
-    require(pq_session_sample(r->session, &output, &sampler, &want, &n_top, 1, &drawn, &st,
-                              &sampler_err, &err) == PQ_OK,
-            "sampling failed");
-    record(r->trace, st);
-    if (st == PQ_OK) {
+    require(pq_sampler_open(&one.sampler, r->config->real_tokens, &o, &err) == PQ_OK, "no sampler");
+    require(pq_session_sample(r->session, &one, 1, &err) == PQ_OK, "sampling failed");
+    record(r->trace, one.status);
+    if (one.status == PQ_OK) {
         require(drawn.token >= 0 && (uint32_t)drawn.token < r->config->real_tokens,
                 "a token outside the vocabulary");
         record(r->trace, (uint32_t)drawn.token);
         if (want)
             record_floats(r->trace, drawn.top_logprobs, drawn.n_top);
     } else {
-        require(st == PQ_ERR_NUMERIC, "sampling failed, but not for the numbers");
+        require(one.status == PQ_ERR_NUMERIC, "sampling failed, but not for the numbers");
     }
-    pq_sampler_close(sampler);
+    pq_sampler_close(one.sampler);
 }
 
 static void logprobs(run *r, input *in) {

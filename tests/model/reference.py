@@ -35,16 +35,20 @@ class Reference:
 
     def logits(self, ids: Sequence[int]) -> Array:
         """Return raw logits (len(ids), vocabulary rows); ``squares`` is of this call."""
+        x = self.hidden(ids)
+        name = "output.weight" if "output.weight" in self._tensors else "token_embd.weight"
+        self.squares[name] = np.sum(x * x, axis=0)
+        return x @ self._tensors[name].T
+
+    def hidden(self, ids: Sequence[int]) -> Array:
+        """Return final hidden states (len(ids), hidden), after the last norm."""
         # Of what matrices are multiplied with, summed by column.
         self.squares: dict[str, Array] = {}
         x = self._tensors["token_embd.weight"][np.asarray(ids)]
         for i in range(self._key("block_count")):
             x = x + self._attention(f"blk.{i}.", self._norm(x, f"blk.{i}.attn_norm"))
             x = x + self._feed_forward(f"blk.{i}.", self._norm(x, f"blk.{i}.ffn_norm"))
-        name = "output.weight" if "output.weight" in self._tensors else "token_embd.weight"
-        x = self._norm(x, "output_norm")
-        self.squares[name] = np.sum(x * x, axis=0)
-        return x @ self._tensors[name].T
+        return self._norm(x, "output_norm")
 
     def _norm(self, x: Array, name: str) -> Array:
         mean = np.mean(x * x, axis=-1, keepdims=True)
