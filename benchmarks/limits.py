@@ -15,6 +15,7 @@ from peers import Test
 
 from pyqwen import _native
 from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.quantize.tensor_names import tensor_names
 
 READ_BYTES = 1 << 29  # more than the caches hold, as pyqwen doctor reads
 HALF = 2  # bytes of a number in the cache
@@ -60,8 +61,9 @@ class Demand:
             tensors = file.tensors
         names = {tensor.name for tensor in tensors}
         # Of the embedding one row is read, unless it is the output matrix, too.
-        embedding = "token_embd.weight" if "output.weight" in names else None
-        self.weight_bytes = sum(t.n_bytes for t in tensors if t.name != embedding)
+        known = tensor_names(config["architecture"])
+        unread = {known.name("embedding")} - {known.output(names)}
+        self.weight_bytes = sum(t.n_bytes for t in tensors if t.name not in unread)
         matrices = [t for t in tensors if t.name.startswith("blk.") and len(t.shape) == 2]
         is_int8 = all(tensor.type not in FLOATS for tensor in matrices)
         self.prompt_products: int | None = (

@@ -104,7 +104,7 @@ def _choices(model: ModelSource, recipe: str, options: TypeOptions) -> dict[str,
     """The types that no budget decides."""
     shapes = [TensorShape(t.name, t.type, t.shape) for t in model.tensors]
     if recipe == AUTO:
-        return given_types(shapes, options)
+        return given_types(model.architecture, shapes, options)
     sizes = ModelShape(model.architecture, model.layers, model.heads, model.kv_heads)
     return choose_types(recipe, sizes, shapes, options, weighted=True)
 

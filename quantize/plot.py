@@ -6,26 +6,16 @@ SVG, written with nothing but text.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
 from pyqwen.quantize.quantization import Quantization, QuantizedTensor
+from pyqwen.quantize.tensor_names import layer_of, tensor_names
 
-# Colors that the color-blind can tell apart (Okabe and Ito, "Color Universal Design").
-_KINDS = {
-    "attn_q": "#0072b2",
-    "attn_k": "#56b4e9",
-    "attn_v": "#009e73",
-    "attn_output": "#cc79a7",
-    "ffn_gate": "#e69f00",
-    "ffn_up": "#d55e00",
-    "ffn_down": "#4b4b4b",
-}
-_OUTSIDE = {"token_embd": "#8c6bb1", "output": "#9c755f"}  # tensors of no layer
-_COLORS = {**_KINDS, **_OUTSIDE}
-_WEIGHT = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<kind>\w+)\.weight")
+# Colors that the color-blind can tell apart (Okabe and Ito, "Color Universal Design"): of the matrices of a
+# layer in their order in it, then of those of no layer.
+_PALETTE = ("#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#e69f00", "#d55e00", "#4b4b4b")
+_OUTSIDE_PALETTE = ("#8c6bb1", "#9c755f")
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 960, 64, 136, 56, 40
 _PANEL, _GAP = 230, 40
@@ -38,6 +28,7 @@ class _Columns:
     """What stands where: a column for each layer, then one for each tensor of no layer."""
 
     labels: list[str]
+    colors: dict[str, str]  # of each kind of matrix
     tensors: list[dict[str, QuantizedTensor]] = field(default_factory=list)
 
     @property
@@ -51,7 +42,7 @@ class _Columns:
 
 def plot_svg(result: Quantization) -> str:
     """Return an SVG document; after a dry run, which measures nothing, without the errors."""
-    columns = _columns(result.tensors)
+    columns = _columns(result)
     measured = result.rms_error is not None
     height = _TOP + _BOTTOM + _PANEL + (_PANEL + _GAP if measured else 0)
     parts = [
@@ -71,20 +62,28 @@ def plot_svg(result: Quantization) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _columns(tensors: Iterable[QuantizedTensor]) -> _Columns:
+def _columns(result: Quantization) -> _Columns:
     """Matrices by column and kind; vectors are too small to be seen."""
+    names = tensor_names(result.architecture)
+    inside = [_kind(names.name(role)) for role in names.inputs]
+    outside = [_kind(names.name(role)) for role in ("embedding", "output")]
+    colors = dict(zip(inside, _PALETTE, strict=True))
+    colors |= dict(zip(outside, _OUTSIDE_PALETTE, strict=True))
     found: dict[int | str, dict[str, QuantizedTensor]] = {}
-    for tensor in tensors:
-        match = _WEIGHT.fullmatch(tensor.name)
-        if match is None or match["kind"] not in _COLORS:
-            continue
-        key = match["kind"] if match["layer"] is None else int(match["layer"])
-        found.setdefault(key, {})[match["kind"]] = tensor
+    for tensor in result.tensors:
+        kind, layer = _kind(tensor.name), layer_of(tensor.name)
+        if kind in colors and names.role(tensor.name) is not None and len(tensor.shape) > 1:
+            found.setdefault(kind if layer < 0 else layer, {})[kind] = tensor
     layers = sorted(key for key in found if isinstance(key, int))
-    outside = [key for key in _OUTSIDE if key in found]
-    columns = _Columns([*map(str, layers), *outside])
-    columns.tensors = [*(found[i] for i in layers), *(found[kind] for kind in outside)]
+    last = [kind for kind in outside if kind in found]
+    columns = _Columns([*map(str, layers), *last], colors)
+    columns.tensors = [*(found[i] for i in layers), *(found[kind] for kind in last)]
     return columns
+
+
+def _kind(name: str) -> str:
+    """The name of a matrix without its layer and ``.weight``."""
+    return name.removesuffix(".weight").rpartition(".")[2]
 
 
 def _title(result: Quantization) -> str:
@@ -105,13 +104,13 @@ def _error_panel(columns: _Columns, top: float) -> list[str]:
             for i, tensors in enumerate(columns.tensors)
             if (tensor := tensors.get(kind)) is not None and tensor.rms_error is not None
         ]
-        for kind in _COLORS
+        for kind in columns.colors
     }
     largest = max((error for line in errors.values() for _, error in line), default=0.0)
     axis = _Axis(top, largest)
     parts = axis.draw("error of the weights, RMS, %")
     for kind, line in errors.items():
-        color = _COLORS[kind]
+        color = columns.colors[kind]
         points = " ".join(f"{columns.x(i):.1f},{axis.y(error):.1f}" for i, error in line)
         if len(line) > 1:
             parts.append(
@@ -132,7 +131,7 @@ def _bytes_panel(columns: _Columns, top: float) -> list[str]:
     width = 0.8 * columns.step
     for i, tensors in enumerate(columns.tensors):
         below = 0.0
-        for kind, color in _COLORS.items():
+        for kind, color in columns.colors.items():
             if (tensor := tensors.get(kind)) is None:
                 continue
             above = below + tensor.n_bytes / _MEGABYTE
@@ -191,9 +190,11 @@ def _layer_axis(columns: _Columns, y: float) -> list[str]:
 def _legend(columns: _Columns) -> list[str]:
     shown = {kind for tensors in columns.tensors for kind in tensors}
     parts = []
-    for i, kind in enumerate(kind for kind in _COLORS if kind in shown):
+    for i, kind in enumerate(kind for kind in columns.colors if kind in shown):
         x, y = _WIDTH - _RIGHT + 20, _TOP + 4 + 20 * i
-        parts.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{_COLORS[kind]}"/>')
+        parts.append(
+            f'<rect x="{x}" y="{y}" width="12" height="12" fill="{columns.colors[kind]}"/>'
+        )
         parts.append(_text(x + 20, y + 10, kind))
     return parts
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pyqwen._native import tensor_types
+from pyqwen.quantize.tensor_names import layer_of, tensor_names
 
 # Name of the recipe, the type of most matrices, general.file_type.
 _RECIPES = (
@@ -52,8 +53,6 @@ _SMALLER_BLOCKS = {
     "Q6_K": "Q8_0",
     "IQ4_XS": "IQ4_NL",
 }
-_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
-_LAYER = re.compile(r"blk\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +142,29 @@ def choose_types(
     """The type of each tensor by name. ``weighted``: there is an importance matrix."""
     chooser = _Chooser(recipe, model, tensors, options, weighted)
     # Some rules count the tensors of a kind that came before, in this order.
-    ordered = sorted(tensors, key=lambda tensor: (_layer(tensor.name), tensor.name))
+    ordered = sorted(tensors, key=lambda tensor: (layer_of(tensor.name), tensor.name))
     return {tensor.name: chooser.choose(tensor) for tensor in ordered}
 
 
-def given_types(tensors: Sequence[TensorShape], options: TypeOptions) -> dict[str, Choice]:
+def given_types(
+    architecture: str, tensors: Sequence[TensorShape], options: TypeOptions
+) -> dict[str, Choice]:
     """The types that no recipe and no budget decides: of vectors, and what ``options`` say."""
-    given = {tensor.name: given_type(tensor, options) for tensor in tensors}
+    names = tensor_names(architecture)
+    given = {t.name: _given_type(t, names.role(t.name), options) for t in tensors}
     return {name: choice for name, choice in given.items() if choice is not None}
 
 
-def given_type(tensor: TensorShape, options: TypeOptions) -> Choice | None:
+def _given_type(tensor: TensorShape, role: str | None, options: TypeOptions) -> Choice | None:
     """The type of one tensor, where it is not for a recipe to decide."""
-    if not is_quantizable(tensor.name, tensor.shape):
+    if not is_quantizable(tensor.shape):
         return Choice(tensor.type)
-    if options.leave_output_tensor and tensor.name == _OUTPUT:
+    if options.leave_output_tensor and role == "output":
         return Choice(tensor.type)
     columns = tensor.shape[-1]
-    if options.token_embedding_type and tensor.name == _EMBEDDING:
+    if options.token_embedding_type and role == "embedding":
         return fitting_type(options.token_embedding_type, columns)
-    if options.output_tensor_type and tensor.name == _OUTPUT:
+    if options.output_tensor_type and role == "output":
         return fitting_type(options.output_tensor_type, columns)
     for pattern, kind in options.patterns:
         if pattern.search(tensor.name):
@@ -170,9 +172,9 @@ def given_type(tensor: TensorShape, options: TypeOptions) -> Choice | None:
     return None
 
 
-def is_quantizable(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a recipe changes a tensor: matrices only, and no norms."""
-    return len(shape) > 1 and name.endswith("weight") and "_norm.weight" not in name
+def is_quantizable(shape: tuple[int, ...]) -> bool:
+    """Whether a recipe changes a tensor: matrices only."""
+    return len(shape) > 1
 
 
 def fitting_type(kind: str, columns: int) -> Choice:
@@ -200,41 +202,44 @@ class _Chooser:
         self._recipe, self._model, self._options = recipe, model, options
         self._default = _DEFAULTS.get(recipe, "")
         self._weighted = weighted
-        self._tied = all(tensor.name != _OUTPUT for tensor in tensors)
-        self._values = sum("attn_v.weight" in tensor.name for tensor in tensors)
+        self._names = tensor_names(model.architecture)
+        roles = [self._names.role(tensor.name) for tensor in tensors]
+        self._tied = "output" not in roles
+        self._values = roles.count("value")
         self._value = self._down = 0  # how many the rules have seen
         # llama.cpp's class of 70B models is all of 80 layers, where Llama has grouped heads.
-        grouped = model.architecture == "qwen2" or model.heads != model.kv_heads
-        self._is_70b = model.layers == 80 and grouped
+        classes = {"qwen2": True, "llama": model.heads != model.kv_heads}
+        self._is_70b = model.layers == 80 and classes.get(model.architecture, False)
 
     def choose(self, tensor: TensorShape) -> Choice:
         if self._recipe == COPY:
             return Choice(tensor.type)
-        if (given := given_type(tensor, self._options)) is not None:
+        role = self._names.role(tensor.name)
+        if (given := _given_type(tensor, role, self._options)) is not None:
             return given
         columns = tensor.shape[-1]
         if self._options.pure or self._default in _FLOATS:
             return fitting_type(self._default, columns)
-        return fitting_type(self._mixed(tensor.name), columns)
+        return fitting_type(self._mixed(role), columns)
 
-    def _mixed(self, name: str) -> str:
+    def _mixed(self, role: str | None) -> str:
         """The type by the recipe, whatever the length of the rows."""
-        if name == _OUTPUT or (name == _EMBEDDING and self._tied):
+        if role == "output" or (role == "embedding" and self._tied):
             least = "Q8_0" if self._default == "Q8_0" else "Q6_K"
             return self._options.output_tensor_type or least
-        if "attn_v.weight" in name:
+        if role == "value":
             self._value += 1
-            return self._attn_v(self._value - 1)
-        if "ffn_down" in name:
+            return self._of_value(self._value - 1)
+        if role == "down":
             self._down += 1
-            return self._ffn_down(self._down - 1)
-        if "attn_output.weight" in name:
+            return self._of_down(self._down - 1)
+        if role == "attention_output":
             return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K"}.get(
                 self._recipe, self._default
             )
         return self._default
 
-    def _attn_v(self, i: int) -> str:
+    def _of_value(self, i: int) -> str:
         kind = self._default
         many_share = self._model.heads // self._model.kv_heads >= 4
         match self._recipe:
@@ -254,7 +259,7 @@ class _Chooser:
             kind = "Q5_K"
         return kind
 
-    def _ffn_down(self, i: int) -> str:
+    def _of_down(self, i: int) -> str:
         layers = self._model.layers
         is_early = i < layers // 8
         match self._recipe:
@@ -278,11 +283,6 @@ class _Chooser:
 def _deserves_more(i: int, n: int) -> bool:
     """The first and last eighth, and every third between."""
     return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
-
-
-def _layer(name: str) -> int:
-    match = _LAYER.match(name)
-    return int(match[1]) if match else -1
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -72,7 +72,7 @@ def refuse_requantizing(tensor: SourceTensor, kind: str) -> None:
 
 def unused_patterns(options: TypeOptions, model: ModelSource) -> list[str]:
     """Expressions that were probably meant to match something."""
-    names = [t.name for t in model.tensors if is_quantizable(t.name, t.shape)]
+    names = [t.name for t in model.tensors if is_quantizable(t.shape)]
     return [
         f"the tensor type {pattern.pattern}={kind} matches no matrix"
         for pattern, kind in options.patterns

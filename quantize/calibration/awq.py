@@ -18,40 +18,41 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pyqwen.quantize.calibration.transformer import INPUT_OF, Layer, Shape
+from pyqwen.quantize.calibration.transformer import Layer, Shape
 
 F32 = npt.NDArray[np.float32]
 
 _ACTIVATION_POWER, _WEIGHT_POWER = 0.15, 0.8
+FOLDED_VECTORS = ("attention_norm", "ffn_norm", "value_bias")
 _MOST = 16.0  # a scale is at most that far from the mean, so that no tensor leaves its range
 
 
 def fold_awq_scales(layer: Layer, shape: Shape, moments: dict[str, F32]) -> dict[str, F32]:
     """Change ``layer`` and the ``moments`` of its inputs in place.
 
-    Returned is by how much the rows of some matrices (``attn_v``, ``ffn_up``) were divided.
+    Returned is by how much the rows of some matrices (``value``, ``up``) were divided.
     """
     rows_divided = {}
-    for source in ("attn", "ffn", "gated", "context"):
-        readers = [name for name, read in INPUT_OF.items() if read == source]
+    for source in ("qkv", "gate_up", "down", "attention_output"):
+        readers = [role for role, read in layer.input_of.items() if read == source]
         scales = _column_scales(layer, shape, readers, source, moments[source])
-        for name in readers:
-            layer.matrix[name] *= scales
+        for role in readers:
+            layer.matrix[role] *= scales
         moments[source] /= scales
         moments[source] /= scales[:, None]
-        if source == "attn":
-            layer.attn_norm = layer.attn_norm / scales
-        elif source == "ffn":
-            layer.ffn_norm = layer.ffn_norm / scales
-        elif source == "gated":
-            layer.matrix["ffn_up"] /= scales[:, None]
-            rows_divided["ffn_up"] = scales
+        if source == "qkv":
+            layer.vector["attention_norm"] = layer.vector["attention_norm"] / scales
+        elif source == "gate_up":
+            layer.vector["ffn_norm"] = layer.vector["ffn_norm"] / scales
+        elif source == "down":
+            layer.matrix["up"] /= scales[:, None]
+            rows_divided["up"] = scales
         else:
             rows = _of_kv_heads(scales, shape)
-            layer.matrix["attn_v"] /= rows[:, None]
-            if "attn_v" in layer.bias:
-                layer.bias["attn_v"] = layer.bias["attn_v"] / rows
-            rows_divided["attn_v"] = rows
+            layer.matrix["value"] /= rows[:, None]
+            if "value_bias" in layer.vector:
+                layer.vector["value_bias"] = layer.vector["value_bias"] / rows
+            rows_divided["value"] = rows
     return rows_divided
 
 
@@ -60,7 +61,7 @@ def _column_scales(
 ) -> F32:
     activation = np.diag(moments).astype(np.float64)
     weight = np.mean([np.mean(np.square(layer.matrix[name]), axis=0) for name in readers], axis=0)
-    if source == "context":
+    if source == "attention_output":
         activation, weight = (_shared(x, shape) for x in (activation, weight))
     scales = _power(activation, _ACTIVATION_POWER / 2) / _power(weight, _WEIGHT_POWER / 2)
     scales /= np.exp(np.mean(np.log(scales)))

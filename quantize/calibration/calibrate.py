@@ -25,13 +25,7 @@ from pyqwen.quantize.calibration.layers import (
 )
 from pyqwen.quantize.calibration.scratch import Scratch
 from pyqwen.quantize.calibration.sensitivity import Sensitivities, measure_sensitivities
-from pyqwen.quantize.calibration.source_weights import (
-    EMBEDDING,
-    OUTPUT,
-    OUTPUT_NORM,
-    SourceWeights,
-    tensor_name,
-)
+from pyqwen.quantize.calibration.source_weights import SourceWeights
 from pyqwen.quantize.calibration.vocabulary_matrices import quantize_vocabulary_matrix
 from pyqwen.text.tokenizer import Tokenizer
 
@@ -131,8 +125,8 @@ def calibrate(
         for name, candidates in prepared.candidates.items()
     }
     final_moments = _final_moments(weights, x)
-    frequencies = np.bincount(ids, minlength=weights.tensor(EMBEDDING).rows) / len(ids)
-    for name in (EMBEDDING,) if weights.tied else (EMBEDDING, OUTPUT):
+    frequencies = np.bincount(ids, minlength=weights.tensor(weights.embedding).rows) / len(ids)
+    for name in dict.fromkeys((weights.embedding, weights.output)):
         prepared.candidates[name], losses[name] = quantize_vocabulary_matrix(
             name,
             weights,
@@ -160,7 +154,7 @@ def _loss(
 
 
 def _final_moments(weights: SourceWeights, x: F32) -> F32:
-    norm, hidden = weights.read(OUTPUT_NORM), weights.shape.hidden
+    norm, hidden = weights.read(weights.names.name("output_norm")), weights.shape.hidden
     total = np.zeros((hidden, hidden), np.float32)
     for start in range(0, len(x), BATCH):
         final = transformer.rms_norm(x[start : start + BATCH], norm, weights.shape.norm_eps)
@@ -196,11 +190,11 @@ def _batch_cost(weights: SourceWeights) -> int:
 
 def _candidate_cost(weights: SourceWeights) -> int:
     """Of one matrix of a layer in one type, on average."""
-    return _layer_weights(weights) // len(transformer.INPUT_OF) * _SEARCH // 1000
+    return _layer_weights(weights) // len(weights.names.inputs) * _SEARCH // 1000
 
 
 def _slice_cost(weights: SourceWeights) -> int:
-    tensor = weights.tensor(EMBEDDING)
+    tensor = weights.tensor(weights.embedding)
     return tensor.elements // len(list(tensor.slices())) * _SEARCH // 1000
 
 
@@ -210,9 +204,9 @@ def _work(
     batches, back = -(-tokens // BATCH), -(-front // BATCH)
     total = weights.layers * (batches + 3 * back) * _batch_cost(weights)
     for index in range(weights.layers):
-        for matrix in transformer.INPUT_OF:
-            total += len(types_of(tensor_name(index, matrix))) * _candidate_cost(weights)
-    for name in (EMBEDDING,) if weights.tied else (EMBEDDING, OUTPUT):
+        for role in weights.names.inputs:
+            total += len(types_of(weights.names.name(role, index))) * _candidate_cost(weights)
+    for name in dict.fromkeys((weights.embedding, weights.output)):
         slices = len(list(weights.tensor(name).slices()))
         total += len(types_of(name)) * slices * _slice_cost(weights)
     return total

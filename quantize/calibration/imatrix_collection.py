@@ -2,7 +2,7 @@
 
 As llama-imatrix does it, each chunk is read from an empty cache, and a matrix's importances are the mean
 squares of what it is multiplied with. Beyond that the output matrix is covered too; in a tied model
-that is ``token_embd.weight``.
+that is the embedding.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pyqwen.measuring.interruptible import run_interruptibly
 from pyqwen.os_errors import raising_file_errors
 from pyqwen.quantize.calibration.imatrix_file import ImportanceMatrix, write_entries
 from pyqwen.quantize.output.output_file import OutputFile
+from pyqwen.quantize.tensor_names import tensor_names
 from pyqwen.text.text_chunks import TextChunks
 from pyqwen.text.tokenizer import Tokenizer
 
@@ -32,14 +33,6 @@ Progress = Callable[[int, int], None]
 """Called after each chunk with the number of chunks read, and of those in all."""
 Loading = Callable[[int, int], bool | None]
 """Called with bytes done and bytes in all while a model is loaded; returning ``False`` cancels."""
-
-# What matrices share as their input, and the names of these matrices.
-_SHARED = (
-    ("qkv", ("attn_q", "attn_k", "attn_v")),
-    ("attention_output", ("attn_output",)),
-    ("gate_up", ("ffn_gate", "ffn_up")),
-    ("down", ("ffn_down",)),
-)
 
 
 @raising_file_errors
@@ -131,8 +124,10 @@ def _entries(
         for name in names:
             values[name], counts[name] = means, rows
 
+    names = tensor_names(weights.model.config["architecture"])
     for layer in range(weights.model.config["layers"]):
-        for what, matrices in _SHARED:
-            add(what, layer, [f"blk.{layer}.{name}.weight" for name in matrices])
-    add("output", 0, ["output.weight" if "output.weight" in columns else "token_embd.weight"])
+        for what in dict.fromkeys(names.inputs.values()):
+            readers = [role for role, read in names.inputs.items() if read == what]
+            add(what, layer, [names.name(role, layer) for role in readers])
+    add("output", 0, [names.output(columns)])
     return values, counts

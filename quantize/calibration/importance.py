@@ -12,12 +12,12 @@ import numpy.typing as npt
 from pyqwen.errors import ModelFormatError, NumericError
 from pyqwen.quantize.calibration.imatrix_file import ImportanceMatrix
 from pyqwen.quantize.source.model_source import ModelSource, SourceTensor, set_key
+from pyqwen.quantize.tensor_names import tensor_names
 
 if TYPE_CHECKING:
     import gguf
 
 _LONGEST_TEXT = 127  # bytes that llama-quantize keeps of a file name
-_EMBEDDING = "token_embd.weight"
 
 
 class Importance:
@@ -37,6 +37,7 @@ class Importance:
         exclude: Sequence[str] = (),
     ) -> None:
         self._matrix, self._path = matrix, path
+        self._embedding = tensor_names(model.architecture).name("embedding")
         self.values = {
             name: values
             for name, values in matrix.values.items()
@@ -50,7 +51,7 @@ class Importance:
     def _check(self, tensor: SourceTensor, values: npt.NDArray[np.float32]) -> None:
         where = f"{self._path or 'the importance matrix'}: entry '{tensor.name}'"
         if values.shape != (tensor.columns,):
-            if tensor.name == _EMBEDDING:  # files of others have it by the token: no use to us
+            if tensor.name == self._embedding:  # files of others have it by the token: no use to us
                 del self.values[tensor.name]
                 return
             raise ModelFormatError(
@@ -68,7 +69,7 @@ class Importance:
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Those of ``names`` without an entry; the embedding never has one."""
-        return [name for name in names if name not in self.values and name != _EMBEDDING]
+        return [name for name in names if name not in self.values and name != self._embedding]
 
     def add_keys(self, keys: dict[str, gguf.GGUFValue]) -> None:
         """Say in the file how it was made, as llama-quantize does."""

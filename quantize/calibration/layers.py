@@ -23,11 +23,11 @@ from pyqwen._native import (
 )
 from pyqwen.loading import environment
 from pyqwen.quantize.calibration import transformer
-from pyqwen.quantize.calibration.awq import fold_awq_scales
+from pyqwen.quantize.calibration.awq import FOLDED_VECTORS, fold_awq_scales
 from pyqwen.quantize.calibration.gptq import Encoded, inverse_factor, quantize_matrix
 from pyqwen.quantize.calibration.scratch import Scratch
-from pyqwen.quantize.calibration.source_weights import SourceWeights, tensor_name
-from pyqwen.quantize.calibration.transformer import INPUT_OF, Layer, Rotation, Shape
+from pyqwen.quantize.calibration.source_weights import SourceWeights
+from pyqwen.quantize.calibration.transformer import Layer, Rotation, Shape
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ F64 = npt.NDArray[np.float64]
 BATCH = 2048  # tokens that pass through a layer at once
 DAMPING = 0.01  # of the mean diagonal, as in the GPTQ paper
 # The widest input's moments cost the most, by far; this many tokens are enough for them.
-_GATED_TOKENS = 16384
+_DOWN_TOKENS = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,12 @@ def pass_layer(
     """
     sums: dict[str, F32] = {}
     counts: dict[str, int] = {}
-    every = -(-len(x) // _GATED_TOKENS)  # batches, so that they are of all the text
+    every = -(-len(x) // _DOWN_TOKENS)  # batches, so that they are of all the text
     for number, start in enumerate(range(0, len(x), BATCH)):
         y, done = transformer.forward(layer, shape, r, x[start : start + BATCH])
         x[start : start + BATCH] = y
         for name, values in done.inputs.items():
-            if name == "gated" and number % every:
+            if name == "down" and number % every:
                 continue
             product = values.T @ values
             if name in sums:
@@ -110,23 +110,23 @@ def quantize_layer(
 
     ``layer`` and ``moments`` are used up. ``advance`` is called after each candidate.
     """
+    names = weights.names
     if methods.awq:
         divided = fold_awq_scales(layer, weights.shape, moments)
-        for name, rows in divided.items():
-            prepared.rows_divided[tensor_name(index, name)] = rows
-        prepared.vectors[f"blk.{index}.attn_norm.weight"] = layer.attn_norm
-        prepared.vectors[f"blk.{index}.ffn_norm.weight"] = layer.ffn_norm
-        if "attn_v" in layer.bias:
-            prepared.vectors[f"blk.{index}.attn_v.bias"] = layer.bias["attn_v"]
-    for source in dict.fromkeys(INPUT_OF.values()):
+        for role, rows in divided.items():
+            prepared.rows_divided[names.name(role, index)] = rows
+        for role in FOLDED_VECTORS:
+            if role in layer.vector:
+                prepared.vectors[names.name(role, index)] = layer.vector[role]
+    for source in dict.fromkeys(layer.input_of.values()):
         importance = np.ascontiguousarray(np.diag(moments[source]))
         factor = inverse_factor(moments[source], DAMPING) if methods.gptq else None
         del moments[source]
-        for matrix, read in INPUT_OF.items():
+        for role, read in layer.input_of.items():
             if read != source:
                 continue
-            name = tensor_name(index, matrix)
-            values = layer.matrix.pop(matrix)
+            name = names.name(role, index)
+            values = layer.matrix.pop(role)
             for kind in types_of(name):
                 encoded = encode(values, kind, importance, factor, threads)
                 measured = measure_quantization(

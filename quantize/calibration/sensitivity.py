@@ -20,13 +20,7 @@ import numpy.typing as npt
 
 from pyqwen.quantize.calibration import transformer
 from pyqwen.quantize.calibration.layers import BATCH
-from pyqwen.quantize.calibration.source_weights import (
-    EMBEDDING,
-    OUTPUT,
-    OUTPUT_NORM,
-    SourceWeights,
-    tensor_name,
-)
+from pyqwen.quantize.calibration.source_weights import SourceWeights
 from pyqwen.quantize.calibration.transformer import Rotation
 
 F32 = npt.NDArray[np.float32]
@@ -66,8 +60,8 @@ def measure_sensitivities(
             batch = np.s_[start : start + BATCH]
             _, done = transformer.forward(layer, weights.shape, r, layer_inputs[index][batch])
             dx[batch], gradients = transformer.backward(layer, weights.shape, r, done, dx[batch])
-            for matrix, gradient in gradients.items():
-                name = tensor_name(index, matrix)
+            for role, gradient in gradients.items():
+                name = weights.names.name(role, index)
                 rows[name] = rows.get(name, np.float64(0)) + _square_sum(gradient)
             advance()
     n = len(dx)
@@ -81,8 +75,8 @@ def _square_sum(x: F32) -> F64:
 
 def _at_the_end(weights: SourceWeights, final: F32) -> tuple[F32, F64]:
     """The gradients at ``final``, and the mean over tokens of p (1 - p) for each row of the output."""
-    tensor = weights.tensor(EMBEDDING if weights.tied else OUTPUT)
-    norm = weights.read(OUTPUT_NORM)
+    tensor = weights.tensor(weights.output)
+    norm = weights.read(weights.names.name("output_norm"))
     signs = np.random.default_rng(_SEED)
     dx = np.empty_like(final)
     sensitivity = np.zeros(tensor.rows)

@@ -7,18 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyqwen._native import architectures
 from pyqwen.errors import NumericError, UnsupportedModelError
-from pyqwen.quantize.calibration.transformer import INPUT_OF, Layer, Shape
+from pyqwen.quantize.calibration.transformer import Layer, Shape
 from pyqwen.quantize.source.model_source import ModelSource, SourceTensor
+from pyqwen.quantize.tensor_names import tensor_names
 
 F32 = npt.NDArray[np.float32]
-
-EMBEDDING, OUTPUT, OUTPUT_NORM = "token_embd.weight", "output.weight", "output_norm.weight"
-
-
-def tensor_name(layer: int, matrix: str) -> str:
-    """The GGUF name of a layer's matrix."""
-    return f"blk.{layer}.{matrix}.weight"
 
 
 class SourceWeights:
@@ -30,6 +25,9 @@ class SourceWeights:
         self._path = source.path
         self.layers = source.layers
         arch = source.architecture
+        self.names = tensor_names(arch)
+        self.embedding = self.names.name("embedding")
+        self.output = self.names.output(self._tensors)
         hidden, heads = int(keys[f"{arch}.embedding_length"]), source.heads
         self.shape = Shape(
             hidden=hidden,
@@ -38,7 +36,7 @@ class SourceWeights:
             kv_heads=source.kv_heads,
             head_dim=int(keys.get(f"{arch}.attention.key_length", hidden // heads)),
             norm_eps=float(keys[f"{arch}.attention.layer_norm_rms_epsilon"]),
-            neox=arch != "llama",
+            neox=architectures()[arch].rope_neox,
         )
         self._base = float(keys.get(f"{arch}.rope.freq_base", 10000.0))
         self._scaling = str(keys.get(f"{arch}.rope.scaling.type", "none"))
@@ -47,7 +45,7 @@ class SourceWeights:
     @property
     def tied(self) -> bool:
         """Whether one matrix is looked up and makes the logits."""
-        return OUTPUT not in self._tensors
+        return self.output == self.embedding
 
     def tensor(self, name: str) -> SourceTensor:
         return self._tensors[name]
@@ -63,8 +61,9 @@ class SourceWeights:
         out: npt.NDArray[np.float64] = self._base ** (-np.arange(half) / half)
         if self._scaling == "linear":
             out /= self._factor
-        if "rope_freqs.weight" in self._tensors:
-            out /= self.read("rope_freqs.weight").ravel()[:half]
+        factors = self.names.name("rope_factors")
+        if factors in self._tensors:
+            out /= self.read(factors).ravel()[:half]
         return out
 
     def read(self, name: str) -> F32:
@@ -88,24 +87,20 @@ class SourceWeights:
         return rows
 
     def layer(self, index: int) -> Layer:
-        prefix = f"blk.{index}."
+        inputs, vectors = self.names.inputs, self.names.layer_vectors
+        present = [role for role in vectors if self.names.name(role, index) in self._tensors]
         return Layer(
-            matrix={name: self.read(f"{prefix}{name}.weight") for name in INPUT_OF},
-            bias={
-                name: self.read(f"{prefix}{name}.bias")
-                for name in INPUT_OF
-                if f"{prefix}{name}.bias" in self._tensors
-            },
-            attn_norm=self.read(f"{prefix}attn_norm.weight"),
-            ffn_norm=self.read(f"{prefix}ffn_norm.weight"),
+            matrix={role: self.read(self.names.name(role, index)) for role in inputs},
+            vector={role: self.read(self.names.name(role, index)) for role in present},
+            input_of=dict(inputs),
         )
 
     def embed(self, ids: npt.NDArray[np.int64]) -> F32:
         """Rows of the embedding matrix for tokens."""
-        tensor = self._tensors[EMBEDDING]
+        tensor = self._tensors[self.embedding]
         out = np.empty((len(ids), tensor.columns), np.float32)
         for start, stop in tensor.slices():
             here = (ids >= start) & (ids < stop)
             if here.any():
-                out[here] = self.read_rows(EMBEDDING, start, stop)[ids[here] - start]
+                out[here] = self.read_rows(self.embedding, start, stop)[ids[here] - start]
         return out

@@ -17,17 +17,6 @@ import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
 
-# The matrices of a layer, by their names in GGUF, with the input each reads.
-INPUT_OF = {
-    "attn_q": "attn",
-    "attn_k": "attn",
-    "attn_v": "attn",
-    "attn_output": "context",
-    "ffn_gate": "ffn",
-    "ffn_up": "ffn",
-    "ffn_down": "gated",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -44,12 +33,12 @@ class Shape:
 
 @dataclass(slots=True)
 class Layer:
-    """One layer's weights: ``matrix[name]`` is (rows, cols); biases may be missing."""
+    """One layer's weights, by their roles in the architecture: ``matrix[role]`` is (rows, cols); biases
+    may be missing. ``input_of`` says for each matrix which input it is multiplied with."""
 
     matrix: dict[str, F32]
-    bias: dict[str, F32]
-    attn_norm: F32
-    ffn_norm: F32
+    vector: dict[str, F32]
+    input_of: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +99,7 @@ class Pass:
 
     x: F32
     middle: F32  # after attention
-    inputs: dict[str, F32]  # see INPUT_OF
+    inputs: dict[str, F32]  # of the matrices, see Layer.input_of
     q: F32  # (n, heads, length, head_dim), rotated, scaled
     k: F32  # (n, kv_heads, length, head_dim), rotated
     v: F32
@@ -119,10 +108,11 @@ class Pass:
     up: F32
 
 
-def _linear(layer: Layer, name: str, x: F32) -> F32:
-    y = x @ layer.matrix[name].T
-    if name in layer.bias:
-        y += layer.bias[name]
+def _linear(layer: Layer, role: str, x: F32) -> F32:
+    y = x @ layer.matrix[role].T
+    bias = layer.vector.get(f"{role}_bias")
+    if bias is not None:
+        y += bias
     return y
 
 
@@ -143,10 +133,10 @@ def forward(layer: Layer, shape: Shape, r: Rotation, x: F32) -> tuple[F32, Pass]
     """One layer: hidden states (n * length, hidden) in and out, and what was computed on the way."""
     n = x.shape[0] // r.cos.shape[0]
     group = shape.heads // shape.kv_heads
-    normed = rms_norm(x, layer.attn_norm, shape.norm_eps)
-    q = _rotate(_by_head(_linear(layer, "attn_q", normed), n, shape.heads), r, shape.neox)
-    k = _rotate(_by_head(_linear(layer, "attn_k", normed), n, shape.kv_heads), r, shape.neox)
-    v = _by_head(_linear(layer, "attn_v", normed), n, shape.kv_heads).transpose(0, 2, 1, 3)
+    normed = rms_norm(x, layer.vector["attention_norm"], shape.norm_eps)
+    q = _rotate(_by_head(_linear(layer, "query", normed), n, shape.heads), r, shape.neox)
+    k = _rotate(_by_head(_linear(layer, "key", normed), n, shape.kv_heads), r, shape.neox)
+    v = _by_head(_linear(layer, "value", normed), n, shape.kv_heads).transpose(0, 2, 1, 3)
     q = np.ascontiguousarray(q.transpose(0, 2, 1, 3)) * np.float32(shape.head_dim**-0.5)
     k = np.ascontiguousarray(k.transpose(0, 2, 1, 3))
     grouped = q.reshape(n, shape.kv_heads, -1, shape.head_dim)  # the heads that share k and v
@@ -155,12 +145,12 @@ def forward(layer: Layer, shape: Shape, r: Rotation, x: F32) -> tuple[F32, Pass]
     mixed = attention.reshape(n, shape.kv_heads, -1, k.shape[2]) @ v
     context = mixed.reshape(n, shape.kv_heads * group, -1, shape.head_dim)
     flat = np.ascontiguousarray(context.transpose(0, 2, 1, 3)).reshape(x.shape[0], -1)
-    middle = x + _linear(layer, "attn_output", flat)
-    ffn = rms_norm(middle, layer.ffn_norm, shape.norm_eps)
-    gate, up = _linear(layer, "ffn_gate", ffn), _linear(layer, "ffn_up", ffn)
+    middle = x + _linear(layer, "attention_output", flat)
+    ffn = rms_norm(middle, layer.vector["ffn_norm"], shape.norm_eps)
+    gate, up = _linear(layer, "gate", ffn), _linear(layer, "up", ffn)
     gated = _silu(gate)[0] * up
-    inputs = {"attn": normed, "context": flat, "ffn": ffn, "gated": gated}
-    y = middle + _linear(layer, "ffn_down", gated)
+    inputs = {"qkv": normed, "attention_output": flat, "gate_up": ffn, "down": gated}
+    y = middle + _linear(layer, "down", gated)
     return y, Pass(x, middle, inputs, q, k, v, attention, gate, up)
 
 
@@ -169,18 +159,18 @@ def backward(
 ) -> tuple[F32, dict[str, F32]]:
     """The gradient at the layer's input, and at the output of each of its matrices (tokens, rows)."""
     w = layer.matrix
-    at: dict[str, F32] = {"ffn_down": dy}
-    d_gated = dy @ w["ffn_down"]
+    at: dict[str, F32] = {"down": dy}
+    d_gated = dy @ w["down"]
     silu, logistic = _silu(p.gate)
-    at["ffn_up"] = d_gated * silu
-    at["ffn_gate"] = d_gated * p.up * (logistic + silu * (1.0 - logistic))
-    d_ffn = at["ffn_gate"] @ w["ffn_gate"] + at["ffn_up"] @ w["ffn_up"]
-    d_middle = dy + rms_norm_backward(d_ffn, p.middle, layer.ffn_norm, shape.norm_eps)
-    at["attn_output"] = d_middle
-    _attention_backward(layer, shape, r, p, cast(F32, d_middle @ w["attn_output"]), at)
-    d_attn = sum(at[name] @ w[name] for name in ("attn_q", "attn_k", "attn_v"))
+    at["up"] = d_gated * silu
+    at["gate"] = d_gated * p.up * (logistic + silu * (1.0 - logistic))
+    d_ffn = at["gate"] @ w["gate"] + at["up"] @ w["up"]
+    d_middle = dy + rms_norm_backward(d_ffn, p.middle, layer.vector["ffn_norm"], shape.norm_eps)
+    at["attention_output"] = d_middle
+    _attention_backward(layer, shape, r, p, cast(F32, d_middle @ w["attention_output"]), at)
+    d_attn = sum(at[name] @ w[name] for name in ("query", "key", "value"))
     dx = d_middle + rms_norm_backward(
-        np.asarray(d_attn, np.float32), p.x, layer.attn_norm, shape.norm_eps
+        np.asarray(d_attn, np.float32), p.x, layer.vector["attention_norm"], shape.norm_eps
     )
     return dx, at
 
@@ -204,6 +194,6 @@ def _attention_backward(
     def rows(x: F32) -> F32:
         return np.ascontiguousarray(x).reshape(n * length, -1)
 
-    at["attn_q"] = rows(_rotate(d_q.transpose(0, 2, 1, 3), r, shape.neox, back=True))
-    at["attn_k"] = rows(_rotate(d_k.transpose(0, 2, 1, 3), r, shape.neox, back=True))
-    at["attn_v"] = rows(d_v.transpose(0, 2, 1, 3))
+    at["query"] = rows(_rotate(d_q.transpose(0, 2, 1, 3), r, shape.neox, back=True))
+    at["key"] = rows(_rotate(d_k.transpose(0, 2, 1, 3), r, shape.neox, back=True))
+    at["value"] = rows(d_v.transpose(0, 2, 1, 3))

@@ -17,7 +17,7 @@ from pyqwen.quantize.calibration.gptq import inverse_factor
 from pyqwen.quantize.calibration.layers import DAMPING, Candidate, Methods, encode
 from pyqwen.quantize.calibration.scratch import Scratch
 from pyqwen.quantize.calibration.sensitivity import Sensitivities
-from pyqwen.quantize.calibration.source_weights import EMBEDDING, SourceWeights
+from pyqwen.quantize.calibration.source_weights import SourceWeights
 from pyqwen.quantize.quantization import joined_errors
 
 F32 = npt.NDArray[np.float32]
@@ -43,7 +43,7 @@ def quantize_vocabulary_matrix(
     (0 without ``sensitivities``).
     """
     tensor = weights.tensor(name)
-    looked_up = name == EMBEDDING
+    looked_up = name == weights.embedding
     projected = not looked_up or weights.tied
     hidden = tensor.columns
     target = np.zeros((hidden, hidden), np.float32)

@@ -1,7 +1,7 @@
 """The tensors of an architecture: what a checkpoint calls them, what GGUF calls them, their shapes.
 
-Knows the names of Hugging Face's Qwen2 and Llama classes and those of GGUF, and the two differences
-between the files: the order of the rotated rows, and Llama 3's frequency factors as a tensor.
+Both names come from the core's table. Knows the two differences between the files: the order of the
+rotated rows, and Llama 3's frequency factors as a tensor.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
+from pyqwen._native import ArchitectureTensor, architecture_tensors
 from pyqwen.errors import ModelFormatError, UnsupportedModelError
 from pyqwen.quantize.checkpoint.hyperparameters import Hyperparameters
 from pyqwen.quantize.checkpoint.safetensors_file import StoredTensor
 
-EMBEDDING = "model.embed_tokens.weight"
-OUTPUT = "lm_head.weight"
 WEIGHT_TYPES = ("BF16", "F16", "F32")
 # Constants that older checkpoints store and every runtime computes.
 _IGNORED = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
@@ -40,34 +40,40 @@ class TensorPlan:
 
 def plan_tensors(h: Hyperparameters) -> list[TensorPlan]:
     """All tensors of a model of this shape, in the order in which they are written."""
-    plans = [TensorPlan(EMBEDDING, "token_embd.weight", (h.vocab_rows, h.hidden))]
-    for i in range(h.layers):
-        plans += _plan_layer(h, f"model.layers.{i}.", f"blk.{i}.")
-    plans.append(TensorPlan("model.norm.weight", "output_norm.weight", (h.hidden,)))
-    if not h.tied:
-        plans.append(TensorPlan(OUTPUT, "output.weight", (h.vocab_rows, h.hidden)))
-    return plans
-
-
-def _plan_layer(h: Hyperparameters, source: str, target: str) -> list[TensorPlan]:
-    q_rows, kv_rows = h.heads * h.head_dim, h.kv_heads * h.head_dim
-    interleaved = h.architecture == "llama"
     plans = []
-    for theirs, ours, shape, heads in (
-        ("input_layernorm", "attn_norm", (h.hidden,), 0),
-        ("self_attn.q_proj", "attn_q", (q_rows, h.hidden), h.heads if interleaved else 0),
-        ("self_attn.k_proj", "attn_k", (kv_rows, h.hidden), h.kv_heads if interleaved else 0),
-        ("self_attn.v_proj", "attn_v", (kv_rows, h.hidden), 0),
-        ("self_attn.o_proj", "attn_output", (h.hidden, q_rows), 0),
-        ("post_attention_layernorm", "ffn_norm", (h.hidden,), 0),
-        ("mlp.gate_proj", "ffn_gate", (h.ffn, h.hidden), 0),
-        ("mlp.up_proj", "ffn_up", (h.ffn, h.hidden), 0),
-        ("mlp.down_proj", "ffn_down", (h.hidden, h.ffn), 0),
-    ):
-        plans.append(TensorPlan(f"{source}{theirs}.weight", f"{target}{ours}.weight", shape, heads))
-        if h.architecture == "qwen2" and ours in ("attn_q", "attn_k", "attn_v"):
-            plans.append(TensorPlan(f"{source}{theirs}.bias", f"{target}{ours}.bias", shape[:1]))
+    for in_layers, group in groupby(_tensors(h), key=lambda tensor: tensor.in_layer):
+        tensors = [t for t in group if t.required or (t.tied_to is not None and not h.tied)]
+        for layer in range(h.layers if in_layers else 1):
+            plans += [_plan(h, tensor, layer) for tensor in tensors]
     return plans
+
+
+def second_copy(h: Hyperparameters) -> tuple[TensorPlan, TensorPlan] | None:
+    """The output matrix that a tied model's checkpoint may bring along, and what it must be equal to."""
+    tensors = {tensor.role: tensor for tensor in _tensors(h)}
+    tied = next(tensor for tensor in tensors.values() if tensor.tied_to is not None)
+    assert tied.tied_to is not None
+    return (_plan(h, tied, 0), _plan(h, tensors[tied.tied_to], 0)) if h.tied else None
+
+
+def _tensors(h: Hyperparameters) -> list[ArchitectureTensor]:
+    tensors = architecture_tensors(
+        h.architecture,
+        hidden=h.hidden,
+        ffn=h.ffn,
+        heads=h.heads,
+        kv_heads=h.kv_heads,
+        head_dim=h.head_dim,
+        vocab_rows=h.vocab_rows,
+    )
+    return [tensor for tensor in tensors if tensor.checkpoint is not None]
+
+
+def _plan(h: Hyperparameters, tensor: ArchitectureTensor, layer: int) -> TensorPlan:
+    source = f"model.layers.{layer}.{tensor.checkpoint}" if tensor.in_layer else tensor.checkpoint
+    assert source is not None
+    heads = tensor.shape[0] // h.head_dim if tensor.reordered else 0
+    return TensorPlan(source, tensor.full_name(layer), tensor.shape, heads)
 
 
 def check_tensors(
@@ -80,14 +86,16 @@ def check_tensors(
     missing = [plan.source for plan in plans if plan.source not in found]
     if missing:
         hint = ""
-        if OUTPUT in missing:
+        if any(tensor.checkpoint in missing for tensor in _tensors(h) if tensor.tied_to):
             hint = "; tie_word_embeddings in config.json is false, so the model needs its own"
         raise ModelFormatError(
             f"{where}: {_some(missing)} missing{hint}; the download is incomplete, or config.json "
             "belongs to another model",
             field=missing[0],
         )
-    wanted = {plan.source for plan in plans} | ({OUTPUT} if h.tied else set())
+    copy = second_copy(h)
+    checked = [*plans, copy[0]] if copy else plans
+    wanted = {plan.source for plan in checked}
     extra = [name for name in found if name not in wanted and not name.endswith(_IGNORED)]
     if extra:
         raise UnsupportedModelError(
@@ -95,9 +103,7 @@ def check_tensors(
             "config.json belongs to another model, or this version does not know the variant",
             field=extra[0],
         )
-    shapes = {plan.source: plan.shape for plan in plans}
-    shapes.setdefault(OUTPUT, shapes[EMBEDDING])
-    for name, shape in shapes.items():
+    for name, shape in ((plan.source, plan.shape) for plan in checked):
         tensor = found.get(name)
         if tensor is None:  # the second copy that a tied model may have
             continue

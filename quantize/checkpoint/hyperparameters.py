@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pyqwen._native import architectures
 from pyqwen.errors import ModelFormatError, UnsupportedModelError
 
-ARCHITECTURES = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"}
+ARCHITECTURES = {known.checkpoint_class: known.name for known in architectures().values()}
 """Hugging Face's name of what is converted, and GGUF's name for it."""
 
 
@@ -38,7 +39,7 @@ class Hyperparameters:
     heads: int
     kv_heads: int
     head_dim: int
-    states_head_dim: bool  # whether config.json gives it; otherwise it is hidden / heads
+    states_head_dim: bool  # whether it must be written down; otherwise it is hidden / heads
     vocab_rows: int
     context: int
     rms_eps: float
@@ -60,9 +61,10 @@ def read_hyperparameters(config: Mapping[str, Any], where: str) -> Hyperparamete
     kv_heads = keys.integer("num_key_value_heads", 1024, default=heads)
     if heads % kv_heads:
         raise keys.bad("num_key_value_heads", f"is {kv_heads}, which does not divide {heads} heads")
-    if "head_dim" not in keys and hidden % heads:
+    usual = architectures()[architecture].head_dim
+    if "head_dim" not in keys and usual is None and hidden % heads:
         raise keys.bad("hidden_size", f"is {hidden}, no multiple of {heads} heads")
-    head_dim = keys.integer("head_dim", 1024, default=hidden // heads)
+    head_dim = keys.integer("head_dim", 1024, default=usual or hidden // heads)
     if head_dim % 2:
         raise keys.bad("head_dim", f"is {head_dim}; rotary positions need pairs, so an even number")
     rope = _rope_parameters(keys)
@@ -74,7 +76,7 @@ def read_hyperparameters(config: Mapping[str, Any], where: str) -> Hyperparamete
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        states_head_dim="head_dim" in keys,
+        states_head_dim="head_dim" in keys or usual is not None,
         vocab_rows=keys.integer("vocab_size", 1 << 22),
         context=keys.integer("max_position_embeddings", 1 << 30),
         rms_eps=keys.number("rms_norm_eps", 0.1),

@@ -15,13 +15,12 @@ import numpy.typing as npt
 
 from pyqwen.errors import ModelFormatError
 from pyqwen.quantize.checkpoint.architecture import (
-    EMBEDDING,
-    OUTPUT,
     TensorPlan,
     check_tensors,
     interleave_halves,
     plan_tensors,
     rope_factors,
+    second_copy,
 )
 from pyqwen.quantize.checkpoint.directory import Checkpoint
 from pyqwen.quantize.checkpoint.hyperparameters import Hyperparameters, read_hyperparameters
@@ -30,6 +29,7 @@ from pyqwen.quantize.checkpoint.safetensors_file import StoredTensor
 from pyqwen.quantize.checkpoint.tokenizer_metadata import read_tokenizer
 from pyqwen.quantize.encode import to_float32
 from pyqwen.quantize.source.model_source import ModelSource, SourceTensor, plain_values
+from pyqwen.quantize.tensor_names import tensor_names
 
 if TYPE_CHECKING:
     import gguf
@@ -108,7 +108,8 @@ class CheckpointSource(ModelSource):
         self.notes = _drop_tied_output(checkpoint, h)
         factors = rope_factors(h)
         if factors is not None:
-            self.tensors.append(_ComputedTensor("rope_freqs.weight", factors, self.path))
+            name = tensor_names(h.architecture).name("rope_factors")
+            self.tensors.append(_ComputedTensor(name, factors, self.path))
 
     def keys(self) -> dict[str, gguf.GGUFValue]:
         import gguf
@@ -149,17 +150,19 @@ class CheckpointSource(ModelSource):
 
 def _drop_tied_output(checkpoint: Checkpoint, h: Hyperparameters) -> list[str]:
     """Some tied checkpoints store the embedding a second time; GGUF has it once."""
-    output = checkpoint.tensors.get(OUTPUT)
-    if not h.tied or output is None:
+    copy = second_copy(h)
+    output = checkpoint.tensors.get(copy[0].source) if copy else None
+    if copy is None or output is None:
         return []
-    embedding = checkpoint.tensors[EMBEDDING]
-    slices = _CheckpointTensor(TensorPlan(OUTPUT, OUTPUT, output.shape), output, 0).slices()
+    name, original = copy[0].source, copy[1].source
+    embedding = checkpoint.tensors[original]
+    slices = _CheckpointTensor(copy[0], output, h.head_dim).slices()
     if output.dtype != embedding.dtype or any(
         not np.array_equal(output.read_rows(a, b), embedding.read_rows(a, b)) for a, b in slices
     ):
         raise ModelFormatError(
-            f"{output.file.path}: '{OUTPUT}' differs from '{EMBEDDING}', but tie_word_embeddings in "
+            f"{output.file.path}: '{name}' differs from '{original}', but tie_word_embeddings in "
             "config.json says that they are one; set it to false if the model was trained so",
-            field=OUTPUT,
+            field=name,
         )
-    return [f"{OUTPUT} is equal to {EMBEDDING} and the model is tied: it is written once"]
+    return [f"{name} is equal to {original} and the model is tied: it is written once"]

@@ -7,17 +7,18 @@ import pytest
 
 from pyqwen.quantize.calibration import transformer as t
 from pyqwen.quantize.calibration.awq import fold_awq_scales
+from pyqwen.quantize.tensor_names import tensor_names
 
 SHAPE = t.Shape(hidden=32, ffn=48, heads=4, kv_heads=2, head_dim=8, norm_eps=1e-6, neox=True)
 LENGTH = 6
 SIZES = {
-    "attn_q": (32, 32),
-    "attn_k": (16, 32),
-    "attn_v": (16, 32),
-    "attn_output": (32, 32),
-    "ffn_gate": (48, 32),
-    "ffn_up": (48, 32),
-    "ffn_down": (32, 48),
+    "query": (32, 32),
+    "key": (16, 32),
+    "value": (16, 32),
+    "attention_output": (32, 32),
+    "gate": (48, 32),
+    "up": (48, 32),
+    "down": (32, 48),
 }
 
 
@@ -28,14 +29,13 @@ def random() -> np.random.Generator:
 
 @pytest.fixture
 def layer(random: np.random.Generator) -> t.Layer:
-    return t.Layer(
-        matrix={name: 0.3 * random.standard_normal(size) for name, size in SIZES.items()},
-        bias={
-            name: random.standard_normal(SIZES[name][0]) for name in ("attn_q", "attn_k", "attn_v")
-        },
-        attn_norm=random.standard_normal(32) + 2,
-        ffn_norm=random.standard_normal(32) + 2,
-    )
+    matrix = {role: 0.3 * random.standard_normal(size) for role, size in SIZES.items()}
+    vector = {
+        f"{role}_bias": random.standard_normal(SIZES[role][0]) for role in ("query", "key", "value")
+    }
+    for role in ("attention_norm", "ffn_norm"):
+        vector[role] = random.standard_normal(32) + 2
+    return t.Layer(matrix, vector, dict(tensor_names("qwen2").inputs))
 
 
 def rotation() -> t.Rotation:
@@ -65,7 +65,7 @@ def test_gradients_are_those_of_differences(
         layer.matrix[name] = matrix - step * along
         below = loss(x)
         layer.matrix[name] = matrix
-        gradient = at[name].T @ done.inputs[t.INPUT_OF[name]]
+        gradient = at[name].T @ done.inputs[layer.input_of[name]]
         assert (above - below) / (2 * step) == pytest.approx((gradient * along).sum(), rel=5e-3)
 
 
@@ -93,15 +93,17 @@ def test_folding_changes_nothing_but_the_columns(
     assert np.allclose(before, after, rtol=1e-4, atol=1e-4)
     for name, values in folded.inputs.items():
         assert np.allclose(values.T @ values / len(x), moments[name], rtol=1e-3, atol=1e-3)
-    assert set(divided) == {"attn_v", "ffn_up"}
+    assert set(divided) == {"value", "up"}
     for name, values in layer.matrix.items():
         assert not np.allclose(values, matrices[name]), name
 
 
 def test_folding_evens_out_columns(layer: t.Layer, random: np.random.Generator) -> None:
-    layer.matrix["ffn_down"] *= np.exp(random.standard_normal(48))
-    size = np.sqrt(np.mean(np.square(layer.matrix["ffn_down"]), axis=0))
-    moments = {name: np.eye(n) for name, n in (("attn", 32), ("context", 32), ("ffn", 32))}
-    fold_awq_scales(layer, SHAPE, {**moments, "gated": np.eye(48)})
-    after = np.sqrt(np.mean(np.square(layer.matrix["ffn_down"]), axis=0))
+    layer.matrix["down"] *= np.exp(random.standard_normal(48))
+    size = np.sqrt(np.mean(np.square(layer.matrix["down"]), axis=0))
+    moments = {
+        name: np.eye(n) for name, n in (("qkv", 32), ("attention_output", 32), ("gate_up", 32))
+    }
+    fold_awq_scales(layer, SHAPE, {**moments, "down": np.eye(48)})
+    after = np.sqrt(np.mean(np.square(layer.matrix["down"]), axis=0))
     assert np.std(np.log(after)) < 0.4 * np.std(np.log(size))
