@@ -4,8 +4,10 @@ better.
 A matrix reads inputs that another tensor makes: multiplied by s there and divided by s here,
 channel by channel, nothing changes but which columns of a block are large. In this architecture
 that is exact for the norms before q/k/v and before gate/up, for up before down, and for v before
-the attention's output, where all query heads that share a KV head share its scales. (Lin et al.,
-"AWQ", arXiv 2306.00978.)
+the attention's output, where all query heads that share a KV head share its scales. Norms of the
+heads of q and k (Qwen3) take nothing from that: they read products, which stay the same. Scales of
+the products themselves, which q and k could trade, would not pass such a norm; none are folded. (Lin
+et al., "AWQ", arXiv 2306.00978.)
 
 The scale of a column is x^a / w^b, x and w the root mean squares of its activations and its
 weights: the first power gives columns that matter finer steps, the second brings the columns of a

@@ -100,6 +100,7 @@ class Pass:
     x: F32
     middle: F32  # after attention
     inputs: dict[str, F32]  # of the matrices, see Layer.input_of
+    unnormed: dict[str, F32]  # query and key (tokens, rows) where norms of the heads follow them
     q: F32  # (n, heads, length, head_dim), rotated, scaled
     k: F32  # (n, kv_heads, length, head_dim), rotated
     v: F32
@@ -114,6 +115,21 @@ def _linear(layer: Layer, role: str, x: F32) -> F32:
     if bias is not None:
         y += bias
     return y
+
+
+def _norm_heads(layer: Layer, shape: Shape, role: str, x: F32) -> F32:
+    """The norm of each head of query or key (tokens, rows), where the architecture has one."""
+    weight = layer.vector.get(f"{role}_norm")
+    if weight is None:
+        return x
+    return rms_norm(x.reshape(-1, shape.head_dim), weight, shape.norm_eps).reshape(x.shape)
+
+
+def _norm_heads_backward(layer: Layer, shape: Shape, role: str, dy: F32, x: F32) -> F32:
+    heads = (-1, shape.head_dim)
+    weight = layer.vector[f"{role}_norm"]
+    dx = rms_norm_backward(dy.reshape(heads), x.reshape(heads), weight, shape.norm_eps)
+    return dx.reshape(x.shape)
 
 
 def _by_head(x: F32, n: int, heads: int) -> F32:
@@ -134,8 +150,10 @@ def forward(layer: Layer, shape: Shape, r: Rotation, x: F32) -> tuple[F32, Pass]
     n = x.shape[0] // r.cos.shape[0]
     group = shape.heads // shape.kv_heads
     normed = rms_norm(x, layer.vector["attention_norm"], shape.norm_eps)
-    q = _rotate(_by_head(_linear(layer, "query", normed), n, shape.heads), r, shape.neox)
-    k = _rotate(_by_head(_linear(layer, "key", normed), n, shape.kv_heads), r, shape.neox)
+    products = {role: _linear(layer, role, normed) for role in ("query", "key")}
+    q, k = (_norm_heads(layer, shape, role, x) for role, x in products.items())
+    q = _rotate(_by_head(q, n, shape.heads), r, shape.neox)
+    k = _rotate(_by_head(k, n, shape.kv_heads), r, shape.neox)
     v = _by_head(_linear(layer, "value", normed), n, shape.kv_heads).transpose(0, 2, 1, 3)
     q = np.ascontiguousarray(q.transpose(0, 2, 1, 3)) * np.float32(shape.head_dim**-0.5)
     k = np.ascontiguousarray(k.transpose(0, 2, 1, 3))
@@ -151,7 +169,8 @@ def forward(layer: Layer, shape: Shape, r: Rotation, x: F32) -> tuple[F32, Pass]
     gated = _silu(gate)[0] * up
     inputs = {"qkv": normed, "attention_output": flat, "gate_up": ffn, "down": gated}
     y = middle + _linear(layer, "down", gated)
-    return y, Pass(x, middle, inputs, q, k, v, attention, gate, up)
+    unnormed = {role: x for role, x in products.items() if f"{role}_norm" in layer.vector}
+    return y, Pass(x, middle, inputs, unnormed, q, k, v, attention, gate, up)
 
 
 def backward(
@@ -197,3 +216,5 @@ def _attention_backward(
     at["query"] = rows(_rotate(d_q.transpose(0, 2, 1, 3), r, shape.neox, back=True))
     at["key"] = rows(_rotate(d_k.transpose(0, 2, 1, 3), r, shape.neox, back=True))
     at["value"] = rows(d_v.transpose(0, 2, 1, 3))
+    for role, before in p.unnormed.items():
+        at[role] = _norm_heads_backward(layer, shape, role, at[role], before)

@@ -145,8 +145,8 @@ def random_checkpoint(
         "bos_token_id": 258,
         "eos_token_id": 260,
     }
-    if head_dim is not None:
-        known["head_dim"] = head_dim
+    if head_dim is not None or architecture == "qwen3":
+        known["head_dim"] = head_dim or hidden // heads
     head_dim = head_dim or hidden // heads
     tensors = _weights(
         architecture, tied, layers, hidden, ffn, heads * head_dim, kv_heads, head_dim

@@ -45,8 +45,12 @@ def calm(files: Any) -> Any:
 
 
 @pytest.fixture
-def checkpoint(make_checkpoint: Make) -> Path:
-    files = calm(make_checkpoint(max_position_embeddings=1024, **SIZE))
+def checkpoint(make_checkpoint: Make, request: pytest.FixtureRequest) -> Path:
+    """A qwen2, or what a test asks for; the heads of qwen3 are wider than hidden / heads."""
+    sizes = {**SIZE, "architecture": getattr(request, "param", "qwen2")}
+    if sizes["architecture"] == "qwen3":
+        sizes["head_dim"] = 128
+    files = calm(make_checkpoint(max_position_embeddings=1024, **sizes))
     random = np.random.default_rng(9)
     for i in range(2):  # columns of different size, as trained models have them
         scales = np.exp2(random.integers(-2, 3, SIZE["hidden"])).astype(np.float32)
@@ -104,6 +108,7 @@ def test_auto_loses_less_than_a_recipe_of_its_size(
     assert divergence(reference, logprobs(tmp_path / "a.gguf")) < 0.85 * by_recipe
 
 
+@pytest.mark.parametrize("checkpoint", ["qwen2", "qwen3"], indirect=True)
 @pytest.mark.parametrize("method", ["gptq", "awq"])
 def test_each_method_helps_a_recipe(
     checkpoint: Path, tmp_path: Path, text: str, reference: np.ndarray, method: str
@@ -120,6 +125,7 @@ def test_each_method_helps_a_recipe(
     assert better < 0.95 * plain
 
 
+@pytest.mark.parametrize("checkpoint", ["qwen2", "qwen3"], indirect=True)
 def test_awq_alone_change_no_answer(
     checkpoint: Path, tmp_path: Path, text: str, reference: np.ndarray
 ) -> None:
@@ -169,7 +175,7 @@ def test_a_dry_run_tells_the_size_and_writes_nothing(
     )
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 def test_rows_of_32_and_untied_outputs(
     make_checkpoint: Make, tmp_path: Path, text: str, architecture: str
 ) -> None:

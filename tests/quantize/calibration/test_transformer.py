@@ -27,15 +27,19 @@ def random() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
-@pytest.fixture
-def layer(random: np.random.Generator) -> t.Layer:
+@pytest.fixture(params=["qwen2", "qwen3"])
+def layer(random: np.random.Generator, request: pytest.FixtureRequest) -> t.Layer:
+    """With biases of q, k and v, or with norms of the heads of q and k."""
     matrix = {role: 0.3 * random.standard_normal(size) for role, size in SIZES.items()}
-    vector = {
-        f"{role}_bias": random.standard_normal(SIZES[role][0]) for role in ("query", "key", "value")
-    }
+    vector = {}
+    if request.param == "qwen2":
+        for role in ("query", "key", "value"):
+            vector[f"{role}_bias"] = random.standard_normal(SIZES[role][0])
+    else:
+        vector = {f"{role}_norm": random.standard_normal(8) + 2 for role in ("query", "key")}
     for role in ("attention_norm", "ffn_norm"):
         vector[role] = random.standard_normal(32) + 2
-    return t.Layer(matrix, vector, dict(tensor_names("qwen2").inputs))
+    return t.Layer(matrix, vector, dict(tensor_names(request.param).inputs))
 
 
 def rotation() -> t.Rotation:
