@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help build test asan tsan fuzz bench lint format cross wheel ci
+.PHONY: help build test full asan tsan fuzz bench lint format cross wheel ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,8 +10,11 @@ help: ## this list
 build: ## editable install with the tools of development; C is compiled again by `make build`
 	$(PYTHON) -m pip install --editable ".[dev]" --config-settings=cmake.define.PYQWEN_TEST_EXTENSION=ON
 
-test: ## the test suite, on the installed package
+test: ## the base tier of the test suite, on the installed package
 	$(PYTHON) -m pytest
+
+full: ## also the second tier, which needs trained models, other packages or minutes (CONTRIBUTING.md)
+	PYQWEN_TEST_FULL=1 $(PYTHON) -m pytest -m ""
 
 asan: ## C tests and the tests that feed C under the address and undefined-behavior sanitizers
 	.ci/sanitize address,undefined

@@ -2,7 +2,7 @@
 
 The tiny ones are real Qwen2.5 files in miniature: grouped heads, biases, byte-level BPE, ChatML control
 tokens, padding rows. The trained ones are SmolLM2-135M, which is fetched into the user's cache, and
-Qwen2.5-Coder-1.5B, which is used where it is already there.
+Qwen2.5-Coder-1.5B, which is used where it is already there: in that cache or in a folder of files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+FULL = os.environ.get("PYQWEN_TEST_FULL", "") != ""
+TEST_MODELS = Path(os.environ.get("PYQWEN_TEST_MODELS", "~/.cache/pyqwen-test-models")).expanduser()
 
 CHAT_TEMPLATE = """\
 {%- if messages[0]['role'] == 'system' %}
@@ -128,34 +132,50 @@ def tiny_model_path(make_tiny_model: TinyModel) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smollm_path() -> Path:
+def unavailable() -> Callable[[str], NoReturn]:
+    """``unavailable(reason)`` ends a test that lacks what it needs: skipped, but failed by `make full`."""
+
+    def end(reason: str) -> NoReturn:
+        if FULL:
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return end
+
+
+def trained_model(file: str) -> Path | None:
+    """A trained model's file in the folder that ``PYQWEN_TEST_MODELS`` names, if it is there."""
+    path = TEST_MODELS / file
+    return path if path.is_file() else None
+
+
+@pytest.fixture(scope="session")
+def smollm_path(unavailable: Callable[[str], NoReturn]) -> Path:
     """The trained SmolLM2-135M, fetched (98 MB) into the user's cache if it is not there."""
-    given = os.environ.get("PYQWEN_TEST_SMOLLM")
-    if given:
-        return Path(given)
     from pyqwen import catalog
     from pyqwen.errors import ModelNotFoundError
 
+    if path := trained_model("SmolLM2-135M-Instruct.Q4_1.gguf"):
+        return path
     try:
         return catalog.resolve("smollm2-135m")
     except ModelNotFoundError as error:
         if os.environ.get("CI"):
             raise  # there the network is part of the bargain
-        pytest.skip(f"SmolLM2 cannot be fetched: {error}")
+        unavailable(f"SmolLM2 cannot be fetched: {error}")
 
 
 @pytest.fixture(scope="session")
-def qwen_path() -> Path:
-    """The trained Qwen2.5-Coder-1.5B, if it is already in the cache."""
-    given = os.environ.get("PYQWEN_TEST_QWEN")
-    if given:
-        return Path(given)
+def qwen_path(unavailable: Callable[[str], NoReturn]) -> Path:
+    """The trained Qwen2.5-Coder-1.5B, if it is already here."""
     from pyqwen import catalog
 
-    path = catalog.locate("qwen2.5-coder-1.5b")
+    file = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"
+    path = trained_model(file) or catalog.locate("qwen2.5-coder-1.5b")
     if path is None:
-        pytest.skip(
-            "qwen2.5-coder-1.5b is not in the cache (1.1 GB): pyqwen pull qwen2.5-coder-1.5b"
+        unavailable(
+            f"{file} (1.1 GB) is neither in {TEST_MODELS} nor in the cache: "
+            "set PYQWEN_TEST_MODELS, or pyqwen pull qwen2.5-coder-1.5b"
         )
     return path
 
