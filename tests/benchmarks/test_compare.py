@@ -32,14 +32,14 @@ def compare(tmp_path: Path, model: Path, crashes: str, *flags: str) -> dict[str,
     program.write_text(PROGRAM.format(python=sys.executable, crashes=crashes))
     program.chmod(0o755)
     command = [sys.executable, str(BENCHMARKS / "compare.py"), str(model), "--json"]
-    command += ["--llama-bench", str(program), "-p", "8", "-n", "2", "-r", "2", "-t", "1", *flags]
+    command += ["--llama-bench", str(program), "-p", "8", "-n", "2", "-r", "1", "-t", "1", *flags]
     result = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
     return dict(json.loads(result.stdout))
 
 
 def test_ratios_shares_and_who_was_compared(tmp_path: Path, tiny_model_path: Path) -> None:
-    result = compare(tmp_path, tiny_model_path, "never")
+    result = compare(tmp_path, tiny_model_path, "never", "-r", "2")
     assert str(tmp_path) not in json.dumps(result)
     assert result["command"].startswith("python benchmarks/compare.py ")
     (model,) = result["models"]

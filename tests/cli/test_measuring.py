@@ -196,6 +196,13 @@ def test_doctor_json(call, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hf_secret" not in json.dumps(report)
 
 
+@pytest.fixture
+def _memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading half a gigabyte several times is nothing that these tests are about."""
+    monkeypatch.setattr("pyqwen._native.measure_bandwidth", lambda threads, size: 1e10)
+
+
+@pytest.mark.usefixtures("_memory_is_not_measured")
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -219,6 +226,7 @@ def test_doctor_finds_bad_settings(
     assert words in problem
 
 
+@pytest.mark.usefixtures("_memory_is_not_measured")
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
     [
@@ -247,6 +255,7 @@ def test_doctor_shows_no_passwords(
     assert call("doctor", "--json").json["environment"][name] == shown
 
 
+@pytest.mark.usefixtures("_memory_is_not_measured")
 def test_doctor_finds_slow_kernels(call, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyqwen import _native
 
