@@ -32,7 +32,7 @@ fi
 if command -v aarch64-linux-gnu-gcc >/dev/null; then
     compile aarch64
     if command -v qemu-aarch64 >/dev/null; then
-        ctest --test-dir "$build/aarch64" --output-on-failure
+        ctest --test-dir "$build/aarch64" --output-on-failure --parallel "$(nproc)"
     else
         skip "the C tests on Arm: qemu-aarch64 is missing (apt-get install qemu-user)"
     fi
