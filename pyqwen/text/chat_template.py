@@ -1,28 +1,50 @@
 """Chat templates: a conversation to the prompt text of one model, with Hugging Face's semantics.
 
 Owns what a template sees and how its text stays apart from the user's: the result says where
-control tokens may be recognized, and where tokens that messages carry stand for their content
-(``quoted_answers``). ``messages`` checks the input, ``template_sandbox`` runs the template. Knows
-nothing of what token ids mean.
+control tokens may be recognized, and where tokens that messages carry stand for their content.
+``messages`` checks the input, ``text.jinja`` runs the template, with strings that know what users
+wrote. Knows nothing of what token ids mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyqwen.errors import TemplateError
 from pyqwen.text.control_text import ControlTextCutter
 from pyqwen.text.messages import Messages, normalize_messages, plain_copy
-from pyqwen.text.quoted_answers import Part, QuotedAnswers
 
 if TYPE_CHECKING:
     from pyqwen.text.tokenizer import Tokenizer
 
-# Unicode gives these 137,000 characters no meaning. A text with all of them does not fit a context.
-_PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 _UNITS_PER_STRING = 16  # short strings cost a template time, too
+
+# Keys that messages and tools have by their form. All others are a user's text.
+_FORMAL_KEYS = frozenset(
+    [
+        "arguments",
+        "content",
+        "description",
+        "enum",
+        "function",
+        "id",
+        "items",
+        "name",
+        "parameters",
+        "properties",
+        "reasoning",
+        "reasoning_content",
+        "required",
+        "role",
+        "text",
+        "token_ids",
+        "tool_call_id",
+        "tool_calls",
+        "type",
+    ]
+)
 
 CHATML = (
     "{% for message in messages %}"
@@ -30,6 +52,8 @@ CHATML = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+
+Segment = str | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -43,7 +67,7 @@ class Rendered:
     """
 
     text: str
-    segments: tuple[str | tuple[int, ...], ...]
+    segments: tuple[Segment, ...]
 
 
 class ChatTemplate:
@@ -60,12 +84,12 @@ class ChatTemplate:
         """Compile ``source`` (Jinja). ``control_texts``: texts that users must not be able to write
         as tokens (``Tokenizer.control_texts``). ``TemplateError`` for invalid templates.
         """
-        from pyqwen.text.template_sandbox import SandboxedTemplate
+        from pyqwen.text.jinja.template import Template
 
         self.source = source
-        self._template = SandboxedTemplate(source)
+        self._template = Template(source)
         self._constants = {"bos_token": bos_token, "eos_token": eos_token}
-        self._cutter = ControlTextCutter(control_texts, self._template.literals)
+        self._cutter = ControlTextCutter(control_texts)
 
     @classmethod
     def from_metadata(
@@ -120,94 +144,52 @@ class ChatTemplate:
         ``tools``: function descriptions as JSON-like dicts. ``extra``: further variables that the
         template knows. ``TemplateError`` where the template fails, refuses or exceeds its limits.
         """
+        from pyqwen.text.jinja.tracked import Text, user_text
+
         plain = normalize_messages(messages)
-        all_ids = [tuple(message.pop("token_ids", ())) for message in plain]
-        variables = {**extra, "messages": plain, "tools": list(tools) if tools else None}
-        strings: list[str] = []
-        variables = _copies(variables, _collector(strings))
         answers = {
-            i: (message["content"], ids)
-            for i, (message, ids) in enumerate(zip(variables["messages"], all_ids, strict=True))
-            if ids
+            i: ids
+            for i, message in enumerate(plain)
+            if (ids := tuple(message.pop("token_ids", ())))
         }
-        mark, quote = self._choose_marks(strings, bool(answers))
-        if mark:
-            roles = [message["role"] for message in variables["messages"]]
-            variables = _copies(variables, self._marker(mark))
-            for message, role in zip(variables["messages"], roles, strict=True):
-                message["role"] = role  # ours, not the user's: templates may build tokens of it
+        size = 0
+
+        def text(value: str) -> str:
+            nonlocal size
+            size += len(value) + _UNITS_PER_STRING
+            return user_text(str(value))
+
+        def key(name: str) -> str:
+            return text(name) if name not in _FORMAL_KEYS else str(name)
+
+        given = {**extra, "messages": plain, "tools": list(tools) if tools else None}
+        variables = {
+            name: plain_copy(value, name, text=text, key=key) for name, value in given.items()
+        }
+        for i, message in enumerate(variables["messages"]):
+            message["role"] = plain[i]["role"]  # ours: templates may build tokens of it
+            if i in answers:
+                message["content"] = user_text(plain[i]["content"], answer=i)
         variables |= {**self._constants, "add_generation_prompt": add_generation_prompt}
-        size = sum(map(len, strings)) + _UNITS_PER_STRING * len(strings)
-        text = self._template.render(variables, size, mark)
-        parts = self._with_answers(text, variables, answers, size, mark, quote) or [(text, ())]
-        return Rendered(text.replace(mark, ""), _segments(parts, mark))
+        prompt = self._template.render(variables, size)
+        spans = prompt.spans if isinstance(prompt, Text) else ()
+        return Rendered(str(prompt), tuple(self._segments(str(prompt), spans, answers)))
 
-    def _with_answers(
+    def _segments(
         self,
-        text: str,
-        variables: dict[str, Any],
-        answers: dict[int, Part],
-        size: int,
-        mark: str,
-        quote: str,
-    ) -> list[Part]:
-        """The parts of ``text``, the rendered prompt, that are answers, and those between them.
-
-        A template that does something to the answers would do it to the quotes. So it must write
-        the same with and without them. One that trims can still do with answers that need none.
-        """
-        trimmed = {i: answer for i, answer in answers.items() if answer[0] == answer[0].strip()}
-        for some in (answers, trimmed if len(trimmed) < len(answers) else {}):
-            if some:
-                quoted = QuotedAnswers(some, quote)
-                seen = {**variables, "messages": quoted.quote(variables["messages"])}
-                try:
-                    rendered = self._template.render(seen, size + quoted.extra_size, mark + quote)
-                except TemplateError:
-                    continue
-                parts = quoted.split(rendered, mark)
-                if "".join(part for part, _ in parts) == text:
-                    return parts
-        return []
-
-    def _choose_marks(self, strings: list[str], has_answers: bool) -> tuple[str, str]:
-        """Two characters that occur nowhere: one to carry cuts through the template, and one to
-        quote answers; "" for what is not needed, the first because no string could form a control
-        token.
-        """
-        has_cuts = any(self._cutter.cuts(text) for text in strings)
-        if not has_cuts and not has_answers:
-            return "", ""
-        used = set().union(*self._template.literals, *self._constants.values(), *strings)
-        free = (c for block in _PRIVATE_USE for c in map(chr, block) if c not in used)
-        return next(free) if has_cuts else "", next(free) if has_answers else ""
-
-    def _marker(self, mark: str) -> Callable[[str], str]:
-        def marked(text: str) -> str:
-            ends = [*self._cutter.cuts(text), len(text)]
-            starts = [0, *ends]
-            return mark.join(text[a:b] for a, b in zip(starts, ends, strict=False))
-
-        return marked
-
-
-def _copies(variables: Mapping[str, Any], text: Callable[[str], str]) -> dict[str, Any]:
-    return {name: plain_copy(value, name, text) for name, value in variables.items()}
-
-
-def _collector(strings: list[str]) -> Callable[[str], str]:
-    def collect(text: str) -> str:
-        strings.append(text)
-        return text
-
-    return collect
-
-
-def _segments(parts: list[Part], mark: str) -> tuple[str | tuple[int, ...], ...]:
-    segments: list[str | tuple[int, ...]] = []
-    for text, ids in parts:
-        if ids:
-            segments.append(ids)
-        else:
-            segments += filter(None, text.split(mark) if mark else [text])
-    return tuple(segments)
+        prompt: str,
+        spans: Sequence[tuple[int, int, int]],
+        answers: Mapping[int, tuple[int, ...]],
+    ) -> Iterable[Segment]:
+        cuts = set(self._cutter.cuts(prompt, [(start, end) for start, end, _ in spans]))
+        ids = {start: (end, answers[i]) for start, end, i in spans if i >= 0}
+        position = 0
+        for place in sorted({*cuts, *ids, len(prompt)}):
+            if place < position:  # inside an answer
+                continue
+            if place > position:
+                yield prompt[position:place]
+                position = place
+            if place in ids:
+                position, tokens = ids[place]
+                yield tokens

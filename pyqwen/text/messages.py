@@ -46,9 +46,13 @@ def normalize_messages(messages: Messages) -> list[dict[str, Any]]:
 
 
 def plain_copy(
-    value: Any, where: str, text: Callable[[str], str] = str, _depth: int = _MAX_DEPTH
+    value: Any,
+    where: str,
+    text: Callable[[str], str] = str,
+    key: Callable[[str], str] = str,
+    _depth: int = _MAX_DEPTH,
 ) -> Any:
-    """A deep copy of JSON-like data with every string (keys too) passed through ``text``.
+    """A deep copy of JSON-like data with every string passed through ``text``, keys through ``key``.
 
     Templates get nothing but such copies, so they can neither call nor change a caller's objects.
     """
@@ -60,13 +64,15 @@ def plain_copy(
         raise TemplateError(f"{where} is nested more than {_MAX_DEPTH} levels deep")
     if isinstance(value, Mapping):
         copy = {}
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"{where} has the key {brief(key)}; keys must be strings")
-            copy[text(key)] = plain_copy(item, f"{where}.{key}", text, _depth - 1)
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise TypeError(f"{where} has the key {brief(name)}; keys must be strings")
+            copy[key(name)] = plain_copy(item, f"{where}.{name}", text, key, _depth - 1)
         return copy
     if isinstance(value, list | tuple):
-        return [plain_copy(item, f"{where}[{i}]", text, _depth - 1) for i, item in enumerate(value)]
+        return [
+            plain_copy(item, f"{where}[{i}]", text, key, _depth - 1) for i, item in enumerate(value)
+        ]
     raise TypeError(f"{where} is {type(value).__name__}; only JSON values can be rendered")
 
 

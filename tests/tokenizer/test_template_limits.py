@@ -97,9 +97,10 @@ HOSTILE = {
         "{{ n.x == n.y }}"
     ),
     "shared parts from arguments": (
-        "{% set n = namespace(x=1, y=1) %}"
-        "{% macro m() %}{% set n.x = varargs %}{% set n.y = kwargs.a %}{% endmacro %}"
-        "{% for i in range(60) %}{% set y = m(n.x, n.x, a=[n.y]) %}{% endfor %}{{ n.x == n.y }}"
+        "{% set n = namespace(x=1, y=1) %}{% macro m() %}{% set n.x = varargs %}{% endmacro %}"
+        "{% macro k() %}{% set n.y = varargs %}{% endmacro %}"
+        "{% for i in range(60) %}{% set y = m(n.x, n.x) %}{% set y = k(n.y, n.y) %}{% endfor %}"
+        "{{ n.x == n.y }}"
     ),
     "shared parts from a cycler": (
         "{% set n = namespace(x=1, y=1) %}{% for i in range(60) %}"
@@ -117,7 +118,7 @@ HOSTILE = {
         "{% set l = range(99999) | list %}{{ range(99999) | select('in', l[:-1]) | list | length }}"
     ),
     "deep parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
-    "deep sum": "{{ " + "1 + " * 20000 + "1 }}",
+    "deep difference": "{{ " + "1 - " * 20000 + "1 }}",
     "ten megabytes": "x" * 10_000_000,
     "date of any width": "{{ strftime_now('%999999999d') }}",
     "bytes of a number": "{{ (1).to_bytes(999999999) }}",
