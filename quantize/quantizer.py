@@ -50,7 +50,10 @@ def quantize(
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> Quantization:
-    """Quantize the model at ``source``, GGUF or a checkpoint directory, to the GGUF file ``out``.
+    """Quantize the model ``source`` to the GGUF file ``out``.
+
+    ``source`` is a GGUF file, a checkpoint directory, or the name of a model in the catalog or the
+    cache, which is fetched where it is not here.
 
     ``type`` is a recipe of llama-quantize (``RECIPES``, in any case); the types of all tensors are
     those that it chooses. ``imatrix`` is an importance matrix, or the path of one: errors count by
@@ -101,6 +104,8 @@ def quantize(
             path = None if isinstance(imatrix, ImportanceMatrix) else Path(imatrix)
             matrix = imatrix if isinstance(imatrix, ImportanceMatrix) else read_imatrix(imatrix)
             importance = Importance(matrix, path, model, include_weights, exclude_weights)
+            if path is not None:
+                model.inputs.append(path)
         target = None if out is None or dry_run else Path(out)
         if calibration_wish is None:
             return quantize_streamed(

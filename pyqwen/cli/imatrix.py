@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 from pyqwen.cli.console import ProgressBar, counted, harmless, say
 from pyqwen.cli.inputs import find_model, read_text
@@ -43,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
     text = read_text(args.file).removesuffix("\n")  # llama.cpp drops it from a file, too
 
     from pyqwen.quantize import imatrix
+    from pyqwen.quantize.output.output_file import refuse_inputs
 
+    if args.file != "-":
+        refuse_inputs(Path(args.output), [Path(args.file)])
     path = find_model(args.model)
     begun = time.monotonic()
     with ProgressBar("loading", "bytes") as loading, ProgressBar("reading", "chunks") as reading:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import textwrap
 from collections import Counter
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyqwen.cli.console import ProgressBar, UsageError, counted, harmless, say
-from pyqwen.cli.inputs import read_text
+from pyqwen.cli.inputs import find_model, read_text
 from pyqwen.cli.options import Verbs, add_verb, positive_int
 from pyqwen.units import format_bytes
 
@@ -46,7 +47,9 @@ def add_parser(verbs: Verbs) -> None:
             "--calibration text.txt",
         ),
     )
-    parser.add_argument("source", metavar="IN", help="GGUF file, or directory of a checkpoint")
+    parser.add_argument(
+        "source", metavar="IN", help="GGUF file, directory of a checkpoint, or name of a model"
+    )
     parser.add_argument("out", metavar="OUT.gguf", help="the file to write")
     parser.add_argument("type", metavar="TYPE", help=textwrap.fill(_TYPES, 56))
     parser.add_argument(
@@ -171,10 +174,11 @@ def run(args: argparse.Namespace) -> int:
         TypeOptions(pairs, args.output_tensor_type, args.token_embedding_type)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    report, plot = (_side_output(path, args) for path in (args.report, args.plot))
+    report, plot = _side_outputs(args)
+    source = find_model(args.source) if _is_name(args.source) else args.source
     with ProgressBar("quantizing", "bytes" if text is None else "%") as bar:
         done = quantize(
-            args.source,
+            source,
             args.out,
             args.type,
             imatrix=args.imatrix,
@@ -209,6 +213,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _is_name(source: str) -> bool:
+    """Whether it is no file or directory, and can be a name of the catalog or the cache."""
+    from pyqwen.catalog.names import parse_name
+
+    return not os.path.lexists(source) and parse_name(source) is not None
+
+
 def _tensor_type(text: str) -> tuple[str, str]:
     pattern, separator, kind = text.rpartition("=")
     if not pattern or not separator or not kind:
@@ -216,16 +227,27 @@ def _tensor_type(text: str) -> tuple[str, str]:
     return pattern, kind
 
 
-def _side_output(path: str | None, args: argparse.Namespace) -> OutputFile | None:
-    """Where a report or plot will go; that it can is checked before the minutes of work."""
-    if path is None:
-        return None
-    from pyqwen.quantize.output.output_file import OutputFile
+def _side_outputs(args: argparse.Namespace) -> list[OutputFile | None]:
+    """Where report and plot will go; that they can is checked before the minutes of work."""
+    from pyqwen.quantize.output.output_file import OutputFile, refuse_inputs
 
-    if Path(path).resolve() == Path(args.out).resolve():
-        raise UsageError(f"{path} is the output; name another file for the report or plot")
+    if args.plot is not None and Path(args.plot).suffix.lower() not in ("", ".svg"):
+        raise UsageError(
+            f"--plot {args.plot}: the picture is SVG; give it a name that ends in .svg"
+        )
+    taken = {Path(args.out).resolve(): "the output"}
+    for flag, path in (("--report", args.report), ("--plot", args.plot)):
+        if path is not None:
+            place = Path(path).resolve()
+            if place in taken:
+                raise UsageError(f"{flag}: {path} is {taken[place]}; name another file")
+            taken[place] = f"the file of {flag}"
     inputs = [Path(p) for p in (args.source, args.imatrix, args.calibration) if p is not None]
-    return OutputFile(Path(path), inputs=inputs, n_bytes=0)
+    refuse_inputs(Path(args.out), inputs)
+    return [
+        None if path is None else OutputFile(Path(path), inputs=inputs, n_bytes=0)
+        for path in (args.report, args.plot)
+    ]
 
 
 def _write(output: OutputFile, text: str) -> None:

@@ -1,8 +1,9 @@
 """An output file that is either complete under its name or not there at all.
 
 The bytes go to NAME.partial beside it, which takes the place of NAME in one step when everything is
-on the disk; on any failure it is removed. A process that is killed leaves the .partial file, and the
-next run overwrites it. The file is locked, so that two runs cannot write it at once.
+on the disk; on any failure it is removed. NAME.partial is always a new file: what a killed process left
+under that name, or a link that somebody put there, is removed and never written through. The file is
+locked, so that two runs cannot write it at once.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import BufferedWriter
 from pathlib import Path
@@ -19,19 +21,23 @@ from types import TracebackType
 from typing import Self
 
 _LOCK_BYTE = 1 << 62  # where Windows locks: beyond all data, for its locks forbid writing
+# Flags that not every system has.
+_BINARY, _NO_LINKS, _NO_WAITING = (
+    getattr(os, name, 0) for name in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK")
+)
 
 
 class OutputFile:
     """A context manager: write to ``file``, then ``commit()``; without it, nothing remains.
 
-    ``inputs`` must not be overwritten: a path that is one of them, or lies inside one that is a
-    directory, is refused (``ValueError``) before anything is touched. ``OSError`` where the
-    directory cannot be written, the disk lacks ``n_bytes``, or another process is writing the file.
+    ``inputs`` must not be overwritten (see `refuse_inputs`), which is checked before anything is
+    touched. ``OSError`` where the directory cannot be written, the disk lacks ``n_bytes``, or another
+    process is writing the file.
     """
 
     def __init__(self, path: Path, *, inputs: Iterable[Path], n_bytes: int) -> None:
         self.path = path.resolve()  # through a symbolic link: its target is replaced, not the link
-        _refuse_inputs(path, self.path, inputs)
+        refuse_inputs(path, inputs)
         if self.path.exists() and not self.path.is_file():
             raise ValueError(f"{path} is not a regular file; name the file to write")
         if not self.path.parent.is_dir():
@@ -41,9 +47,8 @@ class OutputFile:
         self._committed = False
 
     def __enter__(self) -> Self:
-        self.file = _open_locked(self._partial)
+        self.file = _open_new(self._partial)
         try:
-            self.file.truncate(0)
             self._check_space()
         except BaseException:
             self._discard()
@@ -91,21 +96,45 @@ class OutputFile:
             self._partial.unlink(missing_ok=True)
 
 
-def _refuse_inputs(given: Path, resolved: Path, inputs: Iterable[Path]) -> None:
+def refuse_inputs(out: Path, inputs: Iterable[Path]) -> None:
+    """``ValueError`` if writing ``out`` would replace one of ``inputs``, under whatever name it has.
+
+    A directory stands for the files in it and in its folders, and for what links there lead to.
+    """
+    resolved = out.resolve()
     for source in inputs:
         if source.is_dir():
             if source.resolve() in (resolved, *resolved.parents):
                 raise ValueError(
-                    f"the output {given} lies inside the input {source}; write it elsewhere"
+                    f"the output {out} lies inside the input {source}; write it elsewhere"
                 )
-        elif resolved.exists() and source.exists() and resolved.samefile(source):
-            raise ValueError(f"the output {given} is the input {source}; name another file")
+            files: Iterator[Path] = (
+                file for pattern in ("*", "*/*") for file in source.glob(pattern)
+            )
+        else:
+            files = iter([source])
+        for file in files:
+            if _is_same(resolved, file):
+                raise ValueError(f"the output {out} is the input {file}; name another file")
 
 
-def _open_locked(path: Path) -> BufferedWriter:
-    """Open ``path`` without truncating it, make it ours, and see that it still has its name."""
+def _is_same(a: Path, b: Path) -> bool:
+    """Whether both are one file (device and inode); a missing one is none."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
+
+
+def _open_new(path: Path) -> BufferedWriter:
+    """Make a new file, whatever had its name before, and lock it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY | _NO_LINKS
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        _remove_left_behind(path)
+        try:
+            descriptor = os.open(path, flags, 0o666)
+        except FileExistsError:
+            continue
         file: BufferedWriter = os.fdopen(descriptor, "wb")
         try:
             _lock(descriptor, path)
@@ -114,12 +143,36 @@ def _open_locked(path: Path) -> BufferedWriter:
         except BaseException:
             file.close()
             raise
-        file.close()  # a run that ended just now renamed or removed it: take the new one
+        file.close()  # another run took it for left behind, before it was locked: try again
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove what has the name of a file to be made, unless another run is writing it.
+
+    Only the name goes: a link's target, and a file that has other names, stay as they are.
+    """
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+            return
+        descriptor = os.open(path, os.O_RDONLY | _BINARY | _NO_LINKS | _NO_WAITING)
+    except FileNotFoundError:
+        return
+    try:
+        _lock(descriptor, path)
+        if not _is_named(descriptor, path):
+            return  # a run that ended just now renamed it
+        if sys.platform != "win32":
+            path.unlink()
+    finally:
+        os.close(descriptor)
+    if sys.platform == "win32":  # an open file cannot be removed there
+        path.unlink(missing_ok=True)
 
 
 def _is_named(descriptor: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
 
@@ -139,7 +192,7 @@ def _lock(descriptor: int, path: Path) -> None:
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
             raise OSError(errno.EBUSY, "another process is writing this file", str(path)) from error
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
             raise  # some network file systems know no locks: there, two runs are the user's care
 
 

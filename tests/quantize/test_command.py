@@ -17,12 +17,11 @@ from pyqwen.quantize import quantize
 
 def test_convert(make_checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "model.gguf"
-    path = make_checkpoint(ffn=80).write()
+    path = make_checkpoint().write()
     assert main(["convert", str(path), str(out), "--outtype", "q8_0"]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"{out}\n"
     assert "Q8_0" in printed.err
-    assert "blk.0.ffn_down.weight is F16: rows of 80" in printed.err
     assert main(["inspect", str(out)]) == 0
 
 
@@ -114,6 +113,9 @@ def test_quantize_dry_run(
         (["Q4_0", "0"], "argument THREADS"),
         (["Q4_0", "--include-weights", "a", "--exclude-weights", "b"], "not allowed with"),
         (["Q4_0", "--report", "OUT"], "is the output"),
+        (["Q4_0", "--plot", "p.png"], "ends in .svg"),
+        (["Q4_0", "--report", "f", "--plot", "f"], "is the file of --report"),
+        (["Q4_0", "--report", "f.svg", "--plot", "./x/../f.svg"], "is the file of --report"),
     ],
 )
 def test_quantize_wrong_usage(
@@ -140,6 +142,31 @@ def test_the_report_may_not_replace_the_model(make_checkpoint, tmp_path: Path) -
     assert main([*command, str(path / "config.json")]) == 1
     assert main([*command, str(tmp_path / "missing" / "r.json")]) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_texts_are_not_replaced(make_checkpoint, tmp_path: Path) -> None:
+    path, text = make_checkpoint().write(), tmp_path / "text.txt"
+    text.write_text("the text")
+    (tmp_path / "same.txt").hardlink_to(text)
+    for out in ("text.txt", "same.txt"):
+        command = ["quantize", str(path), str(tmp_path / out), "Q4_0", "--calibration", str(text)]
+        assert main(command) == 1
+        command = ["imatrix", str(tmp_path / "m.gguf"), "-f", str(text), "-o", str(tmp_path / out)]
+        assert main(command) == 1
+        assert text.read_text() == "the text"
+
+
+@pytest.mark.parametrize("words", [["--gptq", "--awq"], ["--error-feedback", "--channel-scales"]])
+def test_methods_have_two_names(
+    make_checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    path, out, text = make_checkpoint().write(), tmp_path / "m.gguf", tmp_path / "text.txt"
+    text.write_text("the theory " * 300)
+    command = ["quantize", str(path), str(out), "Q4_0", "--calibration", str(text)]
+    assert main([*command, *words]) == 0
+    assert "GPTQ and AWQ" in capsys.readouterr().err
+    assert main([*command, *words, words[0].replace("--", "--no-")]) == 0
+    assert "tokens: AWQ" in capsys.readouterr().err
 
 
 def test_the_readme(make_checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pyqwen.quantize import convert
+from pyqwen.quantize import ImportanceMatrix, convert, quantize, write_imatrix
 from pyqwen.quantize.output.output_file import OutputFile
 
 
@@ -86,6 +88,61 @@ def test_what_a_killed_run_left_is_overwritten(tmp_path: Path) -> None:
         file.commit()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert out.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("kind", ["link", "hard link", "dangling link", "pipe"])
+def test_what_lies_in_the_way_is_not_written_through(tmp_path: Path, kind: str) -> None:
+    out, victim, partial = (tmp_path / name for name in ("out", "victim", "out.partial"))
+    victim.write_bytes(b"precious")
+    match kind:
+        case "link":
+            partial.symlink_to(victim)
+        case "hard link":
+            partial.hardlink_to(victim)
+        case "dangling link":
+            partial.symlink_to(tmp_path / "nowhere")
+        case _:
+            os.mkfifo(partial)
+    with OutputFile(out, inputs=[], n_bytes=0) as file:
+        file.file.write(b"new")
+        file.commit()
+    assert victim.read_bytes() == b"precious"
+    assert victim.stat().st_nlink == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "victim"]
+    assert out.read_bytes() == b"new"
+    assert out.is_file()
+    assert not out.is_symlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "t.jinja"])
+def test_a_blob_behind_the_checkpoint_is_an_input(
+    make_checkpoint, tmp_path: Path, name: str
+) -> None:
+    """The layout of the hub's cache: files are links to others, which are the model just as well."""
+    path = make_checkpoint().write()
+    (path / "additional_chat_templates").mkdir()
+    (path / "additional_chat_templates" / "t.jinja").write_text("T")
+    (tmp_path / "blobs").mkdir()
+    file = next(path.rglob(name))
+    blob = file.rename(tmp_path / "blobs" / name)
+    file.symlink_to(blob)
+    before = blob.read_bytes()
+    for make, kind in ((convert, "auto"), (quantize, "Q4_0")):
+        with pytest.raises(ValueError, match="is the input"):
+            make(path, blob, kind)
+    assert blob.read_bytes() == before
+
+
+def test_the_importance_matrix_is_an_input(make_checkpoint, tmp_path: Path) -> None:
+    matrix = tmp_path / "m.gguf"
+    values = {"blk.0.attn_q.weight": np.ones(128, np.float32)}
+    write_imatrix(matrix, ImportanceMatrix(values, {"blk.0.attn_q.weight": 1}, 1, 512, ()))
+    before = matrix.read_bytes()
+    with pytest.raises(ValueError, match="is the input"):
+        quantize(make_checkpoint().write(), matrix, "Q4_0", imatrix=matrix)
+    assert matrix.read_bytes() == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits")
