@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pyqwen.quantize.calibration.options import CalibrationOptions
 from pyqwen.quantize.calibration.pipeline import Budget, Written, quantize_with_calibration
-from pyqwen.quantize.output.output_model import Progress, tensor_bytes
+from pyqwen.quantize.output.output_model import OutputTensor, Progress, tensor_bytes
+from pyqwen.quantize.output.runnable import check_runnable
 from pyqwen.quantize.quantization import Quantization, QuantizedTensor, WorstBlock, relative_error
 from pyqwen.quantize.recipes import (
     AUTO,
@@ -56,6 +57,8 @@ def quantize_calibrated(
         if len(tensor.shape) > 1 and not allow_requantize:
             refuse_requantizing(tensor, choice.type if choice else "another type")
     keys = model.keys()
+    as_they_are = [OutputTensor(t.name, t.type, t.shape, lambda: ()) for t in model.tensors]
+    check_runnable(keys, as_they_are, model.path)
 
     def finish_keys(types: dict[str, str]) -> dict[str, gguf.GGUFValue]:
         set_key(keys, "general.quantization_version", QUANTIZATION_VERSION)

@@ -28,6 +28,7 @@ from pyqwen.quantize.output.output_model import (
     tensor_bytes,
     write_model,
 )
+from pyqwen.quantize.output.runnable import check_runnable
 from pyqwen.quantize.recipes import FILE_TYPES
 from pyqwen.quantize.source.checkpoint_source import CheckpointSource
 from pyqwen.quantize.source.model_source import SourceTensor, set_key
@@ -98,6 +99,8 @@ def convert(
             if len(tensor.shape) > 1:
                 weights[tensor.type] += tensor.n_bytes
         set_key(keys, "general.file_type", FILE_TYPES[weights.most_common(1)[0][0]])
+        unwritten = [OutputTensor(to.name, to.type, to.shape, lambda: ()) for to in chosen]
+        check_runnable(keys, unwritten, folder)
         rows = (
             (start, tensor.read_raw(start, stop))
             for tensor in checkpoint.tensors

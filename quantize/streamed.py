@@ -37,6 +37,7 @@ from pyqwen.quantize.output.output_model import (
     tensor_bytes,
     write_model,
 )
+from pyqwen.quantize.output.runnable import check_runnable
 from pyqwen.quantize.quantization import (
     Quantization,
     QuantizedTensor,
@@ -88,8 +89,9 @@ def quantize_streamed(
         tensors=tuple(planned),
         notes=tuple(notes),
     )
+    unwritten = [OutputTensor(t.name, t.type, t.shape, lambda: ()) for t in planned]
+    check_runnable(keys, unwritten, model.path)
     if out is None:
-        unwritten = [OutputTensor(t.name, t.type, t.shape, lambda: ()) for t in planned]
         return replace(result, file_bytes=model_bytes(keys, unwritten))
     work = _Work(model, planned, importance, threads)
     size = work.write(out, keys, progress, cancel)

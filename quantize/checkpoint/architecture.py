@@ -48,12 +48,17 @@ def plan_tensors(h: Hyperparameters) -> list[TensorPlan]:
     return plans
 
 
-def second_copy(h: Hyperparameters) -> tuple[TensorPlan, TensorPlan] | None:
-    """The output matrix that a tied model's checkpoint may bring along, and what it must be equal to."""
+def output_and_embedding(h: Hyperparameters) -> tuple[TensorPlan, TensorPlan]:
+    """The output matrix, and the one that it is in tied models."""
     tensors = {tensor.role: tensor for tensor in _tensors(h)}
     tied = next(tensor for tensor in tensors.values() if tensor.tied_to is not None)
     assert tied.tied_to is not None
-    return (_plan(h, tied, 0), _plan(h, tensors[tied.tied_to], 0)) if h.tied else None
+    return _plan(h, tied, 0), _plan(h, tensors[tied.tied_to], 0)
+
+
+def second_copy(h: Hyperparameters) -> tuple[TensorPlan, TensorPlan] | None:
+    """The output matrix that a tied model's checkpoint may bring along, and what it must be equal to."""
+    return output_and_embedding(h) if h.tied else None
 
 
 def _tensors(h: Hyperparameters) -> list[ArchitectureTensor]:
@@ -85,12 +90,8 @@ def check_tensors(
     """
     missing = [plan.source for plan in plans if plan.source not in found]
     if missing:
-        hint = ""
-        if any(tensor.checkpoint in missing for tensor in _tensors(h) if tensor.tied_to):
-            hint = "; tie_word_embeddings in config.json is false, so the model needs its own"
         raise ModelFormatError(
-            f"{where}: {_some(missing)} missing{hint}; the download is incomplete, or config.json "
-            "belongs to another model",
+            f"{where}: {_some(missing)} missing; {_why_missing(missing, found, h)}",
             field=missing[0],
         )
     copy = second_copy(h)
@@ -119,6 +120,22 @@ def check_tensors(
                 f"converts {', '.join(WEIGHT_TYPES)}",
                 field=name,
             )
+
+
+def _why_missing(missing: list[str], found: Mapping[str, StoredTensor], h: Hyperparameters) -> str:
+    """What is there instead, and what to do."""
+    if missing == [output_and_embedding(h)[0].source]:
+        return (
+            "tie_word_embeddings in config.json is not true, so the model needs its own; set it to "
+            "true if the model was trained with one matrix for both"
+        )
+    there = f"the weights have {len(found):,} tensors" + (
+        f", '{min(found)[:80]}' first" if found else ""
+    )
+    return (
+        f"by config.json this is {h.architecture} with {h.layers} layers, and {there}: config.json "
+        "belongs to another model, or the weights were saved in part"
+    )
 
 
 def interleave_halves(rows: npt.NDArray[np.generic], head_dim: int) -> npt.NDArray[np.generic]:

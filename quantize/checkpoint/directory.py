@@ -13,33 +13,37 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pyqwen.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
+from pyqwen.errors import ModelFormatError, ModelNotFoundError
 from pyqwen.quantize.checkpoint.json_file import MEGABYTE, read_json_object
+from pyqwen.quantize.checkpoint.other_directories import (
+    no_directory,
+    without_configuration,
+    without_weights,
+)
 from pyqwen.quantize.checkpoint.safetensors_file import SafetensorsFile, StoredTensor
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*\.safetensors")
+_NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 _MOST_SHARDS = 1024
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 class Checkpoint:
     """An open checkpoint: ``config`` is config.json, ``tensors`` the weights by name.
 
+    ``notes`` say what was unusual about the files.
     A context manager: leaving it closes the files. Nothing is read but headers until a tensor is.
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise ModelNotFoundError(f"{path}: no such directory")
         if not path.is_dir():
-            raise ModelFormatError(
-                f"{path} is a file; a checkpoint is a directory with config.json, the tokenizer and "
-                "*.safetensors"
-            )
+            raise no_directory(path)
         self.path = path
+        if not (path / "config.json").is_file():
+            raise without_configuration(path)
         self.config = read_json_object(path / "config.json")
+        self.notes: list[str] = []
         with ExitStack() as files:
             self._shards = [self._open(name, files) for name in self._shard_names()]
             self.tensors = self._collect()
@@ -92,14 +96,41 @@ class Checkpoint:
             return names
         if single:
             return [_SINGLE]
-        raise self._without_weights()
+        return self._unlisted()
+
+    def _unlisted(self) -> list[str]:
+        """The files of the weights where neither their names nor an index tell."""
+        files = {
+            file.name
+            for file in self.path.glob("*.safetensors")
+            if not file.name.startswith("adapter_")
+        }
+        parts = [match for name in sorted(files) if (match := _NUMBERED.fullmatch(name))]
+        models = {(match["stem"], match["count"]) for match in parts}
+        if len(models) == 1 and int(parts[0]["count"]) <= _MOST_SHARDS:
+            stem, count = models.pop()
+            names = [f"{stem}-{i + 1:05d}-of-{count}.safetensors" for i in range(int(count))]
+            missing = [name for name in names if name not in files]
+            if missing:
+                raise ModelNotFoundError(
+                    f"{self.path / missing[0]} is missing: {parts[0][0]} is one of {int(count)} "
+                    "files; the download is incomplete"
+                )
+            self.notes.append(
+                f"there is no {_INDEX}: the weights are those of {names[0]} and so on"
+            )
+            return names
+        if len(files) == 1:
+            self.notes.append(f"there is no {_SINGLE}: the weights are those of {min(files)}")
+            return list(files)
+        raise without_weights(self.path)
 
     def _read_index(self) -> dict[str, str]:
         where = self.path / _INDEX
         weight_map: Any = read_json_object(where, limit=64 * MEGABYTE).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ModelFormatError(
-                f"{where}: weight_map is missing or no object; download it again"
+                f"{where}: weight_map is missing or no object; take the file of the model's page"
             )
         for tensor, name in weight_map.items():
             if not isinstance(name, str) or not _SHARD_NAME.fullmatch(name):
@@ -111,23 +142,6 @@ class Checkpoint:
         if len(set(weight_map.values())) > _MOST_SHARDS:
             raise ModelFormatError(f"{where} names more than {_MOST_SHARDS:,} files")
         return weight_map
-
-    def _without_weights(self) -> Exception:
-        if (self.path / "adapter_config.json").is_file():
-            return UnsupportedModelError(
-                f"{self.path} holds an adapter (LoRA), not a model; merge it into its base model "
-                "first (peft: merge_and_unload, save_pretrained)"
-            )
-        pickle = next((f for pattern in _PICKLES for f in self.path.glob(pattern)), None)
-        if pickle:
-            return UnsupportedModelError(
-                f"{pickle} is a pickle, which can run any code when it is opened, so it is never "
-                "read; use a safetensors version of the model, or make one on a machine you can lose "
-                "(transformers: from_pretrained, save_pretrained(safe_serialization=True))"
-            )
-        return ModelNotFoundError(
-            f"{self.path} has neither {_SINGLE} nor {_INDEX}; is this the right directory?"
-        )
 
     def _collect(self) -> dict[str, StoredTensor]:
         """One table of all shards, which must be what the index says."""
@@ -153,13 +167,13 @@ class Checkpoint:
             if found is None or found.file.path.name != file:
                 raise ModelFormatError(
                     f"{self.path / file} lacks tensor '{name[:80]}', which {_INDEX} puts there; the "
-                    "files are of different downloads",
+                    "files are of different versions of the model",
                     field=name,
                 )
         unlisted = next((name for name in tensors if name not in weight_map), None)
         if unlisted is not None:
             raise ModelFormatError(
                 f"{tensors[unlisted].file.path} holds tensor '{unlisted[:80]}', which {_INDEX} does "
-                "not list; the files are of different downloads",
+                "not list; the files are of different versions of the model",
                 field=unlisted,
             )

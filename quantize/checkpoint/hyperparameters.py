@@ -46,6 +46,7 @@ class Hyperparameters:
     rope_theta: float
     rope_scaling: RopeScaling | None
     tied: bool
+    notes: tuple[str, ...] = ()  # what was taken from elsewhere than its place
 
 
 def read_hyperparameters(config: Mapping[str, Any], where: str) -> Hyperparameters:
@@ -68,6 +69,8 @@ def read_hyperparameters(config: Mapping[str, Any], where: str) -> Hyperparamete
     if head_dim % 2:
         raise keys.bad("head_dim", f"is {head_dim}; rotary positions need pairs, so an even number")
     rope = _rope_parameters(keys)
+    context = keys.integer("max_position_embeddings", 1 << 30)
+    scaling, notes = _rope_scaling(rope, keys, context)
     return Hyperparameters(
         architecture=architecture,
         hidden=hidden,
@@ -78,11 +81,12 @@ def read_hyperparameters(config: Mapping[str, Any], where: str) -> Hyperparamete
         head_dim=head_dim,
         states_head_dim="head_dim" in keys or usual is not None,
         vocab_rows=keys.integer("vocab_size", 1 << 22),
-        context=keys.integer("max_position_embeddings", 1 << 30),
+        context=context,
         rms_eps=keys.number("rms_norm_eps", 0.1),
         rope_theta=(rope if "rope_theta" in rope else keys).number("rope_theta", 1e12, 10_000.0),
-        rope_scaling=_rope_scaling(rope),
+        rope_scaling=scaling,
         tied=keys.boolean("tie_word_embeddings"),
+        notes=tuple(notes),
     )
 
 
@@ -125,17 +129,23 @@ def _rope_parameters(keys: _Keys) -> _Keys:
     return _Keys({}, keys.where)
 
 
-def _rope_scaling(rope: _Keys) -> RopeScaling | None:
+def _rope_scaling(rope: _Keys, keys: _Keys, context: int) -> tuple[RopeScaling | None, list[str]]:
     kind = rope.values.get("rope_type", rope.values.get("type", "default"))
+    notes: list[str] = []
     if kind == "default":
-        return None
+        return None, notes
     optional: tuple[str, ...]
     match kind:
         case "linear":
             optional, original = (), None
         case "yarn":
             optional = ("extrapolation_factor", "attention_factor", "beta_fast", "beta_slow")
-            original = rope.integer("original_max_position_embeddings", 1 << 30)
+            name = "original_max_position_embeddings"
+            original = (rope if name in rope else keys).integer(name, 1 << 30, default=context)
+            if name not in rope and name not in keys:  # as transformers reads it
+                notes.append(
+                    f"YaRN lacks {name}: max_position_embeddings, {context:,}, takes its place"
+                )
         case "llama3":
             optional = ("low_freq_factor", "high_freq_factor")
             original = rope.integer("original_max_position_embeddings", 1 << 30, default=8192)
@@ -146,7 +156,7 @@ def _rope_scaling(rope: _Keys) -> RopeScaling | None:
                 field="rope_type",
             )
     options = {name: rope.number(name, 1e6) for name in optional if name in rope}
-    return RopeScaling(kind, rope.number("factor", 1e6), original, options)
+    return RopeScaling(kind, rope.number("factor", 1e6), original, options), notes
 
 
 class _Keys:
@@ -166,7 +176,7 @@ class _Keys:
         if key in self:
             return self.values[key]
         if default is None:
-            raise self.bad(key, "is missing; the file is incomplete, download it again")
+            raise self.bad(key, "is missing; take the file of the model's page")
         return default
 
     def integer(self, key: str, most: int, default: int | None = None) -> int:

@@ -32,13 +32,21 @@ def read_optional_object(path: Path, *, limit: int = 16 * MEGABYTE) -> dict[str,
 def read_bounded(path: Path, *, limit: int) -> bytes:
     """Return the bytes of a regular file of at most ``limit`` bytes."""
     if not path.is_file():
-        raise ModelNotFoundError(f"{path}: no such file; the download is probably incomplete")
+        raise ModelNotFoundError(f"{path}: no such file; the model needs it")
     size = path.stat().st_size
     if size > limit:
         raise ModelFormatError(
             f"{path} has {size:,} bytes; no such file of a real model is longer than {limit:,}"
         )
     return path.read_bytes()
+
+
+def read_text(path: Path, *, limit: int) -> str:
+    """Return a text of at most ``limit`` bytes; ``ModelFormatError`` where it is not UTF-8."""
+    try:
+        return read_bounded(path, limit=limit).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelFormatError(f"{path} is not UTF-8 text: {error}") from error
 
 
 def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
@@ -49,7 +57,9 @@ def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
         )
     except (ValueError, RecursionError) as error:  # bad UTF-8 and JSON errors are ValueErrors
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise ModelFormatError(f"{where} is not valid JSON: {reason}; download it again") from error
+        raise ModelFormatError(
+            f"{where} is not valid JSON: {reason}; the file is damaged, fetch it again"
+        ) from error
     if not isinstance(value, dict):
         raise ModelFormatError(f"{where} holds a {type(value).__name__}, not a JSON object")
     return value

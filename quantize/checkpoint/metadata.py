@@ -7,7 +7,6 @@ the ``gguf`` package, so that files are named as llama.cpp names them.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from pyqwen.errors import ModelFormatError
 from pyqwen.quantize.checkpoint.hyperparameters import Hyperparameters
 from pyqwen.quantize.checkpoint.json_file import MEGABYTE, read_optional_object
 from pyqwen.quantize.recipes import FILE_TYPES
+from pyqwen.quantize.sampling_defaults import SETTINGS, usable
 
 if TYPE_CHECKING:
     import gguf
@@ -23,34 +23,28 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("pyqwen")
 _CARD_LIMIT = 4 * MEGABYTE
 
-# Setting in generation_config.json, GGUF's key, whether it is a whole number.
-_SAMPLING = (
-    ("top_k", "general.sampling.top_k", True),
-    ("top_p", "general.sampling.top_p", False),
-    ("min_p", "general.sampling.min_p", False),
-    ("temperature", "general.sampling.temp", False),
-    ("repetition_penalty", "general.sampling.penalty_repeat", False),
-)
 
+def read_sampling(path: Path) -> tuple[dict[str, int | float], list[str]]:
+    """The ``general.sampling.*`` keys that the checkpoint's generation_config.json gives, and notes.
 
-def read_sampling(path: Path) -> dict[str, int | float]:
-    """The ``general.sampling.*`` keys that the checkpoint's generation_config.json gives.
-
-    ``ModelFormatError`` where a setting is no number.
+    What cannot be sampled with is left out. ``ModelFormatError`` where a setting is no number.
     """
     where = path / "generation_config.json"
     settings = read_optional_object(where)
     keys: dict[str, int | float] = {}
-    for name, key, whole in _SAMPLING:
-        value = settings.get(name)
-        if value is None:
+    notes = []
+    for name, key, _ in SETTINGS:
+        given = settings.get(name)
+        if given is None:
             continue
-        if type(value) not in (int, float) or not math.isfinite(value) or (whole and value % 1):
-            raise ModelFormatError(f"{where}: {name} is {value!r:.60}, not a number", field=name)
-        if abs(value) >= 2**31:
-            raise ModelFormatError(f"{where}: {name} is {value!r:.60}, out of bounds", field=name)
-        keys[key] = int(value) if whole else float(value)
-    return keys
+        if type(given) not in (int, float):
+            raise ModelFormatError(f"{where}: {name} is {given!r:.60}, not a number", field=name)
+        value, problem = usable(name, given)
+        if value is None:
+            notes.append(f"{name} of generation_config.json is left out: {problem}")
+        else:
+            keys[key] = value
+    return keys, notes
 
 
 def add_general(
@@ -70,7 +64,7 @@ def add_general(
         else:
             writer.add_float32(key, value)
     described = _describe(path, config, parameters)
-    described.name = described.name or path.resolve().name
+    described.name = described.name or _model_name(path)
     described.size_label = described.size_label or gguf.size_label(parameters, parameters, 0, 0)
     described.set_gguf_meta_model(writer)
 
@@ -129,11 +123,19 @@ def _describe(path: Path, config: Mapping[str, Any], parameters: int) -> gguf.Me
     try:
         front_matter = _plain_values(gguf.Metadata.load_model_card(path))
         return gguf.Metadata.apply_metadata_heuristic(
-            gguf.Metadata(), front_matter, dict(config), path.resolve(), parameters
+            gguf.Metadata(), front_matter, dict(config), Path(_model_name(path)), parameters
         )
     except Exception as error:  # YAML and heuristics choke on much; the model does not need them
         _LOGGER.warning("%s is left out of the metadata: %s", card, error)
         return gguf.Metadata()
+
+
+def _model_name(path: Path) -> str:
+    """The name of the directory; in the hub's cache, models--ORG--NAME/snapshots/HASH, that is NAME."""
+    whole = path.resolve()
+    if whole.parent.name == "snapshots" and whole.parent.parent.name.startswith("models--"):
+        return whole.parent.parent.name.rpartition("--")[2]
+    return whole.name
 
 
 def _plain_values(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from pyqwen.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
+from pyqwen.quantize.checkpoint.added_tokens import (
+    AddedToken,
+    read_added_tokens,
+    read_named_tokens,
+)
+from pyqwen.quantize.checkpoint.chat_templates import read_templates
 from pyqwen.quantize.checkpoint.json_file import (
     MEGABYTE,
     read_bounded,
     read_json_object,
     read_optional_object,
+    read_text,
 )
 from pyqwen.quantize.checkpoint.pre_tokenizer import recognize, recognize_class
-from pyqwen.quantize.checkpoint.special_tokens import SpecialTokens, read_special_tokens
+from pyqwen.quantize.checkpoint.token_roles import TokenRoles, TokenSources, decide_roles
 from pyqwen.text.vocabulary import TokenKind
 
 _VOCABULARY_LIMIT = 256 * MEGABYTE
@@ -28,16 +35,20 @@ _PADDING_SCORE = -10000.0
 
 @dataclass
 class TokenizerMetadata:
-    """``tokens[i]``, ``types[i]`` and ``scores[i]`` belong together; scores only for SentencePiece."""
+    """``tokens[i]``, ``types[i]`` and ``scores[i]`` belong together; scores only for SentencePiece.
+
+    ``notes`` say where the files of the checkpoint disagree, and what came of it.
+    """
 
     model: str  # "gpt2" or "llama", as GGUF calls byte-level BPE and SentencePiece
     pre: str
     tokens: list[str]
     types: list[int]
-    special: SpecialTokens
+    roles: TokenRoles = field(default_factory=TokenRoles)
     merges: list[str] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     add_space_prefix: bool | None = None
+    notes: list[str] = field(default_factory=list)
 
     def keys(self) -> dict[str, Any]:
         """The ``tokenizer.*`` keys and their values."""
@@ -49,7 +60,7 @@ class TokenizerMetadata:
             "tokenizer.ggml.token_type": self.types,
             "tokenizer.ggml.merges": self.merges,
             "tokenizer.ggml.add_space_prefix": self.add_space_prefix,
-            **self.special.keys(),
+            **self.roles.keys(),
         }
         return {key: value for key, value in keys.items() if value is not None and value != []}
 
@@ -68,27 +79,46 @@ def read_tokenizer(
     if tokenizer_json.is_file():
         document = _read_document(tokenizer_json)
     is_byte_level = bool(document) and not document["model"].get("byte_fallback")
+    added, notes = read_added_tokens(path, settings, document)
     if is_byte_level:
-        made = _from_document(document, settings, rows, str(tokenizer_json))
+        made = _from_document(document, added, rows, str(tokenizer_json))
     elif (path / "tokenizer.model").is_file():
-        made = _from_sentencepiece(path, settings, rows)
+        made = _from_sentencepiece(path, added, rows)
     elif document:
         raise UnsupportedModelError(
             f"{tokenizer_json} describes a SentencePiece vocabulary, whose scores it lacks; put the "
             "model's tokenizer.model beside it"
         )
     elif (path / "vocab.json").is_file():
-        made = _from_vocab_and_merges(path, settings, rows)
+        made = _from_vocab_and_merges(path, settings, added, rows)
     else:
         raise ModelNotFoundError(
             f"{path} has no tokenizer: tokenizer.json, vocab.json with merges.txt, or tokenizer.model"
         )
-    made.special = read_special_tokens(path, config, settings, document, made.tokens)
+    templates, more = read_templates(path, settings)
+    named, special = read_named_tokens(path, settings)
+    sources = TokenSources(
+        byte_level=made.model == "gpt2",
+        config=config,
+        generation=read_optional_object(path / "generation_config.json"),
+        settings=settings,
+        document=document,
+        added=added,
+        named=named,
+        special=frozenset(special),
+        templates=templates,
+    )
+    made.roles = decide_roles(sources, made.tokens, made.types, str(path))
+    made.notes = [*notes, *more, *made.roles.notes]
+    for i, kind in made.roles.kinds.items():
+        made.types[i] = int(kind)
+        if kind == TokenKind.USER_DEFINED:
+            made.tokens[i] = made.tokens[i].replace("\u2581", " ")
     if made.model == "gpt2":
         # What a byte-level tokenizer does unless its files say otherwise; readers differ in what they
         # take silence for.
         for role in ("bos", "eos"):
-            made.special.add.setdefault(role, False)
+            made.roles.add.setdefault(role, False)
     if architecture == "llama" and isinstance(settings.get("add_prefix_space"), bool):
         made.add_space_prefix = settings["add_prefix_space"]
     return made
@@ -98,7 +128,9 @@ def _read_document(path: Path) -> dict[str, Any]:
     document = read_json_object(path, limit=_VOCABULARY_LIMIT)
     model = document.get("model")
     if not isinstance(model, dict):
-        raise ModelFormatError(f"{path}: model is missing or no object; download it again")
+        raise ModelFormatError(
+            f"{path}: model is missing or no object; the file is damaged, fetch it again"
+        )
     if model.get("type", "BPE") != "BPE":
         raise UnsupportedModelError(
             f"{path}: the tokenizer is of type {model['type']!r:.60}; this version converts BPE"
@@ -107,32 +139,27 @@ def _read_document(path: Path) -> dict[str, Any]:
 
 
 def _from_document(
-    document: dict[str, Any], settings: dict[str, Any], rows: int, where: str
+    document: dict[str, Any], added: list[AddedToken], rows: int, where: str
 ) -> TokenizerMetadata:
     pre = recognize(document, where)
     model = document["model"]
     rows_of = _Rows(rows, where)
     rows_of.fill(model.get("vocab"))
-    added = document.get("added_tokens") or []
-    if not isinstance(added, list):
-        raise ModelFormatError(f"{where}: added_tokens is no list")
     rows_of.add(added)
-    rows_of.add(_listed(settings), only_new=True)
     return rows_of.finish("gpt2", pre, _merges(model.get("merges"), where))
 
 
-def _from_vocab_and_merges(path: Path, settings: dict[str, Any], rows: int) -> TokenizerMetadata:
+def _from_vocab_and_merges(
+    path: Path, settings: dict[str, Any], added: list[AddedToken], rows: int
+) -> TokenizerMetadata:
     where = str(path / "tokenizer_config.json")
     pre = recognize_class(settings.get("tokenizer_class"), where)
     rows_of = _Rows(rows, str(path / "vocab.json"))
     rows_of.fill(read_json_object(path / "vocab.json", limit=_VOCABULARY_LIMIT))
-    rows_of.add(_listed(settings))
+    rows_of.add(added)
     merges_path = path / "merges.txt"
-    try:
-        text = read_bounded(merges_path, limit=_VOCABULARY_LIMIT).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ModelFormatError(f"{merges_path} is not UTF-8 text: {error}") from error
     # split("\n"): merges may contain other characters that Python takes for the end of a line.
+    text = read_text(merges_path, limit=_VOCABULARY_LIMIT)
     lines = [line.rstrip("\r") for line in text.split("\n")]
     start = int(lines[0].startswith("#version"))
     return rows_of.finish(
@@ -140,7 +167,7 @@ def _from_vocab_and_merges(path: Path, settings: dict[str, Any], rows: int) -> T
     )
 
 
-def _from_sentencepiece(path: Path, settings: dict[str, Any], rows: int) -> TokenizerMetadata:
+def _from_sentencepiece(path: Path, added: list[AddedToken], rows: int) -> TokenizerMetadata:
     import sentencepiece
 
     source = path / "tokenizer.model"
@@ -165,32 +192,25 @@ def _from_sentencepiece(path: Path, settings: dict[str, Any], rows: int) -> Toke
                 break
         rows_of.put(i, model.id_to_piece(i), kind)
         scores[i] = model.get_score(i)
-    added = read_optional_object(path / "added_tokens.json")
-    listed = [{"id": i, "content": text, "special": False} for text, i in added.items()]
-    for entries in (listed, _listed(settings)):
-        for i in rows_of.add(entries):
-            scores[i] = _ADDED_SCORE
+    # tokenizer.json repeats what the model itself has.
+    size = model.vocab_size()
+    added[:] = [
+        token for token in added if token.id >= size or token.flags.keys() != {"tokenizer.json"}
+    ]
+    rows_of.add(added)
+    for token in added:
+        scores[token.id] = _ADDED_SCORE
     made = rows_of.finish("llama", "default", [])
     made.scores = scores
     return made
 
 
-def _listed(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The added tokens that tokenizer_config.json lists."""
-    decoder = settings.get("added_tokens_decoder") or {}
-    if not isinstance(decoder, dict):
-        raise ModelFormatError("tokenizer_config.json: added_tokens_decoder is no object")
-    return [
-        {**entry, "id": int(key) if key.isdecimal() else key}
-        for key, entry in decoder.items()
-        if isinstance(entry, dict)
-    ]
-
-
 def _merges(merges: Any, where: str) -> list[str]:
     """Merges as GGUF has them, both halves in one string; a space inside a half becomes ``Ġ``."""
     if not isinstance(merges, list):
-        raise ModelFormatError(f"{where}: merges is missing or no list; download it again")
+        raise ModelFormatError(
+            f"{where}: merges is missing or no list; the file is damaged, fetch it again"
+        )
     made = []
     for rank, merge in enumerate(merges):
         halves = merge.split(" ") if isinstance(merge, str) else merge
@@ -233,22 +253,10 @@ class _Rows:
                 )
             self.put(i, text, TokenKind.NORMAL)
 
-    def add(self, entries: list[Any], *, only_new: bool = False) -> list[int]:
-        """Take added tokens (``id``, ``content``, ``special``); return the ids that were given."""
-        ids = []
-        for entry in entries:
-            text = entry.get("content") if isinstance(entry, dict) else None
-            if not isinstance(text, str) or not text:
-                raise ModelFormatError(f"{self._where}: an added token has no text: {entry!r:.120}")
-            i = entry.get("id")
-            if only_new and self._is_id(i) and self._taken[i]:
-                continue
-            if entry.get("special") or _looks_special(text):
-                self.put(i, text, TokenKind.CONTROL)
-            else:
-                self.put(i, text.replace("\u2581", " "), TokenKind.USER_DEFINED)
-            ids.append(int(entry["id"]))
-        return ids
+    def add(self, tokens: list[AddedToken]) -> None:
+        """Take added tokens, as control tokens until their roles are decided."""
+        for token in tokens:
+            self.put(token.id, token.text, TokenKind.CONTROL)
 
     def put(self, i: Any, text: str, kind: TokenKind) -> None:
         if not self._is_id(i):
@@ -259,19 +267,7 @@ class _Rows:
         self._tokens[i], self._types[i], self._taken[i] = text, int(kind), 1
 
     def finish(self, model: str, pre: str, merges: list[str]) -> TokenizerMetadata:
-        return TokenizerMetadata(
-            model, pre, self._tokens, self._types, SpecialTokens(), merges=merges
-        )
+        return TokenizerMetadata(model, pre, self._tokens, self._types, merges=merges)
 
     def _is_id(self, i: Any) -> bool:
         return type(i) is int and 0 <= i < len(self._tokens)
-
-
-def _looks_special(text: str) -> bool:
-    """Control tokens that their tokenizers do not mark as such (llama.cpp, does_token_look_special)."""
-    return (
-        text in ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
-        or (text.startswith("<|") and text.endswith("|>"))
-        or (text.startswith("<\uff5c") and text.endswith("\uff5c>"))
-        or (text.startswith("<unused") and text.endswith(">"))
-    )

@@ -61,7 +61,7 @@ def tensor_bytes(type: str, shape: tuple[int, ...]) -> int:
 
 def model_bytes(keys: Mapping[str, gguf.GGUFValue], tensors: Sequence[OutputTensor]) -> int:
     """The exact size of the file that `write_model` would write."""
-    return len(_header(keys, tensors)) + sum(
+    return len(model_header(keys, tensors)) + sum(
         _padded(tensor.n_bytes, _alignment(keys)) for tensor in tensors
     )
 
@@ -82,7 +82,7 @@ def write_model(
     what it raises leaves the old file, as every error does. ``progress(done, total)`` gets bytes of
     tensors; ``cancel`` raises ``CancelledError``. ``OSError`` where the file cannot be written.
     """
-    header, alignment = _header(keys, tensors), _alignment(keys)
+    header, alignment = model_header(keys, tensors), _alignment(keys)
     size = len(header) + sum(_padded(tensor.n_bytes, alignment) for tensor in tensors)
     meter = _Meter(sum(tensor.n_bytes for tensor in tensors), progress, cancel)
     output = OutputFile(out, inputs=inputs, n_bytes=size)
@@ -113,7 +113,7 @@ def write_model(
     return size
 
 
-def _header(keys: Mapping[str, gguf.GGUFValue], tensors: Sequence[OutputTensor]) -> bytes:
+def model_header(keys: Mapping[str, gguf.GGUFValue], tensors: Sequence[OutputTensor]) -> bytes:
     """Everything that comes before the values, padded."""
     import gguf
 

@@ -7,6 +7,7 @@ matrices in the type they have.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,10 @@ from pyqwen.quantize.checkpoint.architecture import (
 from pyqwen.quantize.checkpoint.directory import Checkpoint
 from pyqwen.quantize.checkpoint.hyperparameters import Hyperparameters, read_hyperparameters
 from pyqwen.quantize.checkpoint.metadata import add_general, add_hyperparameters, read_sampling
+from pyqwen.quantize.checkpoint.name_prefixes import canonical_names
 from pyqwen.quantize.checkpoint.safetensors_file import StoredTensor
 from pyqwen.quantize.checkpoint.tokenizer_metadata import read_tokenizer
-from pyqwen.quantize.encode import to_float32
+from pyqwen.quantize.encode import BadValues, encode, to_float32
 from pyqwen.quantize.source.model_source import ModelSource, SourceTensor, plain_values
 from pyqwen.quantize.tensor_names import tensor_names
 
@@ -43,7 +45,7 @@ class _CheckpointTensor(SourceTensor):
     def __init__(self, plan: TensorPlan, stored: StoredTensor, head_dim: int) -> None:
         is_vector = len(plan.shape) == 1
         kind = "F32" if is_vector else stored.dtype
-        super().__init__(plan.target, plan.source, kind, plan.shape, stored.file.path)
+        super().__init__(plan.target, stored.name, kind, plan.shape, stored.file.path)
         self._stored = stored
         self._head_dim = head_dim if plan.rotary_heads else 0
 
@@ -100,12 +102,14 @@ class CheckpointSource(ModelSource):
         self.architecture, self.layers = h.architecture, h.layers
         self.heads, self.kv_heads = h.heads, h.kv_heads
         plans = plan_tensors(h)
-        check_tensors(plans, checkpoint.tensors, h, str(self.path))
+        tensors, renamed = canonical_names(checkpoint.tensors, h, str(self.path))
+        check_tensors(plans, tensors, h, str(self.path))
         self.inputs = [self.path, *checkpoint.shard_paths]
-        self.tensors = [
-            _CheckpointTensor(plan, checkpoint.tensors[plan.source], h.head_dim) for plan in plans
-        ]
-        self.notes = _drop_tied_output(checkpoint, h)
+        self.tensors = [_CheckpointTensor(plan, tensors[plan.source], h.head_dim) for plan in plans]
+        self.notes = [*checkpoint.notes, *renamed, *h.notes, *_drop_tied_output(tensors, h)]
+        self._sampling, dropped = read_sampling(self.path)
+        self._tokenizer = read_tokenizer(self.path, checkpoint.config, h.vocab_rows, h.architecture)
+        self.notes += [*dropped, *self._tokenizer.notes]
         factors = rope_factors(h)
         if factors is not None:
             name = tensor_names(h.architecture).name("rope_factors")
@@ -118,15 +122,13 @@ class CheckpointSource(ModelSource):
 
         checkpoint, h = self._checkpoint, self._hyperparameters
         writer = gguf.GGUFWriter(None, h.architecture)  # for its rules of names and licenses
-        sampling = read_sampling(checkpoint.path)
-        add_general(writer, checkpoint.path, checkpoint.config, sampling, self.parameters)
+        add_general(writer, checkpoint.path, checkpoint.config, self._sampling, self.parameters)
         weights: Counter[str] = Counter()
         for tensor in self.tensors:
             if len(tensor.shape) > 1:
                 weights[tensor.type] += tensor.elements
         add_hyperparameters(writer, h, weights.most_common(1)[0][0])
-        tokenizer = read_tokenizer(checkpoint.path, checkpoint.config, h.vocab_rows, h.architecture)
-        for key, value in tokenizer.keys().items():
+        for key, value in self._tokenizer.keys().items():
             match value:
                 case bool():
                     writer.add_bool(key, value)
@@ -148,21 +150,35 @@ class CheckpointSource(ModelSource):
         self._checkpoint.close()
 
 
-def _drop_tied_output(checkpoint: Checkpoint, h: Hyperparameters) -> list[str]:
-    """Some tied checkpoints store the embedding a second time; GGUF has it once."""
+def _drop_tied_output(tensors: Mapping[str, StoredTensor], h: Hyperparameters) -> list[str]:
+    """Some tied checkpoints store the embedding a second time, even in another type; GGUF has it once."""
     copy = second_copy(h)
-    output = checkpoint.tensors.get(copy[0].source) if copy else None
+    output = tensors.get(copy[0].source) if copy else None
     if copy is None or output is None:
         return []
     name, original = copy[0].source, copy[1].source
-    embedding = checkpoint.tensors[original]
+    embedding = tensors[original]
     slices = _CheckpointTensor(copy[0], output, h.head_dim).slices()
-    if output.dtype != embedding.dtype or any(
-        not np.array_equal(output.read_rows(a, b), embedding.read_rows(a, b)) for a, b in slices
-    ):
+    if not all(_equal_rows(output, embedding, start, stop) for start, stop in slices):
         raise ModelFormatError(
             f"{output.file.path}: '{name}' differs from '{original}', but tie_word_embeddings in "
             "config.json says that they are one; set it to false if the model was trained so",
             field=name,
         )
     return [f"{name} is equal to {original} and the model is tied: it is written once"]
+
+
+def _equal_rows(a: StoredTensor, b: StoredTensor, start: int, stop: int) -> bool:
+    """Whether rows are the same numbers, or the one rounded to the type of the other."""
+    first, second = a.read_rows(start, stop), b.read_rows(start, stop)
+    if a.dtype == b.dtype:
+        return np.array_equal(first, second)
+    values = to_float32(first, a.dtype), to_float32(second, b.dtype)
+    if np.array_equal(*values):
+        return True
+    try:
+        return np.array_equal(encode(values[0], "F32", b.dtype), second) or np.array_equal(
+            encode(values[1], "F32", a.dtype), first
+        )
+    except BadValues:
+        return False

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pyqwen._native import read_config, tensor_types
 from pyqwen.errors import ModelChangedError, UnsupportedModelError
 from pyqwen.loading.gguf_file import GGUFFile, TensorInfo
+from pyqwen.quantize.sampling_defaults import SETTINGS, usable
 from pyqwen.quantize.source.model_source import ModelSource, SourceTensor
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class GGUFSource(ModelSource):
         self.architecture, self.layers = config["architecture"], config["layers"]
         self.heads, self.kv_heads = config["heads"], config["kv_heads"]
         self.inputs = _shards(self.path, file.shards)
-        self.notes = []
+        self._sampling, self.notes = _sampling(file)
         self.tensors = []
         for index, info in enumerate(file.tensors):
             if info.type not in tensor_types():
@@ -75,6 +76,10 @@ class GGUFSource(ModelSource):
             if name.startswith("split."):
                 continue
             value, kind = self._file.handle.exact_value(index)
+            if name in self._sampling:
+                value = self._sampling[name]
+                if value is None:
+                    continue
             is_list = kind.value == gguf.GGUFValueType.ARRAY
             if is_list and not value:
                 continue  # the gguf package writes no empty list, and it says nothing
@@ -92,6 +97,18 @@ class GGUFSource(ModelSource):
 
     def close(self) -> None:
         self._file.close()
+
+
+def _sampling(file: GGUFFile) -> tuple[dict[str, int | float | None], list[str]]:
+    """The sampling defaults as they are to be written, None for those that are left out; notes."""
+    found: dict[str, int | float | None] = {}
+    notes = []
+    for name, key, _ in SETTINGS:
+        if key in file.metadata:
+            found[key], problem = usable(name, file.metadata[key])
+            if problem:
+                notes.append(f"{key} is left out: {problem}")
+    return found, notes
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

@@ -60,6 +60,7 @@ class CheckpointFiles:
             "eos_token_id": [260, 258],
         }
     )
+    dtypes: dict[str, str] = field(default_factory=dict)  # of tensors that are not of ``dtype``
 
     def write(self, shards: int = 1) -> Path:
         """Write all files, the tensors dealt out to ``shards`` files."""
@@ -77,7 +78,7 @@ class CheckpointFiles:
             file = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
             if shards == 1:
                 file = "model.safetensors"
-            part = {name: (self.dtype, self._stored(name)) for name in names[i::shards]}
+            part = {name: self._stored(name) for name in names[i::shards]}
             (self.path / file).write_bytes(safetensors_bytes(part))
             index.update(dict.fromkeys(part, file))
         if shards > 1:
@@ -93,8 +94,9 @@ class CheckpointFiles:
         weight_map: dict[str, Any] = json.loads(text)["weight_map"]
         return weight_map
 
-    def _stored(self, name: str) -> np.ndarray:
-        return self.tensors[name].astype(np.float16 if self.dtype == "F16" else np.float32)
+    def _stored(self, name: str) -> tuple[str, np.ndarray]:
+        dtype = self.dtypes.get(name, self.dtype)
+        return dtype, self.tensors[name].astype(np.float16 if dtype == "F16" else np.float32)
 
 
 MakeCheckpoint = Callable[..., CheckpointFiles]
