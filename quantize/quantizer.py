@@ -53,7 +53,7 @@ def quantize(
     """Quantize the model ``source`` to the GGUF file ``out``.
 
     ``source`` is a GGUF file, a checkpoint directory, or the name of a model in the catalog or the
-    cache, which is fetched where it is not here.
+    cache; an unquantized one (``NAME:f16``) is fetched where it is not here.
 
     ``type`` is a recipe of llama-quantize (``RECIPES``, in any case); the types of all tensors are
     those that it chooses. ``imatrix`` is an importance matrix, or the path of one: errors count by

@@ -159,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
     from pyqwen.quantize.calibration.options import calibration_options
     from pyqwen.quantize.plot import plot_svg
     from pyqwen.quantize.recipes import TypeOptions, recipe_name
+    from pyqwen.quantize.source.open_source import check_name
 
     text = read_text(args.calibration) if args.calibration else None
     try:  # what is wrong here is the command line, not the model
@@ -175,7 +176,10 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     report, plot = _side_outputs(args)
-    source = find_model(args.source) if _is_name(args.source) else args.source
+    source = args.source
+    if not os.path.lexists(source):
+        check_name(source)
+        source = find_model(source)
     with ProgressBar("quantizing", "bytes" if text is None else "%") as bar:
         done = quantize(
             source,
@@ -211,13 +215,6 @@ def run(args: argparse.Namespace) -> int:
     if done.path:
         sys.stdout.write(f"{done.path}\n")
     return 0
-
-
-def _is_name(source: str) -> bool:
-    """Whether it is no file or directory, and can be a name of the catalog or the cache."""
-    from pyqwen.catalog.names import parse_name
-
-    return not os.path.lexists(source) and parse_name(source) is not None
 
 
 def _tensor_type(text: str) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from pyqwen.measuring.interruptible import run_interruptibly
 from pyqwen.os_errors import raising_file_errors
 from pyqwen.quantize.calibration.imatrix_file import ImportanceMatrix, write_entries
 from pyqwen.quantize.output.output_file import OutputFile
+from pyqwen.quantize.source.gguf_source import shard_paths
 from pyqwen.quantize.tensor_names import tensor_names
 from pyqwen.text.text_chunks import TextChunks
 from pyqwen.text.tokenizer import Tokenizer
@@ -62,11 +63,11 @@ def imatrix(
     from pyqwen import catalog
 
     path = catalog.resolve(os.fspath(model))
-    with OutputFile(Path(out), inputs=[path], n_bytes=0) as output:
-        with GGUFFile(
-            path
-        ) as file:  # what is wrong with the text is told before weights are loaded
-            tokenizer = Tokenizer.from_metadata(file.metadata, source=str(path))
+    with GGUFFile(path) as file:
+        inputs = shard_paths(path, file.shards)
+        tokenizer = Tokenizer.from_metadata(file.metadata, source=str(path))
+    with OutputFile(Path(out), inputs=inputs, n_bytes=0) as output:
+        # What is wrong with the text is told before weights are loaded.
         bos = tokenizer.bos_id if tokenizer.add_bos else None
         cut = TextChunks(tokenizer.encode(text), context, chunks, bos=bos, at_least=1)
         with open_weights(path, threads=threads, progress=loading, cancel=cancel) as weights:

@@ -55,7 +55,7 @@ class GGUFSource(ModelSource):
         config = read_config(file.handle)
         self.architecture, self.layers = config["architecture"], config["layers"]
         self.heads, self.kv_heads = config["heads"], config["kv_heads"]
-        self.inputs = _shards(self.path, file.shards)
+        self.inputs = shard_paths(self.path, file.shards)
         self._sampling, self.notes = _sampling(file)
         self.tensors = []
         for index, info in enumerate(file.tensors):
@@ -119,8 +119,8 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     return now.st_ino, now.st_size, now.st_mtime_ns
 
 
-def _shards(path: Path, count: int) -> list[Path]:
-    """The files of a model that the core has opened, in order."""
+def shard_paths(path: Path, count: int) -> list[Path]:
+    """The files of an opened model, in order; ``path`` is any of them, ``count`` how many there are."""
     match = _SHARD.fullmatch(path.name)
     if count == 1 or match is None:
         return [path]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pyqwen import Model
+from pyqwen.__main__ import main
 from pyqwen.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
 from pyqwen.quantize import Conversion, convert, quantize
 from pyqwen.text.tokenizer import Tokenizer
@@ -440,8 +441,14 @@ def test_a_model_of_the_cache_is_quantized_by_its_name(
     monkeypatch.setenv("PYQWEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)  # where no directory is called so
+    for name in ("qwen2.5-0.5b", "Qwen2.5-0.5B-Instruct"):
+        with pytest.raises(ModelNotFoundError, match=r"quantized already.*qwen2\.5-0\.5b:f16"):
+            quantize(name, "q.gguf", "Q8_0")
+        assert main(["quantize", name, "q.gguf", "Q8_0"]) == 1
     with pytest.raises(ModelNotFoundError, match="pyqwen pull"):
-        quantize("qwen2.5-0.5b:f16", tmp_path / "q.gguf", "Q8_0")
+        quantize("qwen2.5-0.5b:f16", "q.gguf", "Q8_0")
+    assert main(["quantize", "qwen2.5-0.5b:f16", "q.gguf", "Q8_0"]) == 1
     whole = tmp_path / "whole.gguf"
     convert(make_checkpoint().write(), whole, "f16")
     monkeypatch.setattr("pyqwen.quantize.source.open_source.resolve", lambda name: whole)

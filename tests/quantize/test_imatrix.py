@@ -76,6 +76,15 @@ def test_the_model_is_not_overwritten(tiny_model_path: Path) -> None:
     assert tiny_model_path.read_bytes() == before
 
 
+def test_no_part_of_a_split_model_is_overwritten(make_tiny_model: Callable[..., Path]) -> None:
+    first = make_tiny_model(split_max_tensors=10)
+    for part in first.parent.glob(first.name.replace("-00001-", "-*-")):
+        before = part.read_bytes()
+        with pytest.raises(ValueError, match="is the input"):
+            imatrix(first, TEXT, part, context=48)
+        assert part.read_bytes() == before
+
+
 def test_a_text_that_is_too_short(tiny_model_path: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs 512 or more"):
         imatrix(tiny_model_path, TEXT[:200], tmp_path / "i.gguf")

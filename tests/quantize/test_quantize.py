@@ -221,7 +221,8 @@ def test_a_dry_run_tells_the_truth(make_checkpoint, tmp_path: Path) -> None:
 def test_fallbacks_are_reported(make_checkpoint, tmp_path: Path) -> None:
     done = quantize(make_checkpoint(ffn=288).write(), tmp_path / "model.gguf", "Q4_K_M")
     types = {t.name: t.type for t in done.fallbacks}
-    assert types["blk.0.ffn_down.weight"] == "Q8_0"  # rows of 288
+    assert types["blk.0.ffn_down.weight"] == "Q5_0"  # rows of 288
+    assert types["blk.1.ffn_down.weight"] == "Q8_0"  # meant to be Q6_K
     assert types["blk.0.attn_q.weight"] == "Q5_0"  # rows of 128
     assert types["token_embd.weight"] == "Q8_0"
     assert "128" in str(done.fallbacks[0].fallback)
