@@ -52,7 +52,7 @@ from pyqwen._native.quantize import (
     quantize_weights,
     tensor_types,
 )
-from pyqwen._native.sampling import Draw, Mask, Sample, SamplerHandle
+from pyqwen._native.sampling import Draw, Mask, Run, Sample, SamplerHandle
 from pyqwen._native.sessions import SessionHandle
 from pyqwen._native.status import check, new_error
 
@@ -70,6 +70,7 @@ __all__ = [
     "PackedImage",
     "Progress",
     "QuantizationError",
+    "Run",
     "Sample",
     "SamplerHandle",
     "SessionHandle",

@@ -39,6 +39,17 @@ class Draw(NamedTuple):
     mask: Mask | None = None
 
 
+class Run(NamedTuple):
+    """Tokens of one sequence to be sampled one after the other: a ``pq_run``.
+
+    The outputs of its draws are counted from ``first`` on.
+    """
+
+    sampler: SamplerHandle
+    draws: Sequence[Draw]
+    first: int = 0
+
+
 def to_sample(sample: Any) -> Sample:
     n = sample.n_top
     top = [(sample.top_tokens[i], sample.top_logprobs[i]) for i in range(n)] if n else []

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.models import ModelHandle, session_options
 from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
-from pyqwen._native.sampling import Draw, Sample, SamplerHandle, to_exception, to_sample
+from pyqwen._native.sampling import Run, Sample, to_exception, to_sample
 from pyqwen._native.status import check, new_error
 from pyqwen.errors import ClosedError
 
@@ -172,9 +172,7 @@ class SessionHandle:
         if pointer is not None:
             lib.pq_session_cancel(pointer, 1 if on else 0)
 
-    def sample(
-        self, runs: Sequence[tuple[SamplerHandle, Sequence[Draw]]]
-    ) -> list[list[Sample | Exception]]:
+    def sample(self, runs: Sequence[Run]) -> list[list[Sample | Exception]]:
         """Draw the tokens of each run in order, ending with the first that is not its draw's ``next``.
 
         If a draw fails, its exception is the last item of its run.
@@ -184,7 +182,7 @@ class SessionHandle:
             self._sample(one, 1)
             return [one.results(0)]
         room = self._runs
-        n_draws = sum([len(draws) for _, draws in runs])
+        n_draws = sum([len(run.draws) for run in runs])
         if n > len(room.runs) or n_draws > len(room.draws):
             room = self._runs = _Runs(n, n_draws)
         with ExitStack() as lent:
@@ -213,31 +211,31 @@ class _Runs:
         self.runs[0].n, self.runs[0].draws = 1, self._first_draw
         self.runs[0].samples = self._first_sample
 
-    def fill_plain(self, run: tuple[SamplerHandle, Sequence[Draw]]) -> bool:
+    def fill_plain(self, run: Run) -> bool:
         """Fill in a run of one token that is just drawn; False for another, which changes nothing.
 
         For memory that is used for nothing else, where only what can differ is written.
         """
-        sampler, draws = run
+        sampler, draws, first = run
         output, _, forced, mask = draws[0]
         if len(draws) > 1 or forced or mask is not None:
             return False
         struct = self.runs[0]
         struct.sampler = sampler.pointer
         struct.want_logprob, struct.n_top = sampler.want_logprob, sampler.top
-        self.draws[0].output = output
+        self.draws[0].output = first + output
         return True
 
-    def fill(self, runs: Sequence[tuple[SamplerHandle, Sequence[Draw]]], lent: ExitStack) -> None:
+    def fill(self, runs: Sequence[Run], lent: ExitStack) -> None:
         """Fill in any runs, lending their masks to C until ``lent`` is closed."""
         at = 0
-        for struct, (sampler, draws) in zip(self.runs, runs, strict=False):
+        for struct, (sampler, draws, first) in zip(self.runs, runs, strict=False):
             struct.sampler, struct.n = sampler.pointer, len(draws)
             struct.want_logprob, struct.n_top = sampler.want_logprob, sampler.top
             struct.draws, struct.samples = self._first_draw + at, self._first_sample + at
             for output, following, forced, mask in draws:
                 draw = self.draws[at]
-                draw.output, draw.next, draw.forced = output, following, forced
+                draw.output, draw.next, draw.forced = first + output, following, forced
                 draw.mask = lent.enter_context(sampler.lend(mask))
                 at += 1
 

@@ -1,9 +1,9 @@
 """The scheduler: any number of requests, one pass over the weights per step (continuous batching).
 
-One worker thread per model owns the session. A step takes one token of every answer that is being
-written and pieces of the prompts that are being read, runs them as one batch, and draws the next
-tokens. One request alone is a batch of one. Results do not depend on the company, so the engine is
-free to arrange batches for speed.
+One worker thread per model owns the session. It asks the requests that run for their next steps
+(``step.py``), first those that write, then those that still read: what room they leave is for prompts.
+It runs all steps as one batch, samples, and lets each request advance. One request alone is a batch of
+one. Results do not depend on the company, so the engine is free to arrange batches for speed.
 
 Other threads reach the worker in two ways only: ``_inbox``, a queue whose ``put`` may be called even
 from a finalizer that interrupts any line of this file, and ``Request.cancel_requested``. That a
@@ -23,18 +23,19 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from pyqwen.engine.prefix_cache import PrefixCache
-from pyqwen.engine.request import Event, Generation, Outbox, Request, Scoring
+from pyqwen.engine.request import Event, Outbox, Request
+from pyqwen.engine.step import Step
 from pyqwen.errors import CancelledError, ClosedError, OutOfMemoryError, PyQwenError
 
 if TYPE_CHECKING:
-    from pyqwen._native import SessionHandle
+    from pyqwen._native import Run, Sample, SessionHandle
 
 _log = logging.getLogger("pyqwen")
 
-Work = tuple[Request, int]
-"""A request and how many of its tokens run in a step."""
+Work = tuple[Request, Step]
+"""A request and what of it runs in the next evaluation."""
 
-_GROUP = 16  # outputs drawn from or scored in one call: LOGIT_ROWS of csrc/model/session.c
+_GROUP = 16  # outputs read in one call: LOGIT_ROWS of csrc/model/session.c
 _BESIDE_SECONDS = 0.2  # how long reading a prompt may hold up the answers written beside it
 _BESIDE_ROWS = 16  # but never fewer rows than this
 
@@ -180,18 +181,29 @@ class Engine:
                 self._end(request, error)
 
     def _plan_step(self) -> list[Work]:
-        """One token for each answer; the rest of the batch for prompts, first come, first served."""
-        work = [(request, 1) for request in self._active if not request.is_reading]
-        room = self._session.batch - len(work)
+        """A step of each answer; the rest of the batch for prompts, first come, first served."""
+        work: list[Work] = []
+        writing = [request for request in self._active if not request.is_reading]
+        room = self._session.batch
+        for others, request in zip(range(len(writing) - 1, -1, -1), writing, strict=True):
+            room -= self._add_step(work, request, room - others)  # one row for each of the others
         if work:
             rows = max(_BESIDE_ROWS, int(self._rows_per_second * _BESIDE_SECONDS))
             room = min(room, rows)
-        for request in self._active:
-            if room > 0 and request.is_reading:
-                n = min(room, request.remaining)
-                work.append((request, n))
-                room -= n
+        for request in [request for request in self._active if request.is_reading]:
+            if room > 0:
+                room -= self._add_step(work, request, room)
         return work
+
+    def _add_step(self, work: list[Work], request: Request, room: int) -> int:
+        """Ask a request for its next step; return how many tokens it has."""
+        try:
+            step = request.next(room)
+        except Exception as error:  # what guides it may be anyone's code
+            self._end(request, error)
+            return 0
+        work.append((request, step))
+        return len(step.tokens)
 
     def _step(self, work: list[Work]) -> None:
         try:
@@ -208,20 +220,24 @@ class Engine:
         if len(work) > 1:
             for item in work:
                 self._step([item])
-        elif not (isinstance(error, OutOfMemoryError) and self._cache.drop_oldest()):
-            self._end(work[0][0], error)  # else the next step tries again with more memory
+            return
+        request, step = work[0]
+        if isinstance(error, OutOfMemoryError) and self._cache.drop_oldest():
+            return  # the next step tries again with more memory
+        if isinstance(error, OutOfMemoryError) and step.proposed:
+            self._step([(request, request.next(len(step.tokens) - step.proposed))])
+        else:
+            self._end(request, error)
 
     def _evaluate(self, work: list[Work]) -> bool:
         """Run a batch; False if it was cancelled, and all sequences are as they were."""
         tokens: list[int] = []
         sequences: list[int] = []
         outputs: list[int] = []
-        for request, n in work:
-            slot = request.placed
-            first = len(slot.tokens)
-            tokens += request.tokens[first : first + n]
-            sequences += [slot.index] * n
-            outputs += request.outputs(first, n)
+        for request, step in work:
+            tokens += step.tokens
+            sequences += [request.placed.index] * len(step.tokens)
+            outputs += step.outputs
         start = perf_counter()
         try:
             if not self._may_run([request for request, _ in work]):
@@ -250,59 +266,57 @@ class Engine:
         return not self._closing and not any(request.cancel_requested for request in requests)
 
     def _use_outputs(self, work: list[Work]) -> None:
-        """After an evaluation: note what the slots hold now, draw tokens, score positions."""
+        """After an evaluation: note what the slots hold now, sample, read outputs, let requests advance."""
         output = 0
-        drawing: list[tuple[Generation, int]] = []
-        scoring: list[tuple[Scoring, int, int, int]] = []
-        for request, n in work:
-            slot = request.placed
-            first = len(slot.tokens)
-            slot.tokens += request.tokens[first : first + n]
-            if isinstance(request, Scoring):
-                scoring.append((request, output, first, n))
-                output += n
-            elif isinstance(request, Generation):
-                if request.wants_token:
-                    drawing.append((request, output))
-                    output += 1
-                if first < request.prompt_length:
-                    self._call(request, request.read, first + n)
-        drawing = [item for item in drawing if not item[0].done]
-        for start in range(0, len(drawing), _GROUP):
-            self._draw(drawing[start : start + _GROUP])
-        for request, first_output, position, n in scoring:
-            self._score(request, first_output, position, n)
-
-    def _draw(self, drawing: list[tuple[Generation, int]]) -> None:
-        from pyqwen._native import Draw
-
-        requests = [request for request, _ in drawing]
-        self._forget_interrupt()
-        try:
-            runs = [(request.sampler, [Draw(output)]) for request, output in drawing]
-            samples = self._session.sample(runs)
-        except CancelledError:  # a flag that came too late; nothing was drawn yet
-            self._draw(drawing)
-            return
-        except Exception as error:
-            for request in requests:
-                self._end(request, error)
-            return
-        for request, (sample,) in zip(requests, samples, strict=True):
-            if isinstance(sample, Exception):
-                self._end(request, sample)
+        drawing: list[Work] = []
+        runs: list[Run] = []
+        reading: list[tuple[Request, Step, int]] = []
+        for request, step in work:
+            request.placed.tokens += step.tokens
+            if step.run is not None:
+                drawing.append((request, step))
+                runs.append(step.run._replace(first=output) if output else step.run)
+            elif step.read is not None:
+                reading.append((request, step, output))
             else:
-                self._call(request, request.take, sample)
+                self._call(request, request.advance, ())
+            output += sum(step.outputs)
+        if runs:
+            for (request, step), samples in zip(drawing, self._sample(runs), strict=True):
+                self._advance(request, step, samples)
+        for request, step, first in reading:
+            self._read(request, step, first)
 
-    def _score(self, request: Scoring, output: int, position: int, n: int) -> None:
-        done = 0
+    def _sample(self, runs: list[Run]) -> Sequence[Sequence[Sample | Exception]]:
+        while True:
+            self._forget_interrupt()
+            try:
+                return self._session.sample(runs)
+            except CancelledError:  # a flag that came too late; nothing was drawn
+                continue
+            except Exception as error:
+                return [[error]] * len(runs)
+
+    def _advance(self, request: Request, step: Step, samples: Sequence[Sample | Exception]) -> None:
+        """Give a request its samples; the last of them may be why there are no more."""
+        slot = request.placed
+        drawn = [sample for sample in samples if not isinstance(sample, Exception)]
+        self._call(request, request.advance, drawn)
+        if len(drawn) < len(samples) and not request.done:
+            self._end(request, samples[-1])
+        if step.proposed:
+            self._cache.settle(slot, request.tokens, step.proposed)
+
+    def _read(self, request: Request, step: Step, output: int) -> None:
+        assert step.read is not None
+        done, n = 0, sum(step.outputs)
         while done < n:
             rows = min(_GROUP, n - done)
             try:
                 if not self._may_run([request]):
                     return
                 self._hand_over()
-                request.score(self._session, output + done, position + done, rows)
+                step.read(self._session, output + done, done, rows)
             except CancelledError:
                 continue
             except Exception as error:
@@ -311,8 +325,7 @@ class Engine:
             finally:
                 self._running = ()
             done += rows
-        if position + n == len(request.tokens):
-            self._end(request, request.result())
+        self._call(request, request.advance, ())
 
     def _call(self, request: Request, method: Callable[..., Event | None], *args: object) -> None:
         """Call a method of a request; it is over if that returns its last event, or fails."""

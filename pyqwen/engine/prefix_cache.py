@@ -52,6 +52,7 @@ class PrefixCache:
         # The last token is always computed: its output chooses the first token of the answer.
         self._rewind(slot, min(len(slot.tokens), len(request.tokens) - 1))
         slot.in_use, request.slot = True, slot
+        slot.adapter = request.adapter
         slot.prompt_length = len(request.tokens)
         return True
 
@@ -63,6 +64,13 @@ class PrefixCache:
     def forget(self, slot: Slot) -> None:
         """Empty a slot."""
         self._rewind(slot, 0)
+
+    def settle(self, slot: Slot, tokens: list[int], proposed: int) -> None:
+        """Take those of the last ``proposed`` tokens out of a slot that did not come to be ``tokens``."""
+        length = len(slot.tokens) - proposed
+        while length < min(len(slot.tokens), len(tokens)) and slot.tokens[length] == tokens[length]:
+            length += 1
+        self._rewind(slot, length)
 
     def trim(self) -> None:
         """Drop what idle slots hold, the oldest first, while all slots together exceed one context.
@@ -85,7 +93,8 @@ class PrefixCache:
         if not request.may_reuse:
             return None
         tokens = request.tokens
-        matches = [_Match(slot, common_prefix(slot.tokens, tokens)) for slot in self.slots]
+        slots = [slot for slot in self.slots if slot.adapter == request.adapter]
+        matches = [_Match(slot, common_prefix(slot.tokens, tokens)) for slot in slots]
         # Of equal ones an idle slot, which can be taken over without a copy, then the fullest fit.
         key = lambda m: (m.kept, not m.slot.in_use, -len(m.slot.tokens))  # noqa: E731
         best = max(matches, key=key, default=None)

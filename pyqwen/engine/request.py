@@ -7,7 +7,7 @@ other requests; the engine's worker is the only one who calls it after it was su
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pyqwen._native import Draw, Run
+from pyqwen.engine.step import Constraint, Draft, Step, plan_run
 from pyqwen.errors import CancelledError
 from pyqwen.results import (
     ChatCompletion,
@@ -57,10 +59,13 @@ class Request(ABC):
     """What all requests have in common: tokens to run through one sequence of the session.
 
     ``tokens`` is everything known of the sequence; those that its slot does not hold yet are run
-    next. The request is over once an event other than a chunk or progress was delivered.
+    next. The engine asks for the ``next`` step, runs it and calls ``advance``; a step that could not
+    be run is asked for again. The request is over once an event other than a chunk or progress was
+    delivered.
     """
 
     may_reuse = True  # whether positions that are cached already need not be run
+    adapter: str | None = None  # whose positions are not those of others
 
     def __init__(self, tokens: list[int], deliver: Deliver) -> None:
         self.tokens = tokens
@@ -90,8 +95,16 @@ class Request(ABC):
         return self.remaining > 1
 
     @abstractmethod
-    def outputs(self, first: int, n: int) -> list[int]:
-        """For ``n`` tokens from position ``first`` on: 1 where the final hidden state is needed."""
+    def next(self, room: int) -> Step:
+        """Return what to run next, at most ``room`` tokens (at least 1); changes nothing."""
+
+    @abstractmethod
+    def advance(self, samples: Sequence[Sample]) -> Event | None:
+        """The step was run, its tokens are in the slot: take what was sampled, in order.
+
+        Returns the last event if the request is over; samples behind the last one that it needs are
+        dropped.
+        """
 
     @abstractmethod
     def cancelled(self) -> Event:
@@ -159,7 +172,11 @@ class Generation(Request):
         self._pending: list[int] = []  # tokens of no chunk yet
         self._logprobs: list[TokenLogprob] | None = [] if sampler.want_logprob else None
         self._sampled = 0
+        self._plain_run = Run(sampler, (Draw(0),))
+        self.draft: Draft | None = None
+        self.constraint: Constraint | None = None  # stands at the beginning of the answer
         self.prompt_length = len(prompt)
+        self._unread = len(prompt)
         self._cached = 0
         self._submitted = perf_counter()
         self._start = self._first = self._last = 0.0
@@ -170,26 +187,49 @@ class Generation(Request):
         self._max_tokens = min(self._max_tokens, self._context - self.prompt_length)
         self.sampler.accept(self.tokens, generated=False)
 
-    def outputs(self, first: int, n: int) -> list[int]:
-        flags = [0] * n
-        flags[-1] = int(first + n == len(self.tokens) and self._max_tokens > 0)
-        return flags
+    def next(self, room: int) -> Step:
+        first = len(self.placed.tokens)
+        tokens = self.tokens[first : first + room]
+        n = len(tokens)
+        if first + n < len(self.tokens) or self._max_tokens == 0:
+            return Step(tokens, [0] * n)
+        if self.draft is None and self.constraint is None:
+            return Step(tokens, [0] * (n - 1) + [1], self._plain_run)
+        written = len(self.tokens) - self.prompt_length
+        wants_logprobs = self._logprobs is not None
+        draws, proposals = plan_run(
+            self.tokens,
+            min(room - n, self._max_tokens - written - 1),
+            draft=self.draft,
+            constraint=self.constraint,
+            end_ids=self._end_ids,
+            wants_logprobs=wants_logprobs,
+        )
+        outputs = [0] * (n - 1) + [int(wants_logprobs or not draw.forced) for draw in draws]
+        return Step(tokens + proposals, outputs, Run(self.sampler, draws), len(proposals))
 
-    @property
-    def wants_token(self) -> bool:
-        """Whether all that is known was run, so that the next token can be drawn."""
-        return self.remaining == 0 and self._max_tokens > 0
-
-    def read(self, done: int) -> Event | None:
-        """A part of the prompt was read: tell, or end if nothing is to be written."""
-        if done == self.prompt_length and self._max_tokens == 0:
-            self._first = perf_counter()
-            return self._completion("length")
-        if self._streaming:
-            self.outbox.append((self, PromptProgress(done, self.prompt_length)))
+    def advance(self, samples: Sequence[Sample]) -> Event | None:
+        if self._unread:
+            self._note_prompt()
+            if self._unread == 0 and self._max_tokens == 0:
+                self._first = perf_counter()
+                return self._completion("length")
+        for sample in samples:
+            event = self._take(sample)
+            if event is not None:
+                return event
+            if self.constraint is not None:
+                self.constraint.accept(sample.token)
         return None
 
-    def take(self, sample: Sample) -> Event | None:
+    def _note_prompt(self) -> None:
+        """A part of the prompt was read: tell."""
+        done = min(len(self.placed.tokens), self.prompt_length)
+        self._unread = self.prompt_length - done
+        if self._streaming and (self._unread or self._max_tokens):
+            self.outbox.append((self, PromptProgress(done, self.prompt_length)))
+
+    def _take(self, sample: Sample) -> Event | None:
         """Take the next token; return the completion if it is the last."""
         token = sample.token
         self._last = perf_counter()
@@ -293,26 +333,36 @@ class Scoring(Request):
         *,
         targets: list[int] | None = None,
         logits: npt.NDArray[np.float32] | None = None,
+        hidden: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """Fills ``logits`` (len(tokens), vocab_rows), or else scores one target per token."""
+        """Fills ``logits`` (len(tokens), vocab_rows) or the final states ``hidden`` (len(tokens), hidden),
+        or else scores one target per token."""
         super().__init__(tokens, deliver)
         self._targets = targets
-        self._logits = logits
-        self._result = np.empty(len(tokens), np.float32) if logits is None else logits
+        self._logits, self._hidden = logits, hidden
+        self._result = np.empty(len(tokens), np.float32)
+        self._first = 0  # position of the step's first token
 
-    def outputs(self, first: int, n: int) -> list[int]:
-        return [1] * n
+    def next(self, room: int) -> Step:
+        self._first = len(self.placed.tokens)
+        tokens = self.tokens[self._first : self._first + room]
+        return Step(tokens, [1] * len(tokens), read=self._read)
 
-    def score(self, session: SessionHandle, output: int, position: int, n: int) -> None:
-        """Use ``n`` outputs of the last evaluation, which belong to the positions from ``position``."""
-        end = position + n
+    def advance(self, samples: Sequence[Sample]) -> Event | None:
+        if self.remaining:
+            return None
+        results = (self._logits, self._hidden, self._result)
+        return next(result for result in results if result is not None)
+
+    def _read(self, session: SessionHandle, output: int, index: int, n: int) -> None:
+        start = self._first + index
+        here = slice(start, start + n)
         if self._logits is not None:
-            session.logits(output, n, self._logits[position:end])
+            session.logits(output, n, self._logits[here])
+        elif self._hidden is not None:
+            session.hidden(output, n, self._hidden[here])
         elif self._targets is not None:
-            self._result[position:end] = session.logprobs(output, self._targets[position:end])
-
-    def result(self) -> Event:
-        return self._result
+            self._result[here] = session.logprobs(output, self._targets[here])
 
     def cancelled(self) -> Event:
         return CancelledError("the evaluation was cancelled")

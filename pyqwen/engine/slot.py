@@ -10,6 +10,7 @@ class Slot:
     """One sequence of the session: the tokens whose keys and values it holds, and its state."""
 
     index: int
+    adapter: str | None = None  # with which these were computed
     tokens: list[int] = field(default_factory=list)
     in_use: bool = False  # by a request that is running
     prompt_length: int = 0  # of the request that used it last

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyqwen._native import Draw, ModelHandle, Sample, SamplerHandle, SessionHandle
+from pyqwen._native import Draw, ModelHandle, Run, Sample, SamplerHandle, SessionHandle
 from pyqwen.loading.gguf_file import GGUFFile
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -58,7 +58,7 @@ def truth(session: SessionHandle, sequence: int, prompt: list[int], temperature:
     session.rewind(sequence, 0)
     session.eval(prompt, [sequence] * len(prompt), [0] * (len(prompt) - 1) + [1])
     for i in range(LENGTH):
-        ((sample,),) = session.sample([(handle, [Draw(0, mask=mask(i))])])
+        ((sample,),) = session.sample([Run(handle, [Draw(0, mask=mask(i))])])
         assert isinstance(sample, Sample)
         samples.append(sample)
         session.eval([sample.token], [sequence], [1])
@@ -92,10 +92,8 @@ def test_drafts_of_several_sequences(
             sequences += [i] * (len(known) + most)
             first = sum(outputs)
             outputs += [0] * (len(known) - 1) + [1] * (most + 1)
-            draws = [
-                Draw(first + j, token, mask=mask(done + j)) for j, token in enumerate([*draft, -1])
-            ]
-            runs.append((samplers[i], draws))
+            draws = [Draw(j, token, mask=mask(done + j)) for j, token in enumerate([*draft, -1])]
+            runs.append(Run(samplers[i], draws, first))
             owners.append(i)
         session.eval(tokens, sequences, outputs)
         for i, results in zip(owners, session.sample(runs), strict=True):
@@ -109,20 +107,20 @@ def test_forced_tokens_take_no_random_number(session: SessionHandle) -> None:
     session.eval([1, 2, 3, 4], [0] * 4, [1] * 4)
     handle, twin = sampler(1, 1.0), sampler(1, 1.0)
     draws = [Draw(0, 9, forced=True), Draw(1, 11, forced=True), Draw(2)]
-    ((first, second, drawn),) = session.sample([(handle, draws)])
+    ((first, second, drawn),) = session.sample([Run(handle, draws)])
     assert [first.token, second.token] == [9, 11]
     assert [first.logprob, second.logprob] == list(session.logprobs(0, [9, 11]))
     assert len(first.top) == 4
     twin.accept([9, 11], generated=True)
-    assert session.sample([(twin, [Draw(2)])]) == [[drawn]]
+    assert session.sample([Run(twin, [Draw(2)])]) == [[drawn]]
 
 
 def test_a_draw_that_fails_ends_its_run_alone(session: SessionHandle) -> None:
     session.eval([1, 2, 3, 4], [0, 0, 1, 1], [1] * 4)
     nothing = np.zeros(11, np.uint32)
     runs = [
-        (sampler(1, 0.0), [Draw(0, 9, forced=True), Draw(1, mask=nothing)]),
-        (sampler(2, 0.0), [Draw(2, 8, forced=True), Draw(3)]),
+        Run(sampler(1, 0.0), [Draw(0, 9, forced=True), Draw(1, mask=nothing)]),
+        Run(sampler(2, 0.0), [Draw(2, 8, forced=True), Draw(3)]),
     ]
     (first, error), others = session.sample(runs)
     assert isinstance(first, Sample)
@@ -130,9 +128,9 @@ def test_a_draw_that_fails_ends_its_run_alone(session: SessionHandle) -> None:
     assert str(error) == "the mask allows no token"
     assert all(isinstance(sample, Sample) for sample in others)
     with pytest.raises(ValueError, match="outputs 4 to 5; the last evaluation left 4"):
-        session.sample([(sampler(1, 0.0), [Draw(4)])])
+        session.sample([Run(sampler(1, 0.0), [Draw(4)])])
     with pytest.raises(ValueError, match="a mask is a row of 11"):
-        session.sample([(sampler(1, 0.0), [Draw(0, mask=nothing[:10])])])
+        session.sample([Run(sampler(1, 0.0), [Draw(0, mask=nothing[:10])])])
 
 
 def test_rewinding_a_sampler(session: SessionHandle) -> None:
@@ -141,11 +139,11 @@ def test_rewinding_a_sampler(session: SessionHandle) -> None:
     with pytest.raises(ValueError, match="no mark"):
         handle.rewind()
     handle.mark()
-    all_three = [session.sample([(handle, [Draw(i)])]) for i in range(3)]
+    all_three = [session.sample([Run(handle, [Draw(i)])]) for i in range(3)]
     handle.rewind(1)
-    assert [session.sample([(handle, [Draw(i)])]) for i in (1, 2)] == all_three[1:]
+    assert [session.sample([Run(handle, [Draw(i)])]) for i in (1, 2)] == all_three[1:]
     handle.rewind()
-    assert [session.sample([(handle, [Draw(i)])]) for i in range(3)] == all_three
+    assert [session.sample([Run(handle, [Draw(i)])]) for i in range(3)] == all_three
     with pytest.raises(ValueError, match="accepted 3 tokens after its mark, not 4"):
         handle.rewind(4)
 
