@@ -218,8 +218,6 @@ class Generation(Request):
             event = self._take(sample)
             if event is not None:
                 return event
-            if self.constraint is not None:
-                self.constraint.accept(sample.token)
         return None
 
     def _note_prompt(self) -> None:
@@ -240,6 +238,8 @@ class Generation(Request):
             return self._completion("stop", stop_reason=token if token in self._stop_ids else None)
         self.tokens.append(token)
         self._pending.append(token)
+        if self.constraint is not None:
+            self.constraint.accept(token)
         if self._logprobs is not None:
             self._logprobs.append(self._logprob_of(sample))
         piece = self._add(self._texts.feed(self._text, token))
