@@ -55,12 +55,14 @@ from pyqwen._native.quantize import (
 from pyqwen._native.sampling import Draw, Mask, Run, Sample, SamplerHandle
 from pyqwen._native.sessions import SessionHandle
 from pyqwen._native.status import check, new_error
+from pyqwen._native.tokenizer import ControlMatch, PackedStrings, TokenizerHandle
 
 __all__ = [
     "KV_TYPES",
     "Architecture",
     "ArchitectureTensor",
     "CancelFlag",
+    "ControlMatch",
     "Draw",
     "FileHandle",
     "FileInfo",
@@ -68,12 +70,14 @@ __all__ = [
     "Mask",
     "ModelHandle",
     "PackedImage",
+    "PackedStrings",
     "Progress",
     "QuantizationError",
     "Run",
     "Sample",
     "SamplerHandle",
     "SessionHandle",
+    "TokenizerHandle",
     "architecture_tensors",
     "architectures",
     "check",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.ownership import keeping, new_cell, writable
 from pyqwen._native.status import check, new_error
+from pyqwen._native.tokenizer import PackedStrings
 from pyqwen.errors import ClosedError
 
 _STRUCT_CODES = {
@@ -104,7 +104,7 @@ class FileHandle:
             raise IndexError(f"the file has no key {index}")
         if key.element == lib.PQ_VALUE_STRING:
             if key.type == lib.PQ_VALUE_ARRAY:
-                return self._strings(file, key)
+                return self._strings(index)
             return _raw(key).decode("utf-8", "replace")
         values = struct.unpack(f"<{key.count}{_STRUCT_CODES[key.element]}", _raw(key))
         return list(values) if key.type == lib.PQ_VALUE_ARRAY else values[0]
@@ -118,19 +118,27 @@ class FileHandle:
         kind = KeyType(key.type, key.element)
         if key.element != lib.PQ_VALUE_STRING:
             return self.value(index), kind
-        return self._texts(file, key) if key.type == lib.PQ_VALUE_ARRAY else _raw(key), kind
+        return self._texts(index) if key.type == lib.PQ_VALUE_ARRAY else _raw(key), kind
 
-    def _strings(self, file: Any, key: Any) -> list[str]:
-        return [text.decode("utf-8", "replace") for text in self._texts(file, key)]
-
-    def _texts(self, file: Any, key: Any) -> list[bytes]:
+    def packed_strings(self, index: int) -> PackedStrings | None:
+        """The strings of key `index`, not made into objects; None if it is no list of strings."""
+        file = self.pointer
+        key = lib.pq_file_key(file, index)
+        if key.type != lib.PQ_VALUE_ARRAY or key.element != lib.PQ_VALUE_STRING:
+            return None
         text = bytearray(key.bytes)
         bounds = ffi.new("uint64_t[]", key.count + 1)
         error = new_error()
         with writable("char[]", text) as target:
             check(lib.pq_file_strings(file, key, target, bounds, error), error)
-        ends = ffi.unpack(bounds, key.count + 1)
-        return [bytes(text[a:b]) for a, b in pairwise(ends)]
+        return PackedStrings(text, bounds)
+
+    def _strings(self, index: int) -> list[str]:
+        return [text.decode("utf-8", "replace") for text in self._texts(index)]
+
+    def _texts(self, index: int) -> list[bytes]:
+        packed = self.packed_strings(index)
+        return packed.unpacked() if packed is not None else []
 
     def tensors(self) -> list[tuple[str, str, tuple[int, ...], int, int, int]]:
         """Name, type, dimensions (fastest first), bytes, offset and shard of each tensor."""

@@ -50,7 +50,10 @@ class CancelFlag:
         self.pointer = keeping(out[0], out)
 
     def set(self) -> None:
-        lib.pq_cancel_set(self.pointer, 1)
+        self.cancel()
+
+    def cancel(self, on: bool = True) -> None:
+        lib.pq_cancel_set(self.pointer, int(on))
 
 
 @cache

@@ -13,7 +13,7 @@ from reprlib import repr as brief
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pyqwen._native import FileHandle
+from pyqwen._native import FileHandle, PackedStrings
 
 Load = Literal["mmap", "copy"]
 """How weights are read: from the mapped file, or by copying, so that nobody can change them."""
@@ -48,6 +48,13 @@ class Metadata(Mapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         return self._handle.value(self._index[key])
+
+    def strings(self, key: str) -> PackedStrings | None:
+        """The strings of a list of a hundred thousand, not made into objects.
+
+        None if the value is no list of strings.
+        """
+        return self._handle.packed_strings(self._index[key])
 
     def __contains__(self, key: object) -> bool:
         return key in self._index
