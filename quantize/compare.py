@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyqwen._native import SessionHandle, read_config
+from pyqwen.interruptible import run_interruptibly
 from pyqwen.loading.gguf_file import GGUFFile
 from pyqwen.loading.weights import Weights, open_weights
-from pyqwen.measuring.interruptible import run_interruptibly
 from pyqwen.os_errors import raising_file_errors
 from pyqwen.text.text_chunks import TextChunks
 from pyqwen.text.tokenizer import Tokenizer

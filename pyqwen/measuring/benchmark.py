@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from pyqwen import _native
+from pyqwen.interruptible import run_interruptibly
 from pyqwen.loading.weights import Weights
-from pyqwen.measuring.interruptible import run_interruptibly
 
 _SEED = 1  # every run measures the same tokens
 

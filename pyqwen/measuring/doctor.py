@@ -25,7 +25,6 @@ _Value = TypeVar("_Value")
 _LIBRARIES = (
     "numpy",
     "cffi",
-    "tokenizers",
     "sentencepiece",
     "jinja2",
     "huggingface_hub",

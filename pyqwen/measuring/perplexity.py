@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from pyqwen._native import SessionHandle
+from pyqwen.interruptible import run_interruptibly
 from pyqwen.loading.weights import Weights
-from pyqwen.measuring.interruptible import run_interruptibly
 from pyqwen.text.text_chunks import TextChunks
 
 

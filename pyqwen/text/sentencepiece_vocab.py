@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 
 from pyqwen.errors import ModelFormatError
 from pyqwen.text.vocabulary import REMEDY, TokenKind, Vocabulary
@@ -24,6 +25,7 @@ class SentencePieceVocab:
     def __init__(self, vocabulary: Vocabulary, source: str = "") -> None:
         import sentencepiece
 
+        self._vocabulary = vocabulary
         try:
             self._processor = sentencepiece.SentencePieceProcessor(
                 model_proto=_model_message(vocabulary)
@@ -36,26 +38,72 @@ class SentencePieceVocab:
                 field="tokenizer.ggml.tokens",
             ) from error
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of ``text``, which must be free of surrogates."""
-        ids: list[int] = self._processor.encode(text)
+    def encode(self, texts: Sequence[str], control: bool) -> list[int]:
+        """Ids of ``texts`` joined, whatever is in them; surrogates count as in UTF-16.
+
+        With ``control``, control tokens are recognized inside each, but not across their ends.
+        """
+        ids: list[int] = []
+        plain: list[str] = []
+
+        def flush() -> None:
+            if any(plain):
+                ids.extend(self._processor.encode(without_surrogates("".join(plain))))
+            plain.clear()
+
+        for text in texts:
+            at = 0
+            data = text.encode("utf-8", "surrogatepass")
+            for match in self._vocabulary.handle.control_matches(data) if control else ():
+                if match.begin >= at:
+                    plain.append(data[at : match.begin].decode("utf-8", "surrogatepass"))
+                    flush()
+                    ids.append(match.token)
+                    at = match.end
+            plain.append(data[at:].decode("utf-8", "surrogatepass"))
+        flush()
         return ids
 
-    @staticmethod
-    def piece_bytes(piece: str) -> bytes:
-        """The bytes that a normal or byte token stands for."""
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of a token, which must be in range: none for padding."""
+        kind = self._vocabulary.kinds[token]
+        if kind == TokenKind.UNUSED:
+            return b""
+        piece = self._vocabulary.piece(token)
         byte = _BYTE_PIECE.fullmatch(piece)
-        if byte:
+        if byte and kind in (TokenKind.NORMAL, TokenKind.BYTE):
             return bytes([int(byte[1], 16)])
-        return piece.replace(_SPACE, " ").encode("utf-8", "replace")
+        if kind in (TokenKind.NORMAL, TokenKind.BYTE):
+            piece = piece.replace(_SPACE, " ")
+        return piece.encode("utf-8", "replace")
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The bytes of tokens, which must be in range.
+
+        The encoder put a space before the text; the first token that is text gives it back.
+        """
+        if not self._vocabulary.add_space_prefix:
+            return b"".join(map(self.token_bytes, ids))
+        is_control = self._vocabulary.is_control
+        first = next((i for i, token in enumerate(ids) if not is_control(token)), len(ids))
+        head = b"".join(map(self.token_bytes, ids[:first]))
+        return head + b"".join(map(self.token_bytes, ids[first:])).removeprefix(b" ")
+
+
+def without_surrogates(text: str) -> str:
+    """UTF-8 has no surrogates: a pair becomes the character it means, a lone one U+FFFD."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _model_message(vocabulary: Vocabulary) -> bytes:
     """Serialize ModelProto{pieces = 1, trainer_spec = 2, normalizer_spec = 3}."""
     parts = []
-    for piece, score, kind in zip(
-        vocabulary.pieces, vocabulary.scores, vocabulary.kinds, strict=True
-    ):
+    pieces = map(vocabulary.piece, range(len(vocabulary)))
+    for piece, score, kind in zip(pieces, vocabulary.scores, vocabulary.kinds, strict=True):
         # SentencePiece{piece = 1, score = 2, type = 3}
         fields = _bytes_field(1, piece.encode("utf-8")) + _float_field(2, score)
         parts.append(_bytes_field(1, fields + _int_field(3, kind)))

@@ -7,12 +7,14 @@ rules about single tokens to ``vocabulary``. Knows nothing of models or template
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import groupby
 from operator import index
-from typing import Any
+from typing import Any, cast
 
-from pyqwen.errors import PyQwenError
+from pyqwen.errors import OutOfMemoryError
 from pyqwen.text.byte_level_bpe import ByteLevelBPE
 from pyqwen.text.sentencepiece_vocab import SentencePieceVocab
 from pyqwen.text.vocabulary import TokenKind, Vocabulary, read_vocabulary
@@ -31,19 +33,9 @@ class Tokenizer:
         self._vocabulary = vocabulary
         self._words: ByteLevelBPE | SentencePieceVocab
         if vocabulary.model == "gpt2":
-            self._words = ByteLevelBPE(vocabulary, source)
-            self._user_defined = _Matcher(vocabulary.ids_of(TokenKind.USER_DEFINED))
+            self._words = ByteLevelBPE(vocabulary)
         else:
             self._words = SentencePieceVocab(vocabulary, source)
-            self._user_defined = _Matcher({})  # SentencePiece looks for them itself
-        # Text of one character cannot be told from what a user types, so it is no control text.
-        self._control = _Matcher(
-            {
-                piece: i
-                for piece, i in vocabulary.ids_of(TokenKind.CONTROL, TokenKind.UNKNOWN).items()
-                if len(piece) > 1
-            }
-        )
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], *, source: str = "") -> Tokenizer:
@@ -53,7 +45,8 @@ class Tokenizer:
         names the file in messages. Raises ``ModelFormatError`` where keys contradict each other and
         ``UnsupportedModelError`` for an unknown kind of vocabulary or pre-tokenizer.
         """
-        return cls(read_vocabulary(metadata, source), source)
+        with _memory_errors("a tokenizer"):
+            return cls(read_vocabulary(metadata, source), source)
 
     # Facts about the vocabulary
 
@@ -82,26 +75,27 @@ class Tokenizer:
         """Whether ``encode`` puts ``bos_id`` first; never for Qwen2.5."""
         return self._vocabulary.add_bos
 
-    @property
+    @cached_property
     def control_texts(self) -> frozenset[str]:
         """Text of all control tokens: what user text must not be able to write into a prompt."""
-        return frozenset(self._control.ids)
+        return self._vocabulary.control_texts()
 
     def is_control(self, token: int) -> bool:
         """Whether this id structures prompts and stands for no text of its own."""
-        return self._kind(token) in (TokenKind.CONTROL, TokenKind.UNKNOWN)
+        return self._vocabulary.is_control(self._checked(token))
 
     def is_padding(self, token: int) -> bool:
         """Whether this id only fills a row of the embedding: it must never be sampled."""
-        return self._kind(token) == TokenKind.UNUSED
+        return self._vocabulary.kinds[self._checked(token)] == TokenKind.UNUSED
 
     def id_to_piece(self, token: int) -> str:
         """The token as the file spells it (``Ġhello``), for display."""
-        return self._vocabulary.pieces[self._checked(token)]
+        return self._vocabulary.piece(self._checked(token))
 
     def control_id(self, text: str) -> int | None:
         """The id of the control token of exactly this text, if there is one."""
-        return self._control.ids.get(text)
+        token = self._vocabulary.find(text) if len(text) > 1 else None
+        return token if token is not None and self._vocabulary.is_control(token) else None
 
     # Text to ids
 
@@ -110,11 +104,13 @@ class Tokenizer:
 
         ``special=False``: the text ``<|im_end|>`` becomes ordinary tokens. ``special=True``: it
         becomes the control token. ``add_bos`` None does what the file says (``self.add_bos``).
-        Every ``str`` can be encoded; lone surrogates count as U+FFFD.
+        Every ``str`` can be encoded; lone surrogates count as U+FFFD. It takes some 0.05 s per
+        megabyte, in which other threads run, and Ctrl-C stops it.
         """
         if not isinstance(text, str):
             raise TypeError(f"text must be str, not {type(text).__name__}")
-        ids = self._encode_pieces(self._control.split(text) if special else iter([text]))
+        with _memory_errors("the tokens of a text"):
+            ids = self._words.encode([text], special)
         if self.add_bos if add_bos is None else add_bos:
             if self.bos_id is None:
                 raise ValueError("add_bos: this model has no beginning-of-text token")
@@ -128,43 +124,14 @@ class Tokenizer:
         text is kept from forming them; ordinary text is joined across the ends. A segment of ids is
         taken as it is, and must be checked already. No token is added.
         """
-        return self._encode_pieces(
-            part
-            for segment in segments
-            for part in (self._control.split(segment) if isinstance(segment, str) else segment)
-        )
-
-    def _encode_pieces(self, parts: Iterator[str | int]) -> list[int]:
-        """Encode a mix of ordinary text and ids, adjacent texts as one."""
         ids: list[int] = []
-        pending: list[str] = []
-        for part in parts:
-            if isinstance(part, str):
-                pending.append(part)
-            else:
-                self._encode_text("".join(pending), ids)
-                pending.clear()
-                ids.append(part)
-        self._encode_text("".join(pending), ids)
+        with _memory_errors("the tokens of a prompt"):
+            for is_text, run in groupby(segments, lambda segment: isinstance(segment, str)):
+                if is_text:
+                    ids += self._words.encode(cast(list[str], list(run)), True)
+                else:
+                    ids.extend(token for given in run for token in cast(Sequence[int], given))
         return ids
-
-    def _encode_text(self, text: str, ids: list[int]) -> None:
-        for part in self._user_defined.split(_without_surrogates(text)):
-            if isinstance(part, str):
-                ids += self._encode_words(part)
-            else:
-                ids.append(part)
-
-    def _encode_words(self, text: str) -> list[int]:
-        try:
-            return self._words.encode(text)
-        except Exception:
-            raise
-        except BaseException as panic:
-            # A panic in the Rust library is a BaseException of a type that cannot be imported.
-            if type(panic).__name__ != "PanicException":
-                raise
-            raise PyQwenError(f"the tokenizers library failed on this text: {panic}") from panic
 
     # Ids to text
 
@@ -178,28 +145,15 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
         """The exact bytes of ``ids``, which may end inside a character."""
-        if skip_special:
-            ids = [token for token in ids if not self.is_control(token)]
-        if not self._vocabulary.add_space_prefix:
-            return b"".join(map(self.token_bytes, ids))
-        # The encoder put a space before the text; the first token that is text gives it back.
-        ids = list(ids)
-        first = next((i for i, token in enumerate(ids) if not self.is_control(token)), len(ids))
-        head = b"".join(map(self.token_bytes, ids[:first]))
-        return head + b"".join(map(self.token_bytes, ids[first:])).removeprefix(b" ")
+        with _memory_errors("the text of tokens"):
+            checked = list(map(self._checked, ids))
+            if skip_special:
+                checked = [token for token in checked if not self._vocabulary.is_control(token)]
+            return self._words.decode(checked)
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one token: its text for control and user-defined ones, none for padding."""
-        kind = self._kind(token)
-        if kind == TokenKind.UNUSED:
-            return b""
-        piece = self._vocabulary.pieces[token]
-        if kind in (TokenKind.NORMAL, TokenKind.BYTE):
-            return self._words.piece_bytes(piece)
-        return piece.encode("utf-8", "replace")
-
-    def _kind(self, token: int) -> int:
-        return self._vocabulary.kinds[self._checked(token)]
+        return self._words.token_bytes(self._checked(token))
 
     def _checked(self, token: int) -> int:
         i = index(token)
@@ -210,30 +164,11 @@ class Tokenizer:
         return i
 
 
-class _Matcher:
-    """Finds the texts of certain tokens: the leftmost first, then the longest."""
-
-    def __init__(self, ids: dict[str, int]) -> None:
-        self.ids = ids
-        longest_first = sorted(ids, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if ids else None
-
-    def split(self, text: str) -> Iterator[str | int]:
-        """The text cut into ordinary parts and ids, in order; empty parts are left out."""
-        start = 0
-        for match in self._pattern.finditer(text) if self._pattern else ():
-            if match.start() > start:
-                yield text[start : match.start()]
-            yield self.ids[match[0]]
-            start = match.end()
-        if start < len(text):
-            yield text[start:]
-
-
-def _without_surrogates(text: str) -> str:
-    """UTF-8 has no surrogates: a pair becomes the character it means, a lone one U+FFFD."""
+@contextmanager
+def _memory_errors(what: str) -> Iterator[None]:
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+        yield
+    except OutOfMemoryError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemoryError(f"out of memory: {what} does not fit") from error

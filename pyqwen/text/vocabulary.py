@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import compress, count
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
+from pyqwen._native import PackedStrings, TokenizerHandle
 from pyqwen.errors import ModelFormatError, UnsupportedModelError
 
 REMEDY = "the file is damaged or was converted wrongly: download or convert it again"
@@ -55,13 +56,15 @@ _MISSING_ID = 2**32 - 1  # some converters write -1 as an unsigned "no such toke
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a file says about its tokens. ``kinds[i]`` is the ``TokenKind`` of ``pieces[i]``."""
+    """What a file says about its tokens. ``kinds[i]`` is the ``TokenKind`` of token i.
+
+    The tokens themselves stay in the core: there are too many to make each an object.
+    """
 
     model: str  # "gpt2" (byte-level BPE) or "llama" (SentencePiece)
     pre: str  # name of the pre-tokenizer, only used with "gpt2"
-    pieces: Sequence[str]
+    handle: TokenizerHandle
     kinds: bytes
-    merges: Sequence[str]
     scores: Sequence[float]
     bos_id: int | None
     eos_id: int | None
@@ -71,7 +74,7 @@ class Vocabulary:
     remove_extra_whitespaces: bool
 
     def __len__(self) -> int:
-        return len(self.pieces)
+        return len(self.kinds)
 
     @property
     def real_size(self) -> int:
@@ -79,10 +82,28 @@ class Vocabulary:
         padding = bytes([TokenKind.UNUSED])
         return len(self.kinds.rstrip(padding))
 
-    def ids_of(self, *kinds: TokenKind) -> dict[str, int]:
-        """Text to id of all tokens of these kinds."""
-        chosen = self.kinds.translate(bytes(kind in kinds for kind in range(256)))
-        return dict(zip(compress(self.pieces, chosen), compress(count(), chosen), strict=True))
+    def piece(self, token: int) -> str:
+        """A token, which must be in range, as the file spells it."""
+        return self.handle.piece(token).decode("utf-8", "replace")
+
+    def find(self, piece: str) -> int | None:
+        """The token of exactly this spelling, unless it is padding."""
+        return self.handle.find(piece.encode("utf-8", "surrogatepass"))
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token structures prompts: text turns into it only where that is asked for."""
+        return self.kinds[token] in (TokenKind.CONTROL, TokenKind.UNKNOWN)
+
+    def control_texts(self) -> frozenset[str]:
+        """Text of all control tokens.
+
+        Text of one character cannot be told from what a user types, so it is no control text.
+        """
+        chosen = self.kinds.translate(
+            bytes(kind in (TokenKind.CONTROL, TokenKind.UNKNOWN) for kind in range(256))
+        )
+        texts = map(self.piece, compress(count(), chosen))
+        return frozenset(text for text in texts if len(text) > 1)
 
 
 def read_vocabulary(metadata: Mapping[str, Any], source: str = "") -> Vocabulary:
@@ -99,41 +120,49 @@ def read_vocabulary(metadata: Mapping[str, Any], source: str = "") -> Vocabulary
             "(byte-level BPE, as all Qwen2.5 files have) and 'llama' (SentencePiece)",
             field="tokenizer.ggml.model",
         )
-    pieces = keys.strings("tokenizer.ggml.tokens")
-    if not pieces:
+    tokens = keys.strings("tokenizer.ggml.tokens")
+    size = len(tokens)
+    if size == 0:
         raise keys.error("tokenizer.ggml.tokens", "holds no tokens")
-    kinds = _read_kinds(keys, pieces)
-    eos_id = keys.token_id("tokenizer.ggml.eos_token_id", len(pieces))
-    bos_id = keys.token_id("tokenizer.ggml.bos_token_id", len(pieces))
+    kinds = _read_kinds(keys, size)
+    eos_id = keys.token_id("tokenizer.ggml.eos_token_id", size)
+    bos_id = keys.token_id("tokenizer.ggml.bos_token_id", size)
     named_ends = [
         eos_id,
-        keys.token_id("tokenizer.ggml.eot_token_id", len(pieces)),
-        keys.token_id("tokenizer.ggml.eom_token_id", len(pieces)),
+        keys.token_id("tokenizer.ggml.eot_token_id", size),
+        keys.token_id("tokenizer.ggml.eom_token_id", size),
     ]
-    ends = {i for i in named_ends if i is not None}
-    ends.update(
-        i for i, kind in enumerate(kinds) if kind == TokenKind.CONTROL and pieces[i] in END_TEXTS
-    )
     pre = _pre_tokenizer_name(keys)
-    vocabulary = Vocabulary(
+    # A file that is silent means no, except in the two families that were never trained without
+    # a beginning-of-text token; Qwen2.5 never has one.
+    add_bos = bos_id is not None and keys.boolean(
+        "tokenizer.ggml.add_bos_token", model == "llama" or pre == "llama-bpe"
+    )
+    add_space_prefix = model == "llama" and keys.boolean("tokenizer.ggml.add_space_prefix", True)
+    remove_spaces = keys.boolean("tokenizer.ggml.remove_extra_whitespaces", False)
+    scores = keys.numbers("tokenizer.ggml.scores", size) if model == "llama" else ()
+    handle = TokenizerHandle(
+        tokens,
+        source=keys.where,
+        pre=pre if model == "gpt2" else None,
+        kinds=kinds,
+        merges=keys.strings("tokenizer.ggml.merges") if model == "gpt2" else None,
+        control=ALWAYS_CONTROL,
+    )
+    known_ends = (handle.find(text.encode()) for text in END_TEXTS)
+    return Vocabulary(
         model=model,
         pre=pre,
-        pieces=pieces,
-        kinds=kinds,
-        merges=keys.strings("tokenizer.ggml.merges") if model == "gpt2" else (),
-        scores=keys.numbers("tokenizer.ggml.scores", len(pieces)) if model == "llama" else (),
+        handle=handle,
+        kinds=handle.kinds,
+        scores=scores,
         bos_id=bos_id,
         eos_id=eos_id,
-        end_ids=frozenset(ends),
-        # A file that is silent means no, except in the two families that were never trained without
-        # a beginning-of-text token; Qwen2.5 never has one.
-        add_bos=bos_id is not None
-        and keys.boolean("tokenizer.ggml.add_bos_token", model == "llama" or pre == "llama-bpe"),
-        add_space_prefix=model == "llama" and keys.boolean("tokenizer.ggml.add_space_prefix", True),
-        remove_extra_whitespaces=keys.boolean("tokenizer.ggml.remove_extra_whitespaces", False),
+        end_ids=frozenset(i for i in (*named_ends, *known_ends) if i is not None),
+        add_bos=add_bos,
+        add_space_prefix=add_space_prefix,
+        remove_extra_whitespaces=remove_spaces,
     )
-    _refuse_empty_and_duplicate_pieces(keys, vocabulary)
-    return vocabulary
 
 
 def _pre_tokenizer_name(keys: _Keys) -> str:
@@ -144,37 +173,28 @@ def _pre_tokenizer_name(keys: _Keys) -> str:
     return "qwen2" if keys.metadata.get("general.architecture") == "qwen2" else "default"
 
 
-def _read_kinds(keys: _Keys, pieces: Sequence[str]) -> bytes:
+def _read_kinds(keys: _Keys, size: int) -> bytes | None:
+    """The types that the file gives its tokens; None if it gives none, and all are normal."""
     key = "tokenizer.ggml.token_type"
-    if key in keys.metadata:
-        values = keys.numbers(key, len(pieces))
-        known = set(TokenKind)
-        if not known.issuperset(values):
-            i = next(i for i, value in enumerate(values) if value not in known)
-            raise keys.error(key, f"gives token {i} the unknown type {values[i]!r}")
-        kinds = bytearray(int(value) for value in values)
-    else:
-        kinds = bytearray([TokenKind.NORMAL]) * len(pieces)
-    for i, piece in enumerate(pieces):
-        # Converters fill the vocabulary up to the rows of the embedding with "[PAD<id>]".
-        if piece[:4] == "[PAD" and piece == f"[PAD{i}]":
-            kinds[i] = TokenKind.UNUSED
-        elif piece in ALWAYS_CONTROL and kinds[i] != TokenKind.UNUSED:
-            kinds[i] = TokenKind.CONTROL
-    return bytes(kinds)
+    if key not in keys.metadata:
+        return None
+    values = keys.numbers(key, size)
+    known = set(map(int, TokenKind))
+    distinct = set(values)  # few: looking for each value would take ten times as long
+    if not distinct <= known:
+        i = next(i for i, value in enumerate(values) if value not in known)
+        raise keys.error(key, f"gives token {i} the unknown type {values[i]!r}")
+    try:
+        return bytes(cast(Sequence[int], values))
+    except TypeError:  # whole numbers, as floats
+        return bytes(map(int, values))
 
 
-def _refuse_empty_and_duplicate_pieces(keys: _Keys, vocabulary: Vocabulary) -> None:
-    real = [i for i, kind in enumerate(vocabulary.kinds) if kind != TokenKind.UNUSED]
-    seen = dict(zip(map(vocabulary.pieces.__getitem__, real), real, strict=True))
-    if "" in seen:
-        raise keys.error("tokenizer.ggml.tokens", f"has an empty token at {seen['']}")
-    if len(seen) < len(real):  # the dict kept the last of each
-        i = next(i for i in real if seen[vocabulary.pieces[i]] != i)
-        piece = vocabulary.pieces[i]
-        raise keys.error(
-            "tokenizer.ggml.tokens", f"has {piece[:60]!r} twice, at {i} and at {seen[piece]}"
-        )
+@runtime_checkable
+class PacksStrings(Protocol):
+    """Metadata of an open file, which has lists of strings without an object for each."""
+
+    def strings(self, key: str) -> PackedStrings | None: ...
 
 
 class _Keys:
@@ -204,11 +224,15 @@ class _Keys:
             raise self.error(key, f"is {type(value).__name__}, not a boolean")
         return value
 
-    def strings(self, key: str) -> Sequence[str]:
+    def strings(self, key: str) -> PackedStrings:
+        if isinstance(self.metadata, PacksStrings) and key in self.metadata:
+            packed = self.metadata.strings(key)
+            if packed is not None:
+                return packed
         value = self._array(key)
         if not set(map(type, value)) <= {str}:
             raise self.error(key, "is not an array of strings")
-        return value
+        return PackedStrings.of(value)
 
     def numbers(self, key: str, length: int) -> Sequence[float]:
         value = self._array(key)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from pyqwen._native import SessionHandle
 from pyqwen.errors import NumericError
+from pyqwen.interruptible import run_interruptibly
 from pyqwen.loading.gguf_file import GGUFFile
 from pyqwen.loading.weights import Weights, open_weights
-from pyqwen.measuring.interruptible import run_interruptibly
 from pyqwen.os_errors import raising_file_errors
 from pyqwen.quantize.calibration.imatrix_file import ImportanceMatrix, write_entries
 from pyqwen.quantize.output.output_file import OutputFile

@@ -7,15 +7,42 @@ added ones, is still recognized. Only pipelines that the runtime reproduces exac
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pyqwen.errors import UnsupportedModelError
-from pyqwen.text.byte_level_bpe import PRE_TOKENIZERS
 
 # Tokenizers of files without tokenizer.json: their pipeline is fixed by the class.
 _CLASSES = {"Qwen2Tokenizer": "qwen2", "GPT2Tokenizer": "gpt-2"}
-# Of names for one and the same pipeline, the one to write.
-_NAMES = ("qwen2", "deepseek-r1-qwen", "llama-bpe", "smollm", "gpt-2")
+
+
+@dataclass(frozen=True)
+class _Pipeline:
+    """How a model family cuts text into words before merging, as the core does by that name.
+
+    ``pattern`` None means GPT-2's own regular expression. ``whole_words`` takes a word that is a
+    token as it is, without looking at merges.
+    """
+
+    pattern: str | None
+    single_digits: bool = False
+    nfc: bool = False
+    whole_words: bool = False
+
+
+# The patterns are the published ones of each family's tokenizer.json.
+_QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Of names for one and the same pipeline, the one to write (csrc/tokenizer/pre_tokenizer.c has them all).
+_PIPELINES = {
+    "qwen2": _Pipeline(_QWEN2, nfc=True),
+    "deepseek-r1-qwen": _Pipeline(_QWEN2),
+    "llama-bpe": _Pipeline(_QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|"), whole_words=True),
+    "smollm": _Pipeline(None, single_digits=True),
+    "gpt-2": _Pipeline(None),
+}
 
 
 def recognize(tokenizer: dict[str, Any], where: str) -> str:
@@ -29,8 +56,7 @@ def recognize(tokenizer: dict[str, Any], where: str) -> str:
         [step for step in map(_canonical, _steps(tokenizer)) if step],
         bool(model.get("ignore_merges")),
     )
-    for name in _NAMES:
-        rules = PRE_TOKENIZERS[name]
+    for name, rules in _PIPELINES.items():
         steps: list[tuple[Any, ...]] = []
         if rules.single_digits:
             steps.append(("Digits", True))
@@ -41,7 +67,7 @@ def recognize(tokenizer: dict[str, Any], where: str) -> str:
             return name
     raise UnsupportedModelError(
         f"{where}: this way of cutting text into words (normalizer, pre_tokenizer, ignore_merges) is "
-        f"none that this version knows; it knows those of {', '.join(_NAMES)}",
+        f"none that this version knows; it knows those of {', '.join(_PIPELINES)}",
         field="pre_tokenizer",
     )
 

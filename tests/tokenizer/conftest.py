@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from hypothesis import settings
 from tokenizers import models, pre_tokenizers, trainers
 
 from pyqwen.loading.gguf_file import GGUFFile
+
+sys.path.insert(
+    0, str(Path(__file__).parent)
+)  # for hugging_face and texts, which are no test modules
 
 # A busy machine must not fail a property for being slow.
 settings.register_profile("pyqwen", deadline=None)

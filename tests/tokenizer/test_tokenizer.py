@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 import time
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +18,8 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyqwen.errors import ModelFormatError, PyQwenError, UnsupportedModelError
-from pyqwen.text.byte_level_bpe import PRE_TOKENIZERS, PreTokenizer, _chunks
+from pyqwen.errors import ModelFormatError, UnsupportedModelError
+from pyqwen.text.control_text import ControlTextCutter
 from pyqwen.text.tokenizer import Tokenizer
 
 Metadata = dict[str, Any]
@@ -140,46 +145,124 @@ def test_every_str_can_be_encoded(tokenizer: Tokenizer, text: str) -> None:
     assert all(0 <= token < tokenizer.vocab_size for token in ids)
 
 
+def test_types_may_be_floats(bpe_metadata: Metadata) -> None:
+    key = "tokenizer.ggml.token_type"
+    kinds = [*bpe_metadata[key][:1], *map(float, bpe_metadata[key][1:])]
+    tokenizer = Tokenizer.from_metadata({**bpe_metadata, key: kinds})
+    assert tokenizer.control_texts == Tokenizer.from_metadata(bpe_metadata).control_texts
+
+
 def test_surrogates(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("a\ud800b") == tokenizer.encode("a\ufffdb")
     assert tokenizer.encode("\ud83e\udd99") == tokenizer.encode("🦙")
 
 
-@pytest.mark.parametrize("text", ["a", " ", "\n", "!", "é", "\u0301", "語", "9", "x\n", " \n"])
-def test_one_character_many_times(tokenizer: Tokenizer, text: str) -> None:
-    started = time.thread_time()
-    ids = tokenizer.encode(text * 200_000)
-    assert time.thread_time() - started < 10  # quadratic time would be minutes
-    assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text * 200_000)
+@pytest.mark.parametrize(
+    "text", ["a", " ", "\n", "!", "é", "\u0301", "語", "9", "x\n", " \n", "<|im_"]
+)
+def test_one_character_a_million_times(tokenizer: Tokenizer, text: str) -> None:
+    started = time.process_time()
+    ids = tokenizer.encode(text * 1_000_000, special=True)
+    assert time.process_time() - started < 15  # quadratic time would be hours
+    assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text * 1_000_000)
 
 
-def test_no_piece_of_text_is_too_long_for_the_regex_engine() -> None:
-    # It gives up after ten million steps in one match, and whitespace takes one per character.
-    text = " " * 1_000_000
-    chunks = list(_chunks(text))
-    assert "".join(chunks) == text
-    assert max(map(len, chunks)) < 1_000_000
+def test_marks_in_the_worst_order(tokenizer: Tokenizer) -> None:
+    started = time.process_time()
+    ids = tokenizer.encode("\u0345\u0323" * 500_000)
+    assert time.process_time() - started < 15
+    assert tokenizer.decode(ids) == "\u0323" * 500_000 + "\u0345" * 500_000
 
 
-def test_panic_of_the_library_is_an_ordinary_error(
-    bpe_metadata: Metadata, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(PRE_TOKENIZERS, "qwen2", PreTokenizer(r"(a+)+$"))
-    tokenizer = Tokenizer.from_metadata(bpe_metadata)
-    with pytest.raises(PyQwenError, match="tokenizers library failed"):
-        tokenizer.encode("a" * 40 + "b")
-    assert tokenizer.encode("b")
+def test_control_texts_that_overlap_take_linear_time(bpe_metadata: Metadata) -> None:
+    metadata = {k: list(v) if isinstance(v, list) else v for k, v in bpe_metadata.items()}
+    tokens = metadata["tokenizer.ggml.tokens"]
+    for token, text in zip(
+        [i for i, kind in enumerate(metadata["tokenizer.ggml.token_type"]) if kind == 3],
+        ["a" * 1000, "a" * 999 + "b", "ab", "ba" * 500],
+        strict=True,
+    ):
+        tokens[token] = text
+    tokenizer = Tokenizer.from_metadata(metadata)
+    started = time.process_time()
+    text = "a" * 1_000_000 + "b"
+    ids = tokenizer.encode(text, special=True)
+    assert time.process_time() - started < 5
+    assert len(ids) == 1001
+    assert tokenizer.decode(ids) == text
+    cutter = ControlTextCutter(tokenizer.control_texts)
+    started = time.process_time()
+    assert len(cutter.cuts(text[:100_000], [(0, 100_000)])) > 99_000
+    assert time.process_time() - started < 5
 
 
-def test_long_text_is_cut_where_it_changes_nothing(bpe_metadata: Metadata) -> None:
-    text = (
-        "Well, 'tis 12 o'clock.  And\n\n now?!\n我能吞下玻璃，而不伤身体。\r\n\tCafe\u0301 -- so "
-        * 1500
+def test_ctrl_c_stops_a_long_text(tokenizer: Tokenizer) -> None:
+    text = "hello 🦙 world " * 10_000_000  # seconds
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    started = time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            tokenizer.encode(text)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 5
+    assert tokenizer.decode(tokenizer.encode("hello")) == "hello"
+
+
+def test_without_memory_there_is_an_exception(bpe_metadata: Metadata, tmp_path: Path) -> None:
+    """The library that was used before ended the process."""
+    program = """
+import json, resource, sys
+from pyqwen.errors import OutOfMemoryError
+from pyqwen.text.tokenizer import Tokenizer
+metadata = json.load(open(sys.argv[1]))
+tokenizer = Tokenizer.from_metadata(metadata)
+text = "some words " * 200_000
+def limited(work, mebibytes):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + mebibytes * 2**20, -1))
+    try:
+        work()
+        print("done")
+    except OutOfMemoryError:
+        print("refused")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+for mebibytes in (0, 1, 2, 4, 8, 16, 32, 400):
+    limited(lambda: tokenizer.encode(text), mebibytes)
+"""
+    (tmp_path / "metadata.json").write_text(json.dumps(bpe_metadata))
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "metadata.json")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    for pre in ("qwen2", "llama-bpe", "smollm", "gpt-2"):
-        tokenizer = Tokenizer.from_metadata({**bpe_metadata, "tokenizer.ggml.pre": pre})
-        whole = tokenizer._words._encoder.encode(text, add_special_tokens=False).ids  # type: ignore[union-attr]
-        assert tokenizer.encode(text) == whole
+    results = done.stdout.split()
+    assert results[0] == "refused"
+    assert results[-1] == "done"
+    assert len(results) == 8
+
+
+@given(st.text(st.characters(exclude_categories=[]), max_size=40), st.data())
+def test_text_with_surrogates_forms_no_control_token(
+    bpe_metadata: Metadata, text: str, data: st.DataObject
+) -> None:
+    metadata = {k: list(v) if isinstance(v, list) else v for k, v in bpe_metadata.items()}
+    token = metadata["tokenizer.ggml.tokens"].index("<|im_start|>")
+    metadata["tokenizer.ggml.tokens"][token] = "<🦙>"
+    tokenizer = Tokenizer.from_metadata(metadata)
+    at = data.draw(st.integers(0, len(text)))
+    assert token in tokenizer.encode(f"{text[:at]}<🦙>{text[at:]}", special=True)
+    broken = f"{text[:at]}<\ud83e\udd99>{text[at:]}"
+    assert token not in tokenizer.encode(broken, special=True)
+    assert tokenizer.encode(broken) == tokenizer.encode(f"{text[:at]}<🦙>{text[at:]}")
 
 
 @pytest.mark.parametrize("token", [-1, 10**6, 2**31])
@@ -242,7 +325,13 @@ def with_element(key: str, i: int, value: Any) -> Callable[[Metadata], None]:
         (with_element("token_type", 4, "x"), "not an array of numbers"),
         (with_element("merges", 5, "zzz yyy"), "entry 5, 'zzz yyy', names 'zzz'"),
         (with_element("merges", 5, "a"), "entry 5"),
-        (with_element("merges", 5, "Ġ !"), "merges"),
+        (with_element("merges", 5, "Ġ !"), "entry 5, 'Ġ !', makes 'Ġ!', which is not a token"),
+        (with_element("merges", 5, "<|im_end|> a"), "names '<|im_end|>'"),
+        (with_element("merges", 5, 7), "not an array of strings"),
+        (with_element("tokens", -10, "<" + 1100 * "a"), "too long: '<aaa"),
+        (with_element("token_type", 4, 1.5), "token 4 the unknown type 1.5"),
+        (with_element("token_type", 4, -1), "token 4 the unknown type -1"),
+        (with_element("token_type", 4, 10**400), "token 4 the unknown type 1000"),
         (with_value("eos_token_id", 10**6), "eos_token_id is 1000000"),
         (with_value("bos_token_id", "x"), "bos_token_id is 'x'"),
         (with_value("bos_token_id", 1.5), "bos_token_id is 1.5"),
