@@ -1,4 +1,4 @@
-"""Writes corpus/gguf: small files from which the fuzzer starts, one per part of the format.
+"""Writes corpus/gguf and corpus/tokenizer: small inputs from which the fuzzers start, one per part of each.
 
     python tests/fuzz/make_corpus.py
 
@@ -44,6 +44,22 @@ def corpus() -> dict[str, bytes]:
     }
 
 
+def tokenizer_corpus() -> dict[str, bytes]:
+    """A byte for the family (2 * its number, + 1 for a sound vocabulary), lines, and a text."""
+    lines = b"abcbacaabbccddeefghijklm\nC<|im_end|>\nC<|im_end|><|\nU<tool>\nU\xc3\xa9\n\n"
+    text = "Hello, I'LL go <|im_end|> <tool> 12345 caf\u00e9 e\u0301\u0323 \ud55c 我能 🦙  \n\n x".encode()
+    inputs = {
+        f"sound-{family}": bytes([2 * family + 1]) + lines + text + b"\xff\xe2\x82 tail  "
+        for family in range(5)
+    }
+    inputs["long-word"] = b"\x09" + lines + b"aabbab" * 200
+    inputs["raw"] = b"\x08\x01a\n\x01b\n\x01ab\nMa b\nCc<x>\n\x04U<y>\n\x05[PAD5]\n\nab<x>ab<y>ba"
+    inputs["raw-refused"] = b"\x08\x01a\n\x01b\nMa b\n\nab"
+    return inputs
+
+
 if __name__ == "__main__":
     for name, data in corpus().items():
         (HERE / "corpus" / "gguf" / name).write_bytes(data)
+    for name, data in tokenizer_corpus().items():
+        (HERE / "corpus" / "tokenizer" / name).write_bytes(data)
