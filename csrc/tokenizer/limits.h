@@ -9,6 +9,7 @@ enum {
     /* Texts of control and user-defined tokens are looked for at every place of a text. */
     PQ_MAX_MATCHED_BYTES = 1024,        /* of one; the longest published have about 40 */
     PQ_MAX_ALL_MATCHED_BYTES = 4 << 20, /* 17 bytes of memory for each */
+    PQ_MAX_MATCHED_TOKENS = 256 << 10,  /* some have a hundred thousand, for sounds */
     PQ_MAX_TEXT_BYTES = 1 << 30 /* of one call; normalized it may have three times as many */
 };
 

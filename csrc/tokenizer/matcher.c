@@ -160,6 +160,11 @@ static pq_status choose(const pq_pieces *pieces, const char *source, int (*wante
                               "the file is damaged or was made to do harm",
                               source, pq_show(piece, bytes).text, (unsigned long)i,
                               (unsigned long)bytes, PQ_MAX_MATCHED_BYTES, PQ_MAX_ALL_MATCHED_BYTES);
+        if (*n >= PQ_MAX_MATCHED_TOKENS)
+            return pq_fail_at(err, PQ_ERR_FORMAT, "tokenizer.ggml.tokens", -1,
+                              "%stokenizer.ggml.tokens has more than %d control or user-defined "
+                              "tokens; the file is damaged or was made to do harm",
+                              source, PQ_MAX_MATCHED_TOKENS);
         *total += bytes;
         if (texts)
             texts[*n] = i;

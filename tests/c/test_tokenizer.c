@@ -506,6 +506,48 @@ static void test_refusals(void) {
     free(s);
 }
 
+/* As many bytes, and as many tokens, of control texts as are let in, and one more. */
+static void test_limits(void) {
+    enum {
+        WORD = 512,
+        WORDS_ALLOWED = PQ_MAX_ALL_MATCHED_BYTES / WORD,
+        N = PQ_MAX_MATCHED_TOKENS + 1
+    };
+    char *text = malloc(PQ_MAX_ALL_MATCHED_BYTES + WORD);
+    uint64_t *bounds = malloc((N + 1) * sizeof *bounds);
+    uint8_t *kinds = malloc(N);
+    pq_tokenizer *t;
+    pq_error err;
+    if (!text || !bounds || !kinds)
+        abort();
+    memset(kinds, PQ_KIND_CONTROL, N);
+    memset(text, 'x', PQ_MAX_ALL_MATCHED_BYTES + WORD);
+    for (uint64_t i = 0; i <= WORDS_ALLOWED + 1; i++) {
+        bounds[i] = WORD * i;
+        if (i <= WORDS_ALLOWED)
+            memcpy(text + WORD * i, &i, sizeof i);
+    }
+    pq_vocabulary v = {.kinds = kinds};
+    v.tokens = (pq_strings){.text = text, .bounds = bounds, .count = WORDS_ALLOWED};
+    CHECK(pq_tokenizer_open(&t, &v, &err) == PQ_OK);
+    pq_tokenizer_close(t);
+    v.tokens.count++;
+    CHECK(refused(&v, PQ_ERR_FORMAT, "tokenizer.ggml.tokens", "too long"));
+    for (uint32_t i = 0; i < N; i++) {
+        bounds[i] = 4 * (uint64_t)i;
+        memcpy(text + 4 * (size_t)i, &(uint32_t){i * 257 + 1}, 4);
+    }
+    bounds[N] = 4 * (uint64_t)N;
+    v.tokens.count = N - 1;
+    CHECK(pq_tokenizer_open(&t, &v, &err) == PQ_OK);
+    pq_tokenizer_close(t);
+    v.tokens.count = N;
+    CHECK(refused(&v, PQ_ERR_FORMAT, "tokenizer.ggml.tokens", "more than 262144"));
+    free(text);
+    free(bounds);
+    free(kinds);
+}
+
 /* Control texts of the caller's own count whatever the file says; empty vocabularies are none. */
 static void test_control_list(void) {
     small *s = new_small();
@@ -649,6 +691,7 @@ int main(void) {
     test_matches();
     test_many_control_texts();
     test_refusals();
+    test_limits();
     test_control_list();
     test_cancel();
     test_no_memory("qwen2", 25);
