@@ -9,6 +9,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,14 @@ def test_control_texts_that_overlap_take_linear_time(bpe_metadata: Metadata) -> 
     started = time.process_time()
     assert len(cutter.cuts(text[:100_000], [(0, 100_000)])) > 99_000
     assert time.process_time() - started < 5
+
+
+def test_threads_share_a_tokenizer(tokenizer: Tokenizer) -> None:
+    texts = [f"hello {i} <|im_end|> Café e\u0301 " * (100 + i) for i in range(16)]
+    expected = [tokenizer.encode(text, special=True) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            assert list(pool.map(lambda text: tokenizer.encode(text, True), texts)) == expected
 
 
 def test_ctrl_c_stops_a_long_text(tokenizer: Tokenizer) -> None:
