@@ -10,7 +10,7 @@
 
 #include "tokenizer/vocabulary.h"
 
-enum { MOST = 1024, ROOM = 1 << 17 };
+enum { MOST = 640, MOST_MERGES = 256, ROOM = 1 << 17 };
 
 typedef struct list {
     char text[ROOM];
@@ -61,7 +61,7 @@ static void add_bytes(void) {
 
 /* The merge of two tokens, by their numbers: their product becomes a token if it is none. */
 static void add_merge(uint8_t a, uint8_t b) {
-    char joined[512];
+    char joined[128];
     const uint64_t left = (a * (uint64_t)5 + 32) % tokens.count;
     const uint64_t right = (b * (uint64_t)3 + 32) % tokens.count;
     const size_t n = (size_t)(tokens.bounds[left + 1] - tokens.bounds[left]);
@@ -90,7 +90,7 @@ static void use_line(const uint8_t *line, size_t n) {
         }
         return;
     }
-    for (size_t i = 0; i + 1 < n; i += 2)
+    for (size_t i = 0; i + 1 < n && merges.count < MOST_MERGES; i += 2)
         add_merge(line[i], line[i + 1]);
 }
 
