@@ -1,8 +1,8 @@
 """The source of a template to Jinja's syntax tree, within bounds that are checked before.
 
 Jinja's lexer is linear and its parser recursive; so the length is bounded before the lexer sees the
-source, and the nesting before the parser does. Nothing is computed: Jinja's optimizer, which folds
-constants, belongs to its compiler and never runs.
+source, and the number of tokens and their nesting before the parser does. Nothing is computed:
+Jinja's optimizer, which folds constants, belongs to its compiler and never runs.
 
 Settings and semantics are those of Hugging Face's ``apply_chat_template`` (transformers,
 utils/chat_template_utils.py).
@@ -21,6 +21,7 @@ from jinja2.ext import Extension, loopcontrols
 from pyqwen.text.jinja.budget import Fault
 
 MAX_SOURCE = 131_072  # characters; the longest published templates have some 30,000
+_MAX_TOKENS = 40_000  # the longest published templates have some 8,000
 _MAX_NESTING = 40  # of brackets, of blocks, of prefix operators
 _MAX_INLINE_IFS = 40  # in one tag: each is parsed inside the one before
 MAX_CHAIN = 100  # of operators, attributes, calls and filters on each other
@@ -55,7 +56,7 @@ def parse(source: str) -> nodes.Template:
         raise Fault(f"it has {len(source):,} characters; the limit is {MAX_SOURCE:,}")
     environment = _environment()
     try:
-        _check_nesting(environment, source)
+        _check_tokens(environment, source)
         tree = environment.parse(source)
     except TemplateSyntaxError as error:
         raise Fault(str(error.message), error.lineno) from error
@@ -67,9 +68,9 @@ def parse(source: str) -> nodes.Template:
     return tree
 
 
-def _check_nesting(environment: Environment, source: str) -> None:
-    """Bound everything by which the parser calls itself, from the tokens alone."""
-    blocks = brackets = prefixes = inline_ifs = 0
+def _check_tokens(environment: Environment, source: str) -> None:
+    """Bound the parser's work, and everything by which it calls itself, from the tokens alone."""
+    blocks = brackets = prefixes = inline_ifs = tokens = 0
     tag = ""  # the first word of the current block tag; "" outside of them
     assigns = False
     for line, token, value in environment.lexer.tokeniter(source, None):
@@ -99,6 +100,9 @@ def _check_nesting(environment: Environment, source: str) -> None:
             prefixes = prefixes + 1 if value in "+-" else 0
         elif token not in ("whitespace", "linecomment", "comment"):
             prefixes = 0
+        tokens += token != "whitespace"
+        if tokens > _MAX_TOKENS:
+            raise Fault(f"it has more than {_MAX_TOKENS:,} names, numbers and signs", line)
         if max(blocks, brackets, prefixes) > _MAX_NESTING or inline_ifs > _MAX_INLINE_IFS:
             raise Fault(f"it is nested more than {_MAX_NESTING} levels deep", line)
 
