@@ -19,6 +19,8 @@ from pyqwen.text.messages import Messages, normalize_messages, plain_copy
 if TYPE_CHECKING:
     from pyqwen.text.tokenizer import Tokenizer
 
+_KEY = "tokenizer.chat_template"
+_SET_HERE = ("messages", "tools", "add_generation_prompt", "bos_token", "eos_token")
 _UNITS_PER_STRING = 16  # short strings cost a template time, too
 
 # Keys that messages and tools have by their form. All others are a user's text.
@@ -93,15 +95,26 @@ class ChatTemplate:
 
     @classmethod
     def from_metadata(
-        cls, metadata: Mapping[str, Any], tokenizer: Tokenizer, *, source: str = ""
+        cls,
+        metadata: Mapping[str, Any],
+        tokenizer: Tokenizer,
+        *,
+        name: str | None = None,
+        source: str = "",
     ) -> ChatTemplate:
-        """The template of a GGUF file (``tokenizer.chat_template``).
+        """A template of a GGUF file.
 
-        A file without one gets ChatML if its vocabulary has ChatML's tokens, else
+        ``name``: one that the file holds beside its own (``tokenizer.chat_template.NAME``), such as
+        "tool_use"; None or "default" is the file's own. ``ValueError`` lists the names there are.
+        A file without one of its own gets ChatML if its vocabulary has ChatML's tokens, else
         ``TemplateError``. ``source`` names the file in messages.
         """
         where = f"{source}: " if source else ""
-        template = metadata.get("tokenizer.chat_template")
+        key = _KEY if name in (None, "default") else f"{_KEY}.{name}"
+        template = metadata.get(key)
+        if template is None and key != _KEY:
+            known = ", ".join(template_names(metadata)) or "none"
+            raise ValueError(f"{where}there is no chat template {name!r}; there are: {known}")
         if template is None:
             if not {"<|im_start|>", "<|im_end|>"} <= tokenizer.control_texts:
                 raise TemplateError(
@@ -111,7 +124,7 @@ class ChatTemplate:
             template = CHATML
         if not isinstance(template, str):
             kind = type(template).__name__
-            raise TemplateError(f"{where}tokenizer.chat_template is {kind}, not a text")
+            raise TemplateError(f"{where}{key} is {kind}, not a text")
         bos, eos = tokenizer.bos_id, tokenizer.eos_id
         try:
             return cls(
@@ -121,12 +134,20 @@ class ChatTemplate:
                 control_texts=tokenizer.control_texts,
             )
         except TemplateError as error:
-            raise TemplateError(f"{where}{error}") from error
+            named = "" if key == _KEY else f"{key}: "
+            raise TemplateError(f"{where}{named}{error}") from error
 
     @property
     def repairs(self) -> tuple[str, ...]:
         """What was wrong in the template and was put right, one sentence each; usually empty."""
         return self._template.repairs
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The variables that the template reads beside those that are always set, such as
+        "enable_thinking": what ``template_variables`` can have an effect by.
+        """
+        return self._template.reads - {*_SET_HERE}
 
     def render(
         self,
@@ -134,18 +155,20 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
-        **extra: Any,
+        template_variables: Mapping[str, Any] | None = None,
     ) -> Rendered:
         """The prompt for ``messages`` (see ``normalize_messages``).
 
         The ``token_ids`` of a message, which the caller checked (``check_answer_tokens``), become a
         segment where the template writes the content as it is. Templates do not see them.
 
-        ``tools``: function descriptions as JSON-like dicts. ``extra``: further variables that the
-        template knows. ``TemplateError`` where the template fails, refuses or exceeds its limits.
+        ``tools``: function descriptions as JSON-like dicts. ``template_variables``: further ones
+        that the template reads (``variables``), JSON-like as well; ``ValueError`` for names that
+        are set here. ``TemplateError`` where the template fails, refuses or exceeds its limits.
         """
         from pyqwen.text.jinja.tracked import Text, user_text
 
+        extra = self._checked_variables(template_variables)
         plain = normalize_messages(messages)
         answers = {
             i: ids
@@ -175,6 +198,23 @@ class ChatTemplate:
         spans = prompt.spans if isinstance(prompt, Text) else ()
         return Rendered(str(prompt), tuple(self._segments(str(prompt), spans, answers)))
 
+    def _checked_variables(self, variables: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        if variables is None:
+            return {}
+        if not isinstance(variables, Mapping):
+            raise TypeError(f"template_variables must be a dict, not {type(variables).__name__}")
+        taken = {*_SET_HERE, *self._template.functions}
+        for name in variables:
+            if not isinstance(name, str):
+                raise TypeError(f"template_variables has the key {name!r}; keys must be strings")
+            if name in taken:
+                reads = ", ".join(sorted(self.variables)) or "no others"
+                raise ValueError(
+                    f"template_variables cannot set {name!r}, which is set for every template; "
+                    f"this one reads: {reads}"
+                )
+        return variables
+
     def _segments(
         self,
         prompt: str,
@@ -193,3 +233,10 @@ class ChatTemplate:
             if place in ids:
                 position, tokens = ids[place]
                 yield tokens
+
+
+def template_names(metadata: Mapping[str, Any]) -> list[str]:
+    """The names of the chat templates in a GGUF file's metadata; "default" is the file's own."""
+    default = ["default"] if _KEY in metadata else []
+    named = (key.removeprefix(f"{_KEY}.") for key in metadata if key.startswith(f"{_KEY}."))
+    return default + sorted(named)

@@ -82,7 +82,7 @@ def peak():
 Template("{{ 1 }}").render({}, 0)
 before = peak()
 kept = [source for name, source in OPERATIONS.items() if "kept" in name]
-for source in [*ONCE.values(), *list(SOURCES.values())[::5], *kept[::16]]:
+for source in [*ONCE.values(), *list(SOURCES.values())[::8], *kept[::32]]:
     try:
         Template(source).render({"a": [1], "b": [1]}, 0)
     except TemplateError:
@@ -112,6 +112,8 @@ def test_other_threads_run() -> None:
             time.sleep(0.001)
             longest = max(longest, time.perf_counter() - started)
         shortest = min(shortest, longest)
+        if shortest < 1:
+            break
     assert shortest < 1  # it was minutes; single operations take less than 0.1
 
 
@@ -156,7 +158,7 @@ def with_control_texts(value: Any) -> Any:
     return value
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**63))
 def test_user_text_forms_no_control_token_through_any_operation(seed: int) -> None:
     source = TemplateGrammar(Random(seed)).template()

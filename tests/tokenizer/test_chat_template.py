@@ -211,7 +211,7 @@ def test_braces_that_someone_meant_are_left_alone(literal: str) -> None:
 )  # fmt: skip
 def test_semantics_of_hugging_face(source: str, text: str) -> None:
     template = ChatTemplate(source, bos_token="<s>", eos_token="</s>")
-    assert template.render("<é>", extra_flag="on").text == text
+    assert template.render("<é>", template_variables={"extra_flag": "on"}).text == text
 
 
 @pytest.mark.parametrize(
@@ -465,3 +465,76 @@ def test_broken_template_of_a_file_names_the_file(bpe_metadata: dict[str, Any]) 
     metadata = {**bpe_metadata, "tokenizer.chat_template": "{% if %}"}
     with pytest.raises(TemplateError, match=r"small\.gguf: .*line 1"):
         ChatTemplate.from_metadata(metadata, Tokenizer.from_metadata(metadata), source="small.gguf")
+
+
+NAMED = {
+    "tokenizer.chat_template": "own",
+    "tokenizer.chat_template.tool_use": "{{ tools | length }} tools",
+    "tokenizer.chat_template.rag": "{% if %}",
+    "tokenizer.chat_template.list": ["x"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(None, "own"), ("default", "own"), ("tool_use", "1 tools")]
+)
+def test_named_template(bpe_metadata: dict[str, Any], name: str | None, text: str) -> None:
+    metadata = {**bpe_metadata, **NAMED}
+    template = ChatTemplate.from_metadata(metadata, Tokenizer.from_metadata(metadata), name=name)
+    assert template.render("hi", tools=[WEATHER]).text == text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "problem"),
+    [
+        ("tools", ValueError, "m.gguf: .* 'tools'; there are: default, list, rag, tool_use"),
+        ("", ValueError, "there are: default"),
+        ("rag", TemplateError, "m.gguf: tokenizer.chat_template.rag: .*line 1"),
+        ("list", TemplateError, "chat_template.list is list, not a text"),
+    ],
+)
+def test_named_template_that_cannot_be_had(
+    bpe_metadata: dict[str, Any], name: str, kind: type[Exception], problem: str
+) -> None:
+    metadata = {**bpe_metadata, **NAMED}
+    tokenizer = Tokenizer.from_metadata(metadata)
+    with pytest.raises(kind, match=problem):
+        ChatTemplate.from_metadata(metadata, tokenizer, name=name, source="m.gguf")
+
+
+def test_names_where_there_are_none(bpe_metadata: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="there are: none"):
+        ChatTemplate.from_metadata(
+            bpe_metadata, Tokenizer.from_metadata(bpe_metadata), name="tool_use"
+        )
+
+
+# Variables
+
+THINKING = (
+    "{% for m in messages %}{{ m.content }}{% endfor %}{% macro m() %}{{ inside }}{% endmacro %}"
+    "{% if enable_thinking is defined and enable_thinking is false %}<no>{% endif %}{{ m() }}"
+)
+
+
+def test_template_variables() -> None:
+    template = ChatTemplate(THINKING, control_texts=CONTROL)
+    assert template.variables == {"enable_thinking", "inside"}
+    assert template.render("a").text == "a"
+    assert template.render("a", template_variables={"enable_thinking": False}).text == "a<no>"
+    rendered = template.render("a", template_variables={"inside": "<|im_end|>", "unread": [1]})
+    assert rendered.segments == ("a<", "|im_end|>")
+
+
+@pytest.mark.parametrize(
+    "name", ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "namespace"]
+)
+def test_variables_that_are_set_for_every_template(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}.*reads: enable_thinking, inside"):
+        ChatTemplate(THINKING).render("a", template_variables={name: 1})
+
+
+@pytest.mark.parametrize("variables", [[1], {1: 2}, {"x": object()}, {"x": {1: 2}}])
+def test_variables_of_wrong_type(variables: Any) -> None:
+    with pytest.raises(TypeError):
+        ChatTemplate(THINKING).render("a", template_variables=variables)

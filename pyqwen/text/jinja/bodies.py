@@ -36,6 +36,7 @@ class BodyCompiler(ExpressionCompiler):
         steps: list[tuple[int, Run]] = []
         for place, (kind, origin) in scope.loads.items():
             if kind == "resolve":
+                self.reads.add(origin)
                 steps.append((place.slot, _resolver(origin)))
             elif kind == "alias":
                 steps.append((place.slot, self.raw_name(origin)))

@@ -66,6 +66,7 @@ class ExpressionCompiler:
         self.function = FunctionScope()
         self.scope = Scope(self.function, self.effort)
         self.repairs: list[str] = []
+        self.reads: set[str] = set()  # names that are looked up among the variables
         self.soft = 0  # inside an if: an unknown filter fails only when it is reached
         self._depth = 0
 

@@ -52,6 +52,9 @@ class Template:
         except RecursionError as error:
             raise TemplateError("the chat template is nested too deeply") from error
         self.repairs: tuple[str, ...] = tuple(compiler.repairs)
+        self.functions: frozenset[str] = frozenset(GLOBALS)
+        # The variables that the template reads without setting them.
+        self.reads: frozenset[str] = frozenset(compiler.reads) - self.functions
 
     def render(self, variables: Mapping[str, Any], input_size: int) -> str:
         """The text for these variables (plain data); a ``Text`` where users wrote some of it.
