@@ -45,12 +45,12 @@ def test_qwen_vectors(qwen_metadata: dict[str, Any]) -> None:
 
 @pytest.mark.qwen
 def test_qwen_equals_hugging_face(qwen_metadata: dict[str, Any]) -> None:
-    compare(qwen_metadata, 2_000)
+    compare(qwen_metadata, 1_000)
 
 
 @pytest.mark.smollm
 def test_smollm_equals_hugging_face(smollm_metadata: dict[str, Any]) -> None:
-    compare(smollm_metadata, 2_000)
+    compare(smollm_metadata, 1_000)
 
 
 @pytest.mark.qwen

