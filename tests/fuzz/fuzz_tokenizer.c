@@ -43,12 +43,13 @@ static pq_strings strings(const list *l) {
     return (pq_strings){.text = l->text, .bounds = l->bounds, .count = l->count};
 }
 
-static int has(const char *text, size_t bytes) {
+/* The token of this text, or -1. */
+static int find(const char *text, size_t bytes) {
     for (uint64_t i = 0; i < tokens.count; i++)
         if (tokens.bounds[i + 1] - tokens.bounds[i] == bytes &&
             memcmp(tokens.text + tokens.bounds[i], text, bytes) == 0)
-            return 1;
-    return 0;
+            return (int)i;
+    return -1;
 }
 
 static void add_bytes(void) {
@@ -71,7 +72,10 @@ static void add_merge(uint8_t a, uint8_t b) {
         return;
     memcpy(joined, tokens.text + tokens.bounds[left], n);
     memcpy(joined + n, tokens.text + tokens.bounds[right], m);
-    if (!has(joined, n + m)) {
+    const int product = find(joined, n + m);
+    if (product >= 0 && kinds[product] == PQ_KIND_CONTROL)
+        return; /* no text can become it */
+    if (product < 0) {
         kinds[tokens.count] = PQ_KIND_NORMAL;
         if (!add(&tokens, joined, n + m))
             return;
@@ -84,7 +88,7 @@ static void add_merge(uint8_t a, uint8_t b) {
 /* One line of a sound vocabulary: a control or user-defined token, or merges by number. */
 static void use_line(const uint8_t *line, size_t n) {
     if (n > 2 && n < 64 && (line[0] == 'C' || line[0] == 'U')) {
-        if (!has((const char *)line + 1, n - 1)) {
+        if (find((const char *)line + 1, n - 1) < 0) {
             kinds[tokens.count] = line[0] == 'C' ? PQ_KIND_CONTROL : PQ_KIND_USER_DEFINED;
             add(&tokens, line + 1, n - 1);
         }
