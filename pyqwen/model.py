@@ -30,7 +30,7 @@ from pyqwen.loading.gguf_file import Load
 from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, resolve_settings
 from pyqwen.loading.weights import Weights, load_weights
 from pyqwen.results import ChatCompletion, Completion
-from pyqwen.sampling import SamplingParams
+from pyqwen.sampling import SamplingOptions, SamplingParams
 from pyqwen.text.answer_tokens import check_answer_tokens
 from pyqwen.text.chat_template import ChatTemplate
 from pyqwen.text.messages import Messages, normalize_messages
@@ -260,7 +260,7 @@ class Model:
         params: SamplingParams | None = None,
         *,
         special: bool = False,
-        **overrides: Any,
+        **overrides: Unpack[SamplingOptions],
     ) -> Completion:
         """Continue ``prompt``, a text or token ids, and return the whole continuation.
 
@@ -280,8 +280,8 @@ class Model:
         *,
         special: bool = False,
         on_prompt: OnPrompt | None = None,
-        **overrides: Any,
-    ) -> Stream:
+        **overrides: Unpack[SamplingOptions],
+    ) -> Stream[Completion]:
         """As ``generate``, in chunks as they are written.
 
         ``on_prompt(done, total)`` is called now and then while the prompt is read, by the thread
@@ -297,7 +297,7 @@ class Model:
         *,
         params: SamplingParams | None = None,
         template_variables: Mapping[str, Any] | None = None,
-        **overrides: Any,
+        **overrides: Unpack[SamplingOptions],
     ) -> ChatCompletion:
         """Answer a conversation: a user's text, or messages ``{"role": ..., "content": ...}``.
 
@@ -318,8 +318,8 @@ class Model:
         params: SamplingParams | None = None,
         template_variables: Mapping[str, Any] | None = None,
         on_prompt: OnPrompt | None = None,
-        **overrides: Any,
-    ) -> Stream:
+        **overrides: Unpack[SamplingOptions],
+    ) -> Stream[ChatCompletion]:
         """As ``chat``, in chunks as they are written. ``on_prompt`` as in ``stream``."""
         waiter = Waiter(self._engine)
         request = self._answer(
@@ -335,7 +335,7 @@ class Model:
         params: SamplingParams | None = None,
         *,
         special: bool = False,
-        **overrides: Any,
+        **overrides: Unpack[SamplingOptions],
     ) -> Completion:
         """As ``generate``. Cancelling the task stops the model."""
         waiter = AsyncWaiter(self._engine)
@@ -352,8 +352,8 @@ class Model:
         *,
         special: bool = False,
         on_prompt: OnPrompt | None = None,
-        **overrides: Any,
-    ) -> AsyncStream:
+        **overrides: Unpack[SamplingOptions],
+    ) -> AsyncStream[Completion]:
         """As ``stream``, for ``async for``; called in a running event loop.
 
         A long text is cut into tokens before this returns, which takes some 0.05 s per megabyte: in a
@@ -369,7 +369,7 @@ class Model:
         *,
         params: SamplingParams | None = None,
         template_variables: Mapping[str, Any] | None = None,
-        **overrides: Any,
+        **overrides: Unpack[SamplingOptions],
     ) -> ChatCompletion:
         """As ``chat``. Cancelling the task stops the model."""
         waiter = AsyncWaiter(self._engine)
@@ -385,8 +385,8 @@ class Model:
         params: SamplingParams | None = None,
         template_variables: Mapping[str, Any] | None = None,
         on_prompt: OnPrompt | None = None,
-        **overrides: Any,
-    ) -> AsyncStream:
+        **overrides: Unpack[SamplingOptions],
+    ) -> AsyncStream[ChatCompletion]:
         """As ``stream_chat``, for ``async for``; called in a running event loop."""
         waiter = AsyncWaiter(self._engine)
         request = self._answer(
@@ -440,7 +440,7 @@ class Model:
         self,
         prompt: Prompt,
         params: SamplingParams | None,
-        overrides: dict[str, Any],
+        overrides: SamplingOptions,
         special: bool,
         deliver: Deliver,
         streaming: bool = False,
@@ -457,7 +457,7 @@ class Model:
         messages: Messages,
         params: SamplingParams | None,
         template_variables: Mapping[str, Any] | None,
-        overrides: dict[str, Any],
+        overrides: SamplingOptions,
         deliver: Deliver,
         streaming: bool = False,
     ) -> Generation:
@@ -476,7 +476,7 @@ class Model:
     def _settings(
         self,
         params: SamplingParams | None,
-        overrides: dict[str, Any],
+        overrides: SamplingOptions,
         defaults: SamplingParams | None = None,
     ) -> SamplingParams:
         if params is not None and not isinstance(params, SamplingParams):

@@ -10,10 +10,31 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from operator import index
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypedDict, Unpack
 
 MAX_TOP_LOGPROBS = 20
 _MAX_FLOAT32 = 3.4028234e38
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The settings as keywords of a call: see :class:`SamplingParams`."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logit_bias: Mapping[int, float] | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    stop_token_ids: Sequence[int] | None
+    ignore_eos: bool | None
+    logprobs: bool | None
+    top_logprobs: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +96,7 @@ class SamplingParams:
         self._set("stop", _checked_stop(self.stop))
         self._set("stop_token_ids", _checked_ids(self.stop_token_ids))
 
-    def replace(self, **overrides: Any) -> Self:
+    def replace(self, **overrides: Unpack[SamplingOptions]) -> Self:
         """Return a copy with some settings changed; ``TypeError`` for a name that does not exist."""
         unknown = overrides.keys() - _NAMES
         if unknown:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pyqwen.cli.console import ProgressBar, UsageError, harmless, print_json, say
 from pyqwen.cli.inputs import open_model, read_stdin, read_text, say_if_stdin_is_unread
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
                         _show_reasoning(chunk.reasoning if thinking else "\n\n")
                 if not args.json:
                     _write(chunk.text)
-            completion = cast("ChatCompletion", stream.result())
+            completion = stream.result()
         if args.json:
             print_json(_as_json(completion))
         else:

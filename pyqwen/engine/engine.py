@@ -300,10 +300,16 @@ class Engine:
     def _advance(self, request: Request, step: Step, samples: Sequence[Sample | Exception]) -> None:
         """Give a request its samples; the last of them may be why there are no more."""
         slot = request.placed
-        drawn = [sample for sample in samples if not isinstance(sample, Exception)]
+        drawn: list[Sample] = []
+        failure: Exception | None = None
+        for sample in samples:
+            if isinstance(sample, Exception):
+                failure = sample
+            else:
+                drawn.append(sample)
         self._call(request, request.advance, drawn)
-        if len(drawn) < len(samples) and not request.done:
-            self._end(request, samples[-1])
+        if failure is not None and not request.done:
+            self._end(request, failure)
         if step.proposed:
             self._cache.settle(slot, request.tokens, step.proposed)
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
 
 from pyqwen.engine.request import Event, PromptProgress, Request
 from pyqwen.errors import PyQwenError
@@ -95,7 +95,11 @@ class AsyncWaiter:
         return event
 
 
-class _Progress:
+Answer = TypeVar("Answer", bound=Completion)
+"""What a stream ends with."""
+
+
+class _Progress(Generic[Answer]):
     """What both kinds of streams know about their request."""
 
     def __init__(
@@ -105,13 +109,13 @@ class _Progress:
         self._engine = engine
         self._request = request
         self._on_prompt = on
-        self._completion: Completion | None = None
+        self._completion: Answer | None = None
         self._error: BaseException | None = None
 
     @property
-    def completion(self) -> Completion | None:
+    def completion(self) -> Answer | Any:
         """The whole answer with its usage and timings; None until the stream has ended."""
-        return self._completion
+        return self._completion  # typed so that those who read the stream to its end need no check
 
     @property
     def _ended(self) -> bool:
@@ -137,10 +141,10 @@ class _Progress:
             if self._on_prompt is not None:
                 self._on_prompt(event.done, event.total)
         elif isinstance(event, Completion):
-            self._completion = event
+            self._completion = cast(Answer, event)
         return None
 
-    def _result(self) -> Completion:
+    def _result(self) -> Answer:
         if self._error is not None:
             raise self._error
         assert self._completion is not None, "the stream has not ended"
@@ -156,7 +160,7 @@ class _Progress:
             self.cancel()
 
 
-class Stream(_Progress):
+class Stream(_Progress[Answer]):
     """An answer while it is written: iterate over its :class:`Chunk` objects, once.
 
     Leaving the loop, the ``with`` block or the last reference stops the model. The ``completion`` is
@@ -196,7 +200,7 @@ class Stream(_Progress):
                 return chunk
         return None
 
-    def result(self) -> Completion:
+    def result(self) -> Answer:
         """Wait for the end, dropping the chunks that were not read, and return the whole answer."""
         while self._advance() is not None:
             pass
@@ -221,7 +225,7 @@ class Stream(_Progress):
         self.close()
 
 
-class AsyncStream(_Progress):
+class AsyncStream(_Progress[Answer]):
     """A :class:`Stream` for ``async for`` and ``async with``; it belongs to one event loop."""
 
     def __init__(
@@ -261,7 +265,7 @@ class AsyncStream(_Progress):
                 return chunk
         return None
 
-    async def result(self) -> Completion:
+    async def result(self) -> Answer:
         """Wait for the end, dropping the chunks that were not read, and return the whole answer."""
         while await self._advance() is not None:
             pass

@@ -83,7 +83,8 @@ def _without_thinking(params: SamplingParams, family: Mapping[str, Any]) -> Samp
     if family != _THINKING:
         return params
     usual = {name for name, value in _THINKING.items() if getattr(params, name) == value}
-    return params.replace(**{name: _NOT_THINKING[name] for name in usual})
+    other: dict[str, Any] = {name: _NOT_THINKING[name] for name in usual}
+    return params.replace(**other)
 
 
 def _file_settings(metadata: Mapping[str, Any], source: str) -> tuple[dict[str, Any], list[str]]:
