@@ -103,11 +103,8 @@ typedef struct pq_tensor {
 } pq_tensor;
 
 typedef struct pq_file_info {
-    uint32_t version;
-    uint32_t shards;
-    uint64_t alignment;
-    uint64_t keys;
-    uint64_t tensors;
+    uint32_t version, shards;
+    uint64_t alignment, keys, tensors;
     uint64_t file_bytes;   /* all shards */
     uint64_t tensor_bytes; /* the sum over tensors */
 } pq_file_info;
@@ -180,8 +177,7 @@ typedef struct pq_quantization_error {
     double weighted_error;  /* importance of the column * (y - x)^2; without importances as above */
     double weighted_energy; /* importance of the column * x^2 */
     double worst;           /* of the blocks: the largest error, relative to its weights */
-    uint64_t worst_row;     /* where that block begins */
-    uint64_t worst_column;
+    uint64_t worst_row, worst_column; /* where that block begins */
 } pq_quantization_error;
 
 /* Compares `data`, rows of `type`, with x (rows, cols). importance (cols) may be NULL. */
@@ -259,13 +255,7 @@ typedef struct pq_model_options {
 
 typedef struct pq_config {
     char architecture[16]; /* the name of a pq_architecture */
-    uint32_t layers;
-    uint32_t hidden;
-    uint32_t ffn;
-    uint32_t heads;
-    uint32_t kv_heads;
-    uint32_t head_dim;
-    uint32_t rope_dim;
+    uint32_t layers, hidden, ffn, heads, kv_heads, head_dim, rope_dim;
     uint32_t context;     /* longest sequence: as trained, or as YaRN stretches it */
     uint32_t vocab;       /* tokens in the vocabulary */
     uint32_t vocab_rows;  /* rows of the output matrix, padding included */
@@ -353,8 +343,7 @@ typedef struct pq_packed_layout {
     uint64_t bytes;   /* 0: this model packs nothing, or its weights are mapped from such a file */
     uint64_t offset;  /* of the image in the file */
     uint64_t header_bytes; /* <= offset */
-    uint64_t piece;
-    uint64_t pieces;
+    uint64_t piece, pieces;
 } pq_packed_layout;
 
 enum { PQ_PACKED_KEY_BYTES = 48 };
@@ -502,23 +491,20 @@ void pq_sampler_close(pq_sampler *sampler);
 /* Tells the sampler what stands in the text already; `generated` is 0 for the prompt. */
 pq_status pq_sampler_accept(pq_sampler *sampler, const int32_t *tokens, size_t n, int generated,
                             pq_error *err);
-/* Draws from (n_logits) raw logits, n_logits >= real_tokens, which it overwrites. The drawn token is
- * accepted. mask: NULL, or one bit per token: bit t % 32 of word t / 32 is 0 for a token t that shall not be
- * drawn, as if the vocabulary lacked it (what is reported is still of the whole vocabulary); bits from
- * real_tokens on are ignored. n_top: how many of the likeliest tokens to report, <= PQ_MAX_TOP_LOGPROBS;
- * with want_logprob 0 neither logprob nor top are computed. */
+/* Draws from (n_logits) raw logits, n_logits >= real_tokens, which it overwrites; the token is accepted.
+ * mask: NULL, or one bit per token: where bit t % 32 of word t / 32 is 0, it is as if the vocabulary lacked
+ * token t, but for what is reported. n_top: how many of the likeliest tokens to report, <=
+ * PQ_MAX_TOP_LOGPROBS; with want_logprob 0 neither logprob nor top are computed. */
 pq_status pq_sampler_sample(pq_sampler *sampler, float *logits, size_t n_logits,
                             const uint32_t *mask, int want_logprob, uint32_t n_top, pq_sample *out,
                             pq_error *err);
-/* 1: remembers what is accepted from now on, so that pq_sampler_rewind can take it back; an earlier mark is
- * forgotten. 0: forgets the mark. */
+/* 1: remembers, for pq_sampler_rewind, what is accepted from here on. 0: forgets the mark. */
 void pq_sampler_mark(pq_sampler *sampler, int on);
-/* Goes back to where only the first n tokens after the mark were accepted: penalties and random numbers go on
- * as they did from there. The mark stays. */
+/* Takes back all but the first n tokens after the mark: penalties and random numbers are what they were. */
 pq_status pq_sampler_rewind(pq_sampler *sampler, size_t n, pq_error *err);
 
-/* How one token of a run is found. Where it is forced, it is `next` and no random number is used; then
- * `output` is read for the log-probability only, if one is wanted. */
+/* How one token of a run is found. A forced one is `next` and takes no random number; `output` is then read
+ * for the log-probability only, if one is wanted. */
 typedef struct pq_draw {
     const uint32_t *mask; /* NULL, or as for pq_sampler_sample */
     uint32_t output;      /* of the last evaluation: of the row before the token */
@@ -528,22 +514,20 @@ typedef struct pq_draw {
 
 /* Tokens of one sequence, sampled one after the other. All pointers are the caller's. */
 typedef struct pq_run {
-    pq_sampler *sampler;  /* which no other run of the call uses */
-    const pq_draw *draws; /* (n) */
-    uint32_t n;
-    uint32_t want_logprob, n_top; /* as for pq_sampler_sample */
-    pq_sample *samples;           /* (n) */
-    uint32_t sampled;             /* result: samples written, and tokens accepted */
-    pq_status status;             /* result: PQ_OK, or why the draw after these failed */
+    pq_sampler *sampler;             /* which no other run of the call uses */
+    const pq_draw *draws;            /* (n) */
+    pq_sample *samples;              /* (n) */
+    uint32_t n, want_logprob, n_top; /* as for pq_sampler_sample */
+    uint32_t sampled;                /* result: samples written, and tokens accepted */
+    pq_status status;                /* result: PQ_OK, or why the draw after these failed */
     pq_error error;
 } pq_run;
 
 /* Samples runs from outputs of the last evaluation; the weights of the output matrix are read once for up to
- * 16 outputs. A token is drawn only while every one before it was what stood in the next row: so a run ends
- * with the first that differs from its draft, and its samples and its sampler are what evaluating and sampling
- * token by token gives, bit for bit. What the sequence holds behind the last token that was as drafted, the
- * caller rewinds. A run whose draw fails does not disturb the others. If the call fails, also by cancelling,
- * nothing was sampled and every sampler is as before. */
+ * 16 outputs. A token is drawn only while every one before it was what stood in the next row: so samples and
+ * sampler are what evaluating and sampling token by token gives, bit for bit. What the sequence holds behind
+ * the last token that was as drafted, the caller rewinds. A run that fails does not disturb the others. If
+ * the call fails, also by cancelling, nothing was sampled and every sampler is as before. */
 pq_status pq_session_sample(pq_session *session, pq_run *runs, uint32_t n, pq_error *err);
 
 /* ------------------------------------------------------------------------------------------ machine */
