@@ -50,6 +50,13 @@ class Run(NamedTuple):
     first: int = 0
 
 
+class Sampled(NamedTuple):
+    """What became of a run: its samples, and why there are no more if a draw failed."""
+
+    samples: list[Sample]
+    failure: Exception | None
+
+
 def to_sample(sample: Any) -> Sample:
     n = sample.n_top
     top = [(sample.top_tokens[i], sample.top_logprobs[i]) for i in range(n)] if n else []

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.models import ModelHandle, session_options
 from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
-from pyqwen._native.sampling import Run, Sample, to_exception, to_sample
+from pyqwen._native.sampling import Run, Sampled, to_exception, to_sample
 from pyqwen._native.status import check, new_error
 from pyqwen.errors import ClosedError
 
@@ -172,15 +172,12 @@ class SessionHandle:
         if pointer is not None:
             lib.pq_session_cancel(pointer, 1 if on else 0)
 
-    def sample(self, runs: Sequence[Run]) -> list[list[Sample | Exception]]:
-        """Draw the tokens of each run in order, ending with the first that is not its draw's ``next``.
-
-        If a draw fails, its exception is the last item of its run.
-        """
+    def sample(self, runs: Sequence[Run]) -> list[Sampled]:
+        """Draw the tokens of each run in order, ending with the first that is not its draw's ``next``."""
         one, n = self._one_run, len(runs)
         if n == 1 and one.fill_plain(runs[0]):
             self._sample(one, 1)
-            return [one.results(0)]
+            return [one.result(0)]
         room = self._runs
         n_draws = sum([len(run.draws) for run in runs])
         if n > len(room.runs) or n_draws > len(room.draws):
@@ -188,7 +185,7 @@ class SessionHandle:
         with ExitStack() as lent:
             room.fill(runs, lent)
             self._sample(room, n)
-        return [room.results(i) for i in range(n)]
+        return [room.result(i) for i in range(n)]
 
     def _sample(self, room: _Runs, n: int) -> None:
         status = lib.pq_session_sample(self.pointer, room.first_run, n, self._error)
@@ -239,10 +236,8 @@ class _Runs:
                 draw.mask = lent.enter_context(sampler.lend(mask))
                 at += 1
 
-    def results(self, i: int) -> list[Sample | Exception]:
+    def result(self, i: int) -> Sampled:
         """Return what became of run ``i``."""
         run = self.runs[i]
-        results: list[Sample | Exception] = [to_sample(run.samples[j]) for j in range(run.sampled)]
-        if run.status:
-            results.append(to_exception(run.status, run.error))
-        return results
+        samples = [to_sample(run.samples[j]) for j in range(run.sampled)]
+        return Sampled(samples, to_exception(run.status, run.error) if run.status else None)

@@ -22,13 +22,14 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from pyqwen._native import Sampled
 from pyqwen.engine.prefix_cache import PrefixCache
 from pyqwen.engine.request import Event, Outbox, Request
 from pyqwen.engine.step import Step
 from pyqwen.errors import CancelledError, ClosedError, OutOfMemoryError, PyQwenError
 
 if TYPE_CHECKING:
-    from pyqwen._native import Run, Sample, SessionHandle
+    from pyqwen._native import Run, SessionHandle
 
 _log = logging.getLogger("pyqwen")
 
@@ -282,12 +283,12 @@ class Engine:
                 self._call(request, request.advance, ())
             output += sum(step.outputs)
         if runs:
-            for (request, step), samples in zip(drawing, self._sample(runs), strict=True):
-                self._advance(request, step, samples)
+            for (request, step), sampled in zip(drawing, self._sample(runs), strict=True):
+                self._advance(request, step, sampled)
         for request, step, first in reading:
             self._read(request, step, first)
 
-    def _sample(self, runs: list[Run]) -> Sequence[Sequence[Sample | Exception]]:
+    def _sample(self, runs: list[Run]) -> list[Sampled]:
         while True:
             self._forget_interrupt()
             try:
@@ -295,21 +296,13 @@ class Engine:
             except CancelledError:  # a flag that came too late; nothing was drawn
                 continue
             except Exception as error:
-                return [[error]] * len(runs)
+                return [Sampled([], error)] * len(runs)
 
-    def _advance(self, request: Request, step: Step, samples: Sequence[Sample | Exception]) -> None:
-        """Give a request its samples; the last of them may be why there are no more."""
+    def _advance(self, request: Request, step: Step, sampled: Sampled) -> None:
         slot = request.placed
-        drawn: list[Sample] = []
-        failure: Exception | None = None
-        for sample in samples:
-            if isinstance(sample, Exception):
-                failure = sample
-            else:
-                drawn.append(sample)
-        self._call(request, request.advance, drawn)
-        if failure is not None and not request.done:
-            self._end(request, failure)
+        self._call(request, request.advance, sampled.samples)
+        if sampled.failure is not None and not request.done:
+            self._end(request, sampled.failure)
         if step.proposed:
             self._cache.settle(slot, request.tokens, step.proposed)
 

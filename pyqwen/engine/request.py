@@ -194,7 +194,7 @@ class Generation(Request):
         if first + n < len(self.tokens) or self._max_tokens == 0:
             return Step(tokens, [0] * n)
         if self.draft is None and self.constraint is None:
-            return Step(tokens, [0] * (n - 1) + [1], self._plain_run)
+            return Step(tokens, [1] if n == 1 else [0] * (n - 1) + [1], self._plain_run)
         written = len(self.tokens) - self.prompt_length
         wants_logprobs = self._logprobs is not None
         draws, proposals = plan_run(

@@ -38,7 +38,8 @@ class Draft(Protocol):
     def propose(self, tokens: list[int]) -> list[int]:
         """Return the tokens that may follow ``tokens``, a prompt and what was written; [] for no idea.
 
-        It may be called again for the same tokens, and must leave the list alone.
+        They are ids of the model. It may be called again for the same tokens, and must leave the list
+        alone.
         """
 
 

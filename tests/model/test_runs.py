@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyqwen._native import Draw, ModelHandle, Run, Sample, SamplerHandle, SessionHandle
+from pyqwen._native import Draw, ModelHandle, Run, SamplerHandle, SessionHandle
 from pyqwen.loading.gguf_file import GGUFFile
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -58,8 +58,8 @@ def truth(session: SessionHandle, sequence: int, prompt: list[int], temperature:
     session.rewind(sequence, 0)
     session.eval(prompt, [sequence] * len(prompt), [0] * (len(prompt) - 1) + [1])
     for i in range(LENGTH):
-        ((sample,),) = session.sample([Run(handle, [Draw(0, mask=mask(i))])])
-        assert isinstance(sample, Sample)
+        ((sample,), failure) = session.sample([Run(handle, [Draw(0, mask=mask(i))])])[0]
+        assert failure is None
         samples.append(sample)
         session.eval([sample.token], [sequence], [1])
     session.rewind(sequence, 0)
@@ -96,9 +96,10 @@ def test_drafts_of_several_sequences(
             runs.append(Run(samplers[i], draws, first))
             owners.append(i)
         session.eval(tokens, sequences, outputs)
-        for i, results in zip(owners, session.sample(runs), strict=True):
-            samples[i] += results
-            texts[i] += [result.token for result in results]
+        for i, (drawn, failure) in zip(owners, session.sample(runs), strict=True):
+            assert failure is None
+            samples[i] += drawn
+            texts[i] += [sample.token for sample in drawn]
             session.rewind(i, len(texts[i]) - 1)
     assert samples == expected
 
@@ -107,12 +108,12 @@ def test_forced_tokens_take_no_random_number(session: SessionHandle) -> None:
     session.eval([1, 2, 3, 4], [0] * 4, [1] * 4)
     handle, twin = sampler(1, 1.0), sampler(1, 1.0)
     draws = [Draw(0, 9, forced=True), Draw(1, 11, forced=True), Draw(2)]
-    ((first, second, drawn),) = session.sample([Run(handle, draws)])
+    first, second, drawn = session.sample([Run(handle, draws)])[0].samples
     assert [first.token, second.token] == [9, 11]
     assert [first.logprob, second.logprob] == list(session.logprobs(0, [9, 11]))
     assert len(first.top) == 4
     twin.accept([9, 11], generated=True)
-    assert session.sample([Run(twin, [Draw(2)])]) == [[drawn]]
+    assert session.sample([Run(twin, [Draw(2)])]) == [([drawn], None)]
 
 
 def test_a_draw_that_fails_ends_its_run_alone(session: SessionHandle) -> None:
@@ -122,11 +123,11 @@ def test_a_draw_that_fails_ends_its_run_alone(session: SessionHandle) -> None:
         Run(sampler(1, 0.0), [Draw(0, 9, forced=True), Draw(1, mask=nothing)]),
         Run(sampler(2, 0.0), [Draw(2, 8, forced=True), Draw(3)]),
     ]
-    (first, error), others = session.sample(runs)
-    assert isinstance(first, Sample)
-    assert isinstance(error, ValueError)
-    assert str(error) == "the mask allows no token"
-    assert all(isinstance(sample, Sample) for sample in others)
+    failed, other = session.sample(runs)
+    assert [sample.token for sample in failed.samples] == [9]
+    assert isinstance(failed.failure, ValueError)
+    assert str(failed.failure) == "the mask allows no token"
+    assert (len(other.samples), other.failure) == (2, None)
     with pytest.raises(ValueError, match="outputs 4 to 5; the last evaluation left 4"):
         session.sample([Run(sampler(1, 0.0), [Draw(4)])])
     with pytest.raises(ValueError, match="a mask is a row of 11"):
