@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 import pyqwen
+import pyqwen.quantize
 from pyqwen.__main__ import VERBS
 
-ROOT = Path(pyqwen.__file__).parent
+# In an editable install the second is not below the first, or only as a link.
+ROOTS = {package.__name__: Path(package.__file__).parent for package in (pyqwen, pyqwen.quantize)}
 
 Graph = dict[str, set[str]]
 
@@ -23,11 +25,11 @@ Graph = dict[str, set[str]]
 def modules() -> dict[str, Path]:
     """Every module of the package by its name."""
     found = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        parts = parts[:-1] if parts[-1] == "__init__" else parts
-        if parts[:1] != ("quantize",):
-            found[".".join(("pyqwen", *parts))] = path
+    for package, root in ROOTS.items():
+        for path in sorted(root.rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            found[".".join((package, *parts))] = path
     return found
 
 
@@ -113,6 +115,19 @@ def test_verbs_do_not_import_verbs() -> None:
         (
             "measuring",
             {"errors", "interruptible", "units", "_native", "text", "catalog", "loading"},
+        ),
+        (
+            "quantize",
+            {
+                "errors",
+                "interruptible",
+                "os_errors",
+                "_native",
+                "text",
+                "catalog",
+                "loading",
+                "sampling",
+            },
         ),
     ],
 )
