@@ -6,6 +6,7 @@ any is put before or after a text. Where files disagree, one of them is believed
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +14,11 @@ from typing import Any
 from pyqwen.errors import ModelFormatError
 from pyqwen.quantize.checkpoint.added_tokens import ROLES, AddedToken
 from pyqwen.quantize.checkpoint.chat_templates import DEFAULT, tokens_written
-from pyqwen.text.vocabulary import END_TEXTS, TokenKind
+from pyqwen.text.vocabulary import ALWAYS_CONTROL, END_TEXTS, TokenKind
 
+# Tokens of infilling (llama.cpp, src/llama-vocab.cpp): Qwen2.5 does not mark them as special, but they are
+# for programs to write, as those in ALWAYS_CONTROL are.
+_INFILLING = re.compile(r"<(\||\uff5c)?(fim[-_\u2581]|code_(prefix|suffix|middle))")
 # What GGUF calls the key of a role, where it is not the name that Hugging Face's files use.
 _KEYS = {"unk": "unknown", "sep": "seperator", "pad": "padding"}
 _ADDABLE = ("bos", "eos", "sep")
@@ -186,7 +190,9 @@ class _Decision:
             self._note(
                 f"{files} do not agree whether {token.text!r:.60} is special: it counts as such"
             )
-        if True in said or token.text in self._from.special:
+        if True in said or token.text in self._from.special | ALWAYS_CONTROL:
+            return TokenKind.CONTROL
+        if _INFILLING.match(token.text):
             return TokenKind.CONTROL
         if looks_special(token.text):
             if not said:
@@ -242,12 +248,11 @@ class _Decision:
     # Whether the templates' tokens exist
 
     def _check_templates(self) -> None:
-        for text in self._written:
-            if text not in self._ids:
-                self._note(
-                    f"the chat template writes {text!r:.90}, which is no token of this model: it is read "
-                    "as ordinary text"
-                )
+        if unknown := [text for text in self._written if text not in self._ids]:
+            texts = ", ".join(f"{text!r:.90}" for text in dict.fromkeys(unknown))
+            self._note(
+                f"the chat template writes {texts:.400}: no tokens of this model, but ordinary text"
+            )
         for role in ("bos", "eos"):
             uses = any(f"{role}_token" in text for text in self._from.templates.values())
             if uses and role not in self.made.ids:

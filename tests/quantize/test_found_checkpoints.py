@@ -99,6 +99,16 @@ def test_what_the_template_writes_cannot_be_written_by_a_user(make_checkpoint) -
     assert 262 not in Tokenizer.from_metadata(keys).encode("<|speaker|>")
 
 
+def test_tokens_of_infilling_are_control_tokens(make_checkpoint) -> None:
+    """Qwen2.5 says ``special: false`` of them; users must not be able to write them all the same."""
+    files = make_checkpoint()
+    texts = ("<|fim_prefix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<fim_middle>")
+    files.tokenizer["added_tokens"] += [added(262 + i, text, False) for i, text in enumerate(texts)]
+    keys, done = converted(files.write())
+    assert set(keys["tokenizer.ggml.token_type"][262:267]) == {TokenKind.CONTROL}
+    assert done.notes == ()
+
+
 def test_files_that_do_not_agree_what_is_special(make_checkpoint) -> None:
     files = make_checkpoint()
     files.tokenizer_config["added_tokens_decoder"] = {"261": added(261, "<tool_call>", True)}
@@ -269,7 +279,7 @@ def test_a_template_with_tokens_that_the_model_has_not(make_checkpoint) -> None:
     files.tokenizer_config["chat_template"] += "{{ '<|python_tag|>' + bos_token }}"
     del files.config["bos_token_id"]
     done = converted(files.write())[1]
-    assert said(done, "<|python_tag|>", "no token of this model")
+    assert said(done, "<|python_tag|>", "no tokens of this model")
     assert said(done, "bos_token", "empty")
 
 
