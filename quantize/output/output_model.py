@@ -61,9 +61,15 @@ def tensor_bytes(type: str, shape: tuple[int, ...]) -> int:
 
 def model_bytes(keys: Mapping[str, gguf.GGUFValue], tensors: Sequence[OutputTensor]) -> int:
     """The exact size of the file that `write_model` would write."""
-    return len(model_header(keys, tensors)) + sum(
-        _padded(tensor.n_bytes, _alignment(keys)) for tensor in tensors
-    )
+    return size_after(model_header(keys, tensors), keys, tensors)
+
+
+def size_after(
+    header: bytes, keys: Mapping[str, gguf.GGUFValue], tensors: Sequence[OutputTensor]
+) -> int:
+    """The size of the file that begins with ``header``, which takes a second to make."""
+    alignment = _alignment(keys)
+    return len(header) + sum(_padded(tensor.n_bytes, alignment) for tensor in tensors)
 
 
 def write_model(
@@ -83,7 +89,7 @@ def write_model(
     tensors; ``cancel`` raises ``CancelledError``. ``OSError`` where the file cannot be written.
     """
     header, alignment = model_header(keys, tensors), _alignment(keys)
-    size = len(header) + sum(_padded(tensor.n_bytes, alignment) for tensor in tensors)
+    size = size_after(header, keys, tensors)
     meter = _Meter(sum(tensor.n_bytes for tensor in tensors), progress, cancel)
     output = OutputFile(out, inputs=inputs, n_bytes=size)
     with output:

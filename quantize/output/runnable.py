@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pyqwen._native import read_config
 from pyqwen.errors import ModelFileError
 from pyqwen.loading.gguf_file import GGUFFile
-from pyqwen.quantize.output.output_model import OutputTensor, model_bytes, model_header
+from pyqwen.quantize.output.output_model import OutputTensor, model_header, size_after
 
 if TYPE_CHECKING:
     import gguf
@@ -33,9 +33,10 @@ def check_runnable(
     try:
         with tempfile.TemporaryDirectory(prefix="pyqwen-") as folder:
             planned = Path(folder) / "planned.gguf"
+            header = model_header(keys, tensors)
             with planned.open("wb") as file:
-                file.write(model_header(keys, tensors))
-                file.truncate(model_bytes(keys, tensors))
+                file.write(header)
+                file.truncate(size_after(header, keys, tensors))
             _read(planned, source)
     except ModelFileError:
         raise
