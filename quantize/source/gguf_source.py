@@ -55,7 +55,8 @@ class GGUFSource(ModelSource):
         config = read_config(file.handle)
         self.architecture, self.layers = config["architecture"], config["layers"]
         self.heads, self.kv_heads = config["heads"], config["kv_heads"]
-        self.inputs = shard_paths(self.path, file.shards)
+        self._shards = shard_paths(self.path, file.shards)
+        self.inputs = list(self._shards)
         self._sampling, self.notes = _sampling(file)
         self.tensors = []
         for index, info in enumerate(file.tensors):
@@ -65,8 +66,8 @@ class GGUFSource(ModelSource):
                     f"does not read; it reads {', '.join(tensor_types())}",
                     field=info.name,
                 )
-            self.tensors.append(_GGUFTensor(file, index, info, self.inputs[info.shard]))
-        self._states = [_state(shard) for shard in self.inputs]
+            self.tensors.append(_GGUFTensor(file, index, info, self._shards[info.shard]))
+        self._states = [_state(shard) for shard in self._shards]
 
     def keys(self) -> dict[str, gguf.GGUFValue]:
         import gguf
@@ -91,7 +92,7 @@ class GGUFSource(ModelSource):
         return keys
 
     def check_unchanged(self) -> None:
-        for shard, before in zip(self.inputs, self._states, strict=True):
+        for shard, before in zip(self._shards, self._states, strict=True):
             if _state(shard) != before:
                 raise ModelChangedError(f"{shard} was changed while it was read; quantize it again")
 

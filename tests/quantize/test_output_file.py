@@ -51,8 +51,9 @@ def test_output_is_a_directory(make_checkpoint, tmp_path: Path) -> None:
 
 
 def test_output_directory_is_missing(make_checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="missing"):
+    with pytest.raises(OSError, match="missing") as caught:
         convert(make_checkpoint().write(), tmp_path / "missing" / "model.gguf")
+    assert caught.value.errno == errno.ENOENT
 
 
 def test_not_enough_space_is_found_before_writing(tmp_path: Path) -> None:
@@ -140,8 +141,11 @@ def test_the_importance_matrix_is_an_input(make_checkpoint, tmp_path: Path) -> N
     values = {"blk.0.attn_q.weight": np.ones(128, np.float32)}
     write_imatrix(matrix, ImportanceMatrix(values, {"blk.0.attn_q.weight": 1}, 1, 512, ()))
     before = matrix.read_bytes()
-    with pytest.raises(ValueError, match="is the input"):
-        quantize(make_checkpoint().write(), matrix, "Q4_0", imatrix=matrix)
+    model = convert(make_checkpoint().write(), tmp_path / "model.gguf", "f32").path
+    for source in (tmp_path / "checkpoint", model):
+        with pytest.raises(ValueError, match="is the input"):
+            quantize(source, matrix, "Q4_0", imatrix=matrix)
+        quantize(source, tmp_path / "q.gguf", "Q4_0", imatrix=matrix)
     assert matrix.read_bytes() == before
 
 
