@@ -1,4 +1,4 @@
-"""pyqwen: quantized inference of Qwen2.5 models on ordinary CPUs.
+"""pyqwen: quantized inference of Qwen2.5 and Qwen3 models on ordinary CPUs.
 
     from pyqwen import Model
 

@@ -110,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="pyqwen",
-        description="Quantized inference of Qwen2.5 models on ordinary CPUs.",
+        description="Quantized inference of Qwen2.5 and Qwen3 models on ordinary CPUs.",
         epilog="pyqwen VERB --help explains a verb.",
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")

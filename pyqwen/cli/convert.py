@@ -22,7 +22,7 @@ def add_parser(verbs: Verbs) -> None:
         "convert",
         run,
         summary="convert a Hugging Face checkpoint to GGUF",
-        description="Reads safetensors (bf16, f16, f32; one file or shards) of Qwen2, Qwen2.5 and "
+        description="Reads safetensors (bf16, f16, f32; one file or shards) of Qwen2, Qwen2.5, Qwen3 and "
         "Llama models, with tokenizer, chat template and sampling defaults. OUT.gguf is replaced only "
         "when all of it is written.",
         examples=(
