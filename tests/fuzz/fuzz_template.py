@@ -25,8 +25,8 @@ from chat_samples import TEMPLATES
 from hostile_templates import ONCE, OPERATIONS, SOURCES
 from template_grammar import VARIABLES, TemplateGrammar
 
-from pyqwen.control_text import ControlTextCutter
 from pyqwen.errors import TemplateError
+from pyqwen.text.control_text import ControlTextCutter
 from pyqwen.text.jinja.parsing import MAX_SOURCE
 from pyqwen.text.jinja.template import Template
 from pyqwen.text.jinja.tracked import Text, user_text

@@ -175,11 +175,12 @@ def test_chat_template_gives_the_same_text(name: str, conversation: str) -> None
     wanted = expected(source, {"bos_token": "<s>", "eos_token": "</s>", **given})
     template = ChatTemplate(source, bos_token="<s>", eos_token="</s>", control_texts=["<|im_end|>"])
     messages = given.pop("messages")
+    known = {name: given.pop(name) for name in ("tools", "add_generation_prompt") if name in given}
     if wanted is None:
         with pytest.raises(TemplateError):
-            template.render(messages, **given)
+            template.render(messages, template_variables=given, **known)
     else:
-        rendered = template.render(messages, **given)
+        rendered = template.render(messages, template_variables=given, **known)
         assert rendered.text == wanted
         assert "".join(map(str, rendered.segments)) == wanted
 
@@ -187,8 +188,9 @@ def test_chat_template_gives_the_same_text(name: str, conversation: str) -> None
 # Random templates
 
 REFUSALS = re.compile(
-    "not supported|exceeds|too large|prints a|width of more|too deep|levels deep|complex|at least 1"
-    "|recurses|digits|numbers can be summed|mapping is required|cannot be sliced"
+    "not supported|'Loop' object is not iterable|exceeds|too large|prints a|width of more|too deep"
+    "|levels deep|complex|at least 1|recurses|digits|numbers can be summed|mapping is required"
+    "|cannot be sliced"
 )
 
 

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from template_grammar import VARIABLES, TemplateGrammar
 from test_jinja_equality import users
 
-from pyqwen.control_text import ControlTextCutter
 from pyqwen.errors import TemplateError
+from pyqwen.text.control_text import ControlTextCutter
 from pyqwen.text.jinja.template import Template
 from pyqwen.text.jinja.tracked import Text
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyqwen.text.jinja.budget import CALL, Budget, Fault
+from pyqwen.text.jinja.budget import Budget
 from pyqwen.text.jinja.comparing import contains, equal, less
+from pyqwen.text.jinja.registry import FILTERS, TESTS
 from pyqwen.text.jinja.tracked import Markup
 from pyqwen.text.jinja.values import Function, Joiner, Lazy, Loop, Macro, Undefined, View, kind_of
 from pyqwen.text.jinja.writing import to_text
@@ -43,12 +44,10 @@ def _unequal(budget: Budget, value: Any, other: Any) -> bool:
 
 
 def _is_filter(budget: Budget, value: Any) -> bool:
-    from pyqwen.text.jinja.filters import FILTERS
-
     return isinstance(value, str) and value in FILTERS
 
 
-TESTS: dict[str, Callable[..., Any]] = {
+TESTS |= {
     "odd": lambda budget, value: _remainder(value, 2) == 1,
     "even": lambda budget, value: _remainder(value, 2) == 0,
     "divisibleby": lambda budget, value, num: _remainder(value, num) == 0,
@@ -89,12 +88,3 @@ TESTS: dict[str, Callable[..., Any]] = {
     "<=": _comparing("<="),
     "le": _comparing("<="),
 }
-
-
-def call_test(budget: Budget, name: Any, value: Any, args: Any, kwargs: Any) -> Any:
-    """What ``select`` and its relatives do with each item."""
-    run = TESTS.get(name) if isinstance(name, str) else None
-    if run is None:
-        raise Fault(f"no test named {name[:60]!r}" if isinstance(name, str) else "no such test")
-    budget.spend(CALL)
-    return run(budget, value, *args, **kwargs)

@@ -11,13 +11,12 @@ from typing import Any
 
 from jinja2 import nodes
 
-from pyqwen.text.jinja import operators
+from pyqwen.text.jinja import checks, filters, operators  # noqa: F401 (they fill the registry)
 from pyqwen.text.jinja.access import METHODS, OWN_NAMES, get_attribute, get_item, get_slice
 from pyqwen.text.jinja.budget import CALL, ELEMENT, NODE, OBJECT, Budget, Fault
-from pyqwen.text.jinja.checks import TESTS
 from pyqwen.text.jinja.comparing import contains, equal, less
-from pyqwen.text.jinja.filters import FILTERS
 from pyqwen.text.jinja.parsing import MAX_CHAIN, undouble_braces
+from pyqwen.text.jinja.registry import FILTERS, TESTS
 from pyqwen.text.jinja.scopes import BUDGET, OUTER, Effort, FunctionScope, Place, Scope
 from pyqwen.text.jinja.tracked import Text, joined, without_markup
 from pyqwen.text.jinja.values import (

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from pyqwen.text.jinja import methods, sequences
 from pyqwen.text.jinja.budget import CALL, ELEMENT, OBJECT, Budget, Fault
 from pyqwen.text.jinja.formatting import percent_format
+from pyqwen.text.jinja.registry import FILTERS
 from pyqwen.text.jinja.tracked import (
     Markup,
     cost_of,
@@ -220,7 +221,7 @@ def _string(budget: Budget, value: Any) -> str:
     return to_text(budget, value)
 
 
-FILTERS: dict[str, Callable[..., Any]] = {
+FILTERS |= {
     "abs": _abs,
     "capitalize": _on_text(methods.capitalize),
     "center": _center,
@@ -272,12 +273,3 @@ FILTERS |= {
         "xmlattr",
     ]
 }
-
-
-def call_filter(budget: Budget, name: Any, value: Any, args: Any, kwargs: Any) -> Any:
-    """What ``map`` does with each item."""
-    run = FILTERS.get(name) if isinstance(name, str) else None
-    if run is None:
-        raise Fault(f"no filter named {name[:60]!r}" if isinstance(name, str) else "no such filter")
-    budget.spend(CALL)
-    return run(budget, value, *args, **kwargs)

@@ -11,7 +11,6 @@ from _string import formatter_field_name_split, formatter_parser  # type: ignore
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyqwen.text.jinja.access import get_attribute, get_item
 from pyqwen.text.jinja.budget import CALL, OBJECT, Budget, Fault
 from pyqwen.text.jinja.tracked import cut, joined
 from pyqwen.text.jinja.values import Undefined, kind_of
@@ -127,9 +126,8 @@ def brace_format(budget: Budget, text: str, args: Sequence[Any], kwargs: Mapping
             value = args[first]
         else:
             value = kwargs[str(first)]
-        for is_attribute, key in rest:
-            budget.spend(CALL)
-            value = (get_attribute if is_attribute else get_item)(budget, value, key)
+        if any(rest):
+            raise Fault("it formats with a part of an argument, which is not supported")
         pieces.append(_brace_place(budget, value, str(spec), conversion))
     return joined(pieces, budget)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pyqwen.text.jinja.budget import CALL, ELEMENT, OBJECT, Budget, Fault
 from pyqwen.text.jinja.comparing import equal, search_cost
+from pyqwen.text.jinja.formatting import brace_format
 from pyqwen.text.jinja.tracked import (
     Markup,
     Text,
@@ -243,14 +244,10 @@ def _zfill(budget: Budget, text: str, width: Any, /) -> str:
 
 
 def _format(budget: Budget, text: str, /, *args: Any, **kwargs: Any) -> str:
-    from pyqwen.text.jinja.formatting import brace_format
-
     return brace_format(budget, text, args, kwargs)
 
 
 def _format_map(budget: Budget, text: str, values: Any, /) -> str:
-    from pyqwen.text.jinja.formatting import brace_format
-
     if not isinstance(values, dict):
         raise TypeError("format_map() takes a dict")
     return brace_format(budget, text, (), values)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyqwen.text.jinja.budget import ELEMENT, OBJECT, Budget, Fault
 from pyqwen.text.jinja.formatting import percent_format
+from pyqwen.text.jinja.registry import FILTERS
 from pyqwen.text.jinja.tracked import Markup, cost_of, joined, markup, without_markup
 from pyqwen.text.jinja.values import Undefined, bounded, kind_of
 
@@ -50,8 +51,6 @@ def add(budget: Budget, left: Any, right: Any) -> Any:
 
 
 def _add_markup(budget: Budget, left: str, right: str) -> str:
-    from pyqwen.text.jinja.filters import FILTERS
-
     escape = FILTERS["escape"]
     parts = [without_markup(escape(budget, part)) for part in (left, right)]
     made = joined(parts, budget)

@@ -9,6 +9,7 @@ from pyqwen.text.jinja import methods
 from pyqwen.text.jinja.access import get_item
 from pyqwen.text.jinja.budget import CALL, ELEMENT, OBJECT, Budget, Fault
 from pyqwen.text.jinja.comparing import equal, less, ordered
+from pyqwen.text.jinja.registry import call_filter, call_test
 from pyqwen.text.jinja.tracked import Markup, Text, cut, joined, user_text, without_markup
 from pyqwen.text.jinja.values import (
     MISSING,
@@ -253,8 +254,6 @@ def _slice(budget: Budget, value: Any, slices: Any, fill_with: Any = None) -> La
 
 
 def _map(budget: Budget, value: Any, *args: Any, **kwargs: Any) -> Lazy:
-    from pyqwen.text.jinja.filters import call_filter
-
     if not value:
         return Lazy(())
     if not args and "attribute" in kwargs:
@@ -271,8 +270,6 @@ def _map(budget: Budget, value: Any, *args: Any, **kwargs: Any) -> Lazy:
 
 def _selecting(wanted: bool, by_attribute: bool) -> Callable[..., Lazy]:
     def run(budget: Budget, value: Any, *args: Any, **kwargs: Any) -> Lazy:
-        from pyqwen.text.jinja.checks import call_test
-
         if not value:
             return Lazy(())
         get: _Getter = _getter(budget, None)
