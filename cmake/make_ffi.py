@@ -1,8 +1,9 @@
 """Write the C source of a Python extension from a header of csrc/: make_ffi.py HEADER OUT.c
 
-pyqwen.h makes pyqwen._ffi, and pyqwen_test.h pyqwen._ffi_test, which has its types from the first. A
-header is the only declaration of its interface: cffi parses it here (comments and preprocessor lines taken
-out), and the C compiler checks what cffi made of it against the header itself.
+pyqwen_quantize.h, with the pyqwen.h that it stands on, makes pyqwen._ffi; pyqwen_test.h makes
+pyqwen._ffi_test, which has its types from the first. The headers are the only declaration of their
+interfaces: cffi parses them here (comments and preprocessor lines taken out), and the C compiler checks what
+cffi made of them against the headers themselves.
 """
 
 import re
@@ -25,16 +26,16 @@ def declarations(header: Path) -> str:
 
 def core(header: Path) -> FFI:
     ffi = FFI()
-    ffi.cdef(declarations(header) + CALLBACKS)
-    ffi.set_source("pyqwen._ffi", '#include "pyqwen.h"\n')
+    ffi.cdef(declarations(header.with_name("pyqwen.h")) + declarations(header) + CALLBACKS)
+    ffi.set_source("pyqwen._ffi", '#include "pyqwen_quantize.h"\n')
     return ffi
 
 
 def testing(header: Path) -> FFI:
     ffi = FFI()
-    ffi.include(core(header.with_name("pyqwen.h")))
+    ffi.include(core(header.with_name("pyqwen_quantize.h")))
     ffi.cdef(declarations(header))
-    ffi.set_source("pyqwen._ffi_test", '#include "pyqwen_test.h"\n')
+    ffi.set_source("pyqwen._ffi_test", '#include "pyqwen_quantize.h"\n#include "pyqwen_test.h"\n')
     return ffi
 
 

@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#include "../pyqwen.h"
+#include "../pyqwen_quantize.h"
 
 /* A tensor of an architecture, with the sizes of one model. */
 typedef struct pq_tensor_spec {

@@ -3,6 +3,7 @@
 #define PQ_DIVERGENCE_H
 
 #include "../kernels/kernels.h"
+#include "../pyqwen_quantize.h"
 
 /* Compares the distributions that the logits `reference` and `logits` (n) give, by softmax; target < n. What
  * is not a number in them makes the result NaN. */

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "../formats/decode.h"
-#include "../pyqwen.h"
+#include "../pyqwen_quantize.h"
 #include "levels.h"
 
 enum { PQ_GROUPS = 16, PQ_GROUP_MAX = 32 }; /* groups; weights of one */

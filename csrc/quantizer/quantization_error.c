@@ -9,6 +9,7 @@
 #include "../formats/decode.h"
 #include "../formats/dequantize.h"
 #include "../formats/types.h"
+#include "../pyqwen_quantize.h"
 
 /* One chunk is one row; its sums are kept apart and added in order, so that threads do not change them. */
 typedef struct error_job {

@@ -10,6 +10,7 @@
 #include "../base/cancel.h"
 #include "../base/checked.h"
 #include "../base/pool.h"
+#include "../pyqwen_quantize.h"
 #include "../base/status.h"
 #include "../formats/types.h"
 #include "quantize_row.h"

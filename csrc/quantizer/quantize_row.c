@@ -7,7 +7,7 @@
 #include "../formats/encode.h"
 #include "../formats/f16.h"
 #include "../formats/types.h"
-#include "../pyqwen.h"
+#include "../pyqwen_quantize.h"
 
 /* ------------------------------------------------------------------------------------ plain numbers */
 

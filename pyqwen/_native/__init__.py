@@ -1,7 +1,8 @@
 """The border to the C core: the only package that touches ``ffi`` and ``lib``.
 
 It turns handles into objects that close themselves, numpy arrays into pointers, and a status into an
-exception. It decides nothing. One file per part of ``csrc/pyqwen.h``.
+exception. It decides nothing. One file per part of ``csrc/pyqwen.h`` and
+``csrc/pyqwen_quantize.h``.
 """
 
 try:

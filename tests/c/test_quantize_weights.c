@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "check.h"
-#include "pyqwen.h"
+#include "pyqwen_quantize.h"
 #include "formats/types.h"
 
 enum { ROWS = 12, COLS = 1024, MOST_BYTES = ROWS * COLS * 4 };

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "pyqwen.h"
+#include "pyqwen_quantize.h"
 #include "formats/types.h"
 
 enum { TINY_MATRICES = 9 }; /* q k v o gate up down, embedding, output */
