@@ -464,7 +464,7 @@ class Model:
         settings = self._settings(params, overrides)
         messages = normalize_messages(messages)
         check_answer_tokens(messages, self.tokenizer)
-        rendered = self.chat_template.render(messages, **(template_variables or {}))
+        rendered = self.chat_template.render(messages, template_variables=template_variables)
         tokens = self._checked_ids(self.tokenizer.encode_segments(rendered.segments))
         reasoning = None
         if is_thinking(self.chat_template.source):
