@@ -39,14 +39,27 @@ float pq_logit_maxima(const float *logits, size_t n, float *maxima) {
     return nan ? NAN : all;
 }
 
-/* Most masks allow few tokens or nearly all: whole words of both kinds take no time. */
-static void mask_chunk(float *x, size_t n, const uint32_t *mask) {
-    for (size_t start = 0; start < n; start += 32) {
-        const size_t size = n - start < 32 ? n - start : 32;
-        const uint32_t bits = mask[start / 32];
-        for (size_t i = 0; bits != UINT32_MAX && i < size; i++)
-            x[start + i] = bits >> i & 1 ? x[start + i] : -INFINITY;
+/* Makes those of n <= 32 logits impossible whose bits are 0. By a table, for the compiler to vectorize: x86-64
+ * has no shift by lane. */
+static inline void mask_word(float *x, size_t n, uint32_t bits) {
+    static const uint32_t BIT[32] = {
+        0x1,       0x2,       0x4,       0x8,       0x10,       0x20,       0x40,       0x80,
+        0x100,     0x200,     0x400,     0x800,     0x1000,     0x2000,     0x4000,     0x8000,
+        0x10000,   0x20000,   0x40000,   0x80000,   0x100000,   0x200000,   0x400000,   0x800000,
+        0x1000000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000, 0x80000000};
+    for (size_t i = 0; i < n; i++) {
+        const float logit = x[i];
+        x[i] = bits & BIT[i] ? logit : -INFINITY;
     }
+}
+
+static void mask_chunk(float *x, size_t n, const uint32_t *mask) {
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        if (mask[i / 32] != UINT32_MAX)
+            mask_word(x + i, 32, mask[i / 32]);
+    if (i < n)
+        mask_word(x + i, n - i, mask[i / 32]);
 }
 
 float pq_masked_maxima(float *logits, size_t n, const uint32_t *mask, float *maxima) {
