@@ -7,6 +7,7 @@ early, by ``break``, an exception or garbage collection, stops the model.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -23,11 +24,30 @@ if TYPE_CHECKING:
 OnPrompt = Callable[[int, int], object]
 """Called with the tokens of the prompt that are read and their total, in the waiting thread."""
 
+_STOP_SECONDS = 1.0  # within which the engine ends a cancelled request, on a machine that is busy
 _POLL_SECONDS = 0.1  # on Windows a wait without a limit would not notice Ctrl-C
 
 
 def _is_last(event: Event) -> bool:
     return not isinstance(event, Chunk | PromptProgress)
+
+
+class _LastEvent:
+    """The last event of a request, for those who do not read the events before it."""
+
+    def __init__(self) -> None:
+        self._event: Event | None = None
+        self._is_here = threading.Event()
+
+    def note(self, event: Event) -> None:
+        """Keep the event if it is the last."""
+        if _is_last(event):
+            self._event = event
+            self._is_here.set()
+
+    def wait(self, seconds: float) -> Event | None:
+        """Wait for it; None if it does not come in time."""
+        return self._event if self._is_here.wait(seconds) else None
 
 
 class Waiter:
@@ -39,7 +59,12 @@ class Waiter:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._events: SimpleQueue[Event] = SimpleQueue()
-        self.deliver = self._events.put
+        self.last = _LastEvent()
+
+    def deliver(self, event: Event) -> None:
+        """Called by the engine's thread."""
+        self.last.note(event)
+        self._events.put(event)
 
     def next_event(self) -> Event:
         """Wait for the next event; Ctrl-C interrupts the wait."""
@@ -71,9 +96,11 @@ class AsyncWaiter:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self.last = _LastEvent()
 
     def deliver(self, event: Event) -> None:
         """Called by the engine's thread; ``RuntimeError`` if the loop is closed."""
+        self.last.note(event)
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     async def next_event(self) -> Event:
@@ -103,18 +130,32 @@ class _Progress(Generic[Answer]):
     """What both kinds of streams know about their request."""
 
     def __init__(
-        self, owner: object, engine: Engine, request: Request, on: OnPrompt | None
+        self,
+        owner: object,
+        engine: Engine,
+        last: _LastEvent,
+        request: Request,
+        on: OnPrompt | None,
     ) -> None:
         self._owner = owner  # the model: must not be collected before its stream
         self._engine = engine
+        self._last = last
         self._request = request
         self._on_prompt = on
+        self._cancelled = False
         self._completion: Answer | None = None
         self._error: BaseException | None = None
 
     @property
     def completion(self) -> Answer | Any:
-        """The whole answer with its usage and timings; None until the stream has ended."""
+        """The whole answer with its usage and timings; None until the stream has ended.
+
+        A stream that was cancelled, by ``cancel``, by leaving its loop or with its task, ends within
+        milliseconds, and this waits for it.
+        """
+        if self._completion is None and self._cancelled and self._error is None:
+            last = self._last.wait(_STOP_SECONDS)
+            return last if isinstance(last, Completion) else None
         return self._completion  # typed so that those who read the stream to its end need no check
 
     @property
@@ -123,11 +164,13 @@ class _Progress(Generic[Answer]):
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """Why the answer ended; None until the stream has ended."""
-        return self._completion.finish_reason if self._completion else None
+        """Why the answer ended; None until the stream has ended. It waits as ``completion`` does."""
+        completion = self.completion
+        return completion.finish_reason if completion is not None else None
 
     def cancel(self) -> None:
         """Stop the model; the stream ends with ``finish_reason`` ``cancelled``. Any thread may call."""
+        self._cancelled = True
         self._engine.cancel(self._request)
 
     def _chunk_of(self, event: Event) -> Chunk | None:
@@ -176,7 +219,7 @@ class Stream(_Progress[Answer]):
         request: Request,
         on_prompt: OnPrompt | None,
     ) -> None:
-        super().__init__(owner, engine, request, on_prompt)
+        super().__init__(owner, engine, waiter.last, request, on_prompt)
         self._waiter = waiter
         engine.submit(request)
 
@@ -236,7 +279,7 @@ class AsyncStream(_Progress[Answer]):
         request: Request,
         on_prompt: OnPrompt | None,
     ) -> None:
-        super().__init__(owner, engine, request, on_prompt)
+        super().__init__(owner, engine, waiter.last, request, on_prompt)
         self._waiter = waiter
         engine.submit(request)
 
