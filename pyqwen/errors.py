@@ -58,6 +58,10 @@ class OutOfMemoryError(PyQwenError, MemoryError):
     """The memory that an operation needs could not be allocated; the model stays usable."""
 
 
+class NoThreadError(OutOfMemoryError, RuntimeError):
+    """The operating system gives no further thread to this process."""
+
+
 class NumericError(PyQwenError, ArithmeticError):
     """The model produced values that are not numbers: its weights are damaged."""
 

@@ -7,11 +7,10 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from operator import index
 from pathlib import Path
-from random import SystemRandom
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypedDict, Unpack, cast
 
@@ -20,10 +19,11 @@ import numpy.typing as npt
 
 from pyqwen import _native
 from pyqwen.catalog.public import DownloadProgress, stoppable
+from pyqwen.engine.calls import Calls, Prompt
 from pyqwen.engine.engine import Engine
-from pyqwen.engine.request import Deliver, Generation, Scoring, TokenTexts
+from pyqwen.engine.request import Scoring
 from pyqwen.engine.stream import AsyncStream, AsyncWaiter, OnPrompt, Stream, Waiter
-from pyqwen.errors import ClosedError, ContextOverflowError
+from pyqwen.errors import ClosedError
 from pyqwen.loading.config import ModelConfig
 from pyqwen.loading.generation_defaults import read_defaults
 from pyqwen.loading.gguf_file import Load
@@ -31,20 +31,11 @@ from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, resolv
 from pyqwen.loading.weights import Weights, load_weights
 from pyqwen.results import ChatCompletion, Completion
 from pyqwen.sampling import SamplingOptions, SamplingParams
-from pyqwen.text.answer_tokens import check_answer_tokens
 from pyqwen.text.chat_template import ChatTemplate
-from pyqwen.text.messages import Messages, normalize_messages
-from pyqwen.text.reasoning import ReasoningStream, is_closed, is_open, is_thinking
+from pyqwen.text.messages import Messages
 from pyqwen.text.tokenizer import Tokenizer
 
 _log = logging.getLogger("pyqwen")
-
-Prompt = str | Sequence[int]
-
-CHAT_MAX_TOKENS = 8192
-"""Answers of a chat are cut here unless ``max_tokens`` says otherwise: Qwen2.5 was trained for no more."""
-THINKING_MAX_TOKENS = 32_768
-"""The same for models that think before they answer, as Qwen3's model cards recommend."""
 
 
 class OpenOptions(TypedDict, total=False):
@@ -129,10 +120,10 @@ class Model:
             undo.callback(resources.close)
             weights = load_weights(self.path, settings, with_tokenizer=True, progress=progress)
             resources.enter_context(weights)
-            self._describe(weights)
             session = resources.enter_context(closing(weights.session()))
             self.context: int = session.context
             self.threads: int = session.threads
+            self._describe(weights)
             self._writer = weights.cache_writer()
             if self._writer is not None:
                 resources.callback(self._writer.stop)
@@ -183,7 +174,6 @@ class Model:
             source=self.path.name,
         )
         self.defaults: SamplingParams = defaults.params
-        self._without_thinking: SamplingParams = defaults.without_thinking
         self.default_origins: Mapping[str, str] = defaults.origins
         for line in defaults.ignored:
             _log.warning("%s", line)
@@ -192,9 +182,17 @@ class Model:
         self.exact: bool = weights.settings.exact
         self.max_sequences: int = weights.settings.max_sequences
         self.weight_bytes: int = weights.model.weight_bytes
-        self._texts = TokenTexts(self.tokenizer)
         self._template: ChatTemplate | None = None
         self._template_lock = threading.Lock()
+        model = weakref.proxy(self)  # no circle: a model that nobody holds is freed at once
+        self._calls = Calls(
+            self.tokenizer,
+            template=lambda: model.chat_template,
+            defaults=defaults.params,
+            without_thinking=defaults.without_thinking,
+            context=self.context,
+            config=self.config,
+        )
 
     # Lifetime
 
@@ -270,7 +268,7 @@ class Model:
         the model is closed meanwhile, ``NumericError`` if the weights are damaged.
         """
         waiter = Waiter(self._engine)
-        request = self._continuation(prompt, params, overrides, special, waiter.deliver)
+        request = self._calls.continuation(prompt, params, overrides, special, waiter.deliver)
         return cast(Completion, waiter.last_event(request))
 
     def stream(
@@ -288,7 +286,7 @@ class Model:
         that waits for the chunks.
         """
         waiter = Waiter(self._engine)
-        request = self._continuation(prompt, params, overrides, special, waiter.deliver, True)
+        request = self._calls.continuation(prompt, params, overrides, special, waiter.deliver, True)
         return Stream(self, self._engine, waiter, request, on_prompt)
 
     def chat(
@@ -308,7 +306,9 @@ class Model:
         messages that the template refuses, ``ValueError`` for ``token_ids`` of another content.
         """
         waiter = Waiter(self._engine)
-        request = self._answer(messages, params, template_variables, overrides, waiter.deliver)
+        request = self._calls.answer(
+            messages, params, template_variables, overrides, waiter.deliver
+        )
         return cast(ChatCompletion, waiter.last_event(request))
 
     def stream_chat(
@@ -322,7 +322,7 @@ class Model:
     ) -> Stream[ChatCompletion]:
         """As ``chat``, in chunks as they are written. ``on_prompt`` as in ``stream``."""
         waiter = Waiter(self._engine)
-        request = self._answer(
+        request = self._calls.answer(
             messages, params, template_variables, overrides, waiter.deliver, True
         )
         return Stream(self, self._engine, waiter, request, on_prompt)
@@ -341,7 +341,7 @@ class Model:
         waiter = AsyncWaiter(self._engine)
         # Cutting megabytes into tokens takes longer than an event loop may stand still.
         request = await asyncio.to_thread(
-            self._continuation, prompt, params, overrides, special, waiter.deliver
+            self._calls.continuation, prompt, params, overrides, special, waiter.deliver
         )
         return cast(Completion, await waiter.last_event(request))
 
@@ -360,7 +360,7 @@ class Model:
         server encode it beforehand (``asyncio.to_thread(model.tokenizer.encode, text)``).
         """
         waiter = AsyncWaiter(self._engine)
-        request = self._continuation(prompt, params, overrides, special, waiter.deliver, True)
+        request = self._calls.continuation(prompt, params, overrides, special, waiter.deliver, True)
         return AsyncStream(self, self._engine, waiter, request, on_prompt)
 
     async def achat(
@@ -374,7 +374,7 @@ class Model:
         """As ``chat``. Cancelling the task stops the model."""
         waiter = AsyncWaiter(self._engine)
         request = await asyncio.to_thread(
-            self._answer, messages, params, template_variables, overrides, waiter.deliver
+            self._calls.answer, messages, params, template_variables, overrides, waiter.deliver
         )
         return cast(ChatCompletion, await waiter.last_event(request))
 
@@ -389,7 +389,7 @@ class Model:
     ) -> AsyncStream[ChatCompletion]:
         """As ``stream_chat``, for ``async for``; called in a running event loop."""
         waiter = AsyncWaiter(self._engine)
-        request = self._answer(
+        request = self._calls.answer(
             messages, params, template_variables, overrides, waiter.deliver, True
         )
         return AsyncStream(self, self._engine, waiter, request, on_prompt)
@@ -401,7 +401,7 @@ class Model:
 
         Nothing is masked: the columns of padding rows are there too.
         """
-        tokens = self._checked_ids(ids)
+        tokens = self._calls.checked_ids(ids)
         out = np.empty((len(tokens), self.config.vocab_rows), np.float32)
         waiter = Waiter(self._engine)
         waiter.last_event(Scoring(tokens, waiter.deliver, logits=out))
@@ -416,7 +416,7 @@ class Model:
         for each of ``ids``, number i is that of targets[i] after ids[0] ... ids[i]. The matrix of
         all logits is never held.
         """
-        tokens = self._checked_ids(ids)
+        tokens = self._calls.checked_ids(ids)
         if targets is None:
             tokens, wanted = tokens[:-1], tokens[1:]
         else:
@@ -433,118 +433,6 @@ class Model:
         waiter = Waiter(self._engine)
         request = Scoring(tokens, waiter.deliver, targets=wanted)
         return cast("npt.NDArray[np.float32]", waiter.last_event(request))
-
-    # From calls to requests
-
-    def _continuation(
-        self,
-        prompt: Prompt,
-        params: SamplingParams | None,
-        overrides: SamplingOptions,
-        special: bool,
-        deliver: Deliver,
-        streaming: bool = False,
-    ) -> Generation:
-        if isinstance(prompt, str):
-            if not prompt:
-                raise ValueError("the prompt is empty; the model needs at least one token")
-            prompt = self.tokenizer.encode(prompt, special)
-        settings = self._settings(params, overrides)
-        return self._generation(self._checked_ids(prompt), settings, deliver, streaming, False)
-
-    def _answer(
-        self,
-        messages: Messages,
-        params: SamplingParams | None,
-        template_variables: Mapping[str, Any] | None,
-        overrides: SamplingOptions,
-        deliver: Deliver,
-        streaming: bool = False,
-    ) -> Generation:
-        settings = self._settings(params, overrides)
-        messages = normalize_messages(messages)
-        check_answer_tokens(messages, self.tokenizer)
-        rendered = self.chat_template.render(messages, template_variables=template_variables)
-        tokens = self._checked_ids(self.tokenizer.encode_segments(rendered.segments))
-        reasoning = None
-        if is_thinking(self.chat_template.source):
-            reasoning = ReasoningStream(is_open=is_open(rendered.text))
-            if is_closed(rendered.text):
-                settings = self._settings(params, overrides, self._without_thinking)
-        return self._generation(tokens, settings, deliver, streaming, True, reasoning)
-
-    def _settings(
-        self,
-        params: SamplingParams | None,
-        overrides: SamplingOptions,
-        defaults: SamplingParams | None = None,
-    ) -> SamplingParams:
-        if params is not None and not isinstance(params, SamplingParams):
-            raise TypeError(f"params must be SamplingParams, not {type(params).__name__}")
-        return (params or SamplingParams()).replace(**overrides).over(defaults or self.defaults)
-
-    def _generation(
-        self,
-        tokens: list[int],
-        settings: SamplingParams,
-        deliver: Deliver,
-        streaming: bool,
-        is_chat: bool,
-        reasoning: ReasoningStream | None = None,
-    ) -> Generation:
-        if settings.seed is None:
-            settings = settings.replace(seed=SystemRandom().getrandbits(64))
-        if settings.max_tokens is None:
-            usual = THINKING_MAX_TOKENS if reasoning is not None else CHAT_MAX_TOKENS
-            most = min(self.context, usual) if is_chat else self.context
-            settings = settings.replace(max_tokens=most)
-        return Generation(
-            tokens,
-            deliver,
-            settings=settings,
-            sampler=self._sampler(settings),
-            texts=self._texts,
-            end_ids=self.tokenizer.eog_ids,
-            context=self.context,
-            is_chat=is_chat,
-            streaming=streaming,
-            reasoning=reasoning,
-        )
-
-    def _sampler(self, settings: SamplingParams) -> _native.SamplerHandle:
-        value: Any = settings.__getattribute__
-        names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
-        penalties = ("repetition_penalty", "presence_penalty", "frequency_penalty")
-        return _native.SamplerHandle(
-            self.config.real_tokens,
-            **{name: value(name) for name in (*names, *penalties)},
-            logit_bias=dict(settings.logit_bias or {}),
-            want_logprob=bool(settings.logprobs or settings.top_logprobs),
-            top=settings.top_logprobs or 0,
-        )
-
-    def _checked_ids(self, ids: Sequence[int]) -> list[int]:
-        """The ids as a list of int; ``ValueError`` where they are not tokens or too many."""
-        if isinstance(ids, str | bytes):
-            raise TypeError("token ids are integers; encode texts with model.tokenizer.encode()")
-        if not isinstance(ids, Iterable):
-            kind = type(ids).__name__
-            raise TypeError(f"a prompt is a text or a sequence of token ids, not {kind}")
-        tokens = [index(token) for token in ids]
-        if not tokens:
-            raise ValueError("there are no tokens; the model needs at least one")
-        rows = self.config.vocab_rows
-        worst = max(tokens) if min(tokens) >= 0 else min(tokens)
-        if not 0 <= worst < rows:
-            raise ValueError(f"token id {worst} is outside this model's 0 to {rows - 1}")
-        if len(tokens) > self.context:
-            trained = self.config.context
-            longer = f" or open the model with a longer context (it was trained for {trained:,})"
-            raise ContextOverflowError(
-                f"{len(tokens):,} tokens do not fit the context of {self.context:,}: shorten the "
-                f"prompt{longer if self.context < trained else ''}"
-            )
-        return tokens
 
 
 def _close_if_open(opening: asyncio.Future[Any]) -> None:

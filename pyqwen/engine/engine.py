@@ -26,7 +26,7 @@ from pyqwen._native import Sampled
 from pyqwen.engine.prefix_cache import PrefixCache
 from pyqwen.engine.request import Event, Outbox, Request
 from pyqwen.engine.step import Step
-from pyqwen.errors import CancelledError, ClosedError, OutOfMemoryError, PyQwenError
+from pyqwen.errors import CancelledError, ClosedError, NoThreadError, OutOfMemoryError, PyQwenError
 
 if TYPE_CHECKING:
     from pyqwen._native import Run, SessionHandle
@@ -69,11 +69,11 @@ class Engine:
         self._thread = threading.Thread(target=self._work, name="pyqwen-engine", daemon=True)
 
     def start(self) -> None:
-        """Start the worker; ``OutOfMemoryError`` if there can be no thread."""
+        """Start the worker; ``NoThreadError`` if there can be no thread."""
         try:
             self._thread.start()
         except RuntimeError as error:
-            raise OutOfMemoryError(f"no thread can be started for the model: {error}") from error
+            raise NoThreadError(f"no thread can be started for the model: {error}") from error
 
     # From any thread
 

@@ -16,7 +16,7 @@ from pyqwen import Model
 def _same_draws_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests without a seed draw theirs from here: what a tiny model writes is not left to chance."""
     seeds = random.Random(0)
-    monkeypatch.setattr("pyqwen.model.SystemRandom", lambda: seeds)
+    monkeypatch.setattr("pyqwen.engine.calls.SystemRandom", lambda: seeds)
 
 
 @pytest.fixture(scope="module")
