@@ -21,7 +21,7 @@ NAN, INF = math.nan, math.inf
     [
         ("max_tokens", [0, 1, 10**9]),
         ("temperature", [0, 0.0, 1, 1e9, np.float32(0.5)]),
-        ("top_k", [0, 1, 2**31 - 1, np.int64(5)]),
+        ("top_k", [-1, 0, 1, 2**31 - 1, np.int64(5)]),
         ("top_p", [0, 0.5, 1]),
         ("min_p", [0, 1.0]),
         ("typical_p", [1e-6, 1]),
@@ -48,7 +48,7 @@ def test_valid_values(name, values):
     [
         ("max_tokens", [-1]),
         ("temperature", [NAN, INF, -1, -INF, 1e39]),
-        ("top_k", [-5, -1, 2**31]),
+        ("top_k", [-5, -2, 2**31]),
         ("top_p", [-1, 2, NAN, 1.0001]),
         ("min_p", [-0.1, 1.1, NAN]),
         ("typical_p", [0, 1.1, NAN]),
