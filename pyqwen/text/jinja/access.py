@@ -10,6 +10,7 @@ from typing import Any
 
 from pyqwen.text.jinja import methods
 from pyqwen.text.jinja.budget import ELEMENT, OBJECT, Budget, Fault
+from pyqwen.text.jinja.formatting import brace_format
 from pyqwen.text.jinja.tracked import Markup, Text, cut, user_text
 from pyqwen.text.jinja.values import (
     MISSING,
@@ -22,9 +23,23 @@ from pyqwen.text.jinja.values import (
     kind_of,
 )
 
+
+def _format(budget: Budget, text: str, /, *args: Any, **kwargs: Any) -> str:
+    return brace_format(budget, text, args, kwargs, get_attribute, get_item)
+
+
+def _format_map(budget: Budget, text: str, values: Any, /) -> str:
+    if not isinstance(values, dict):
+        raise TypeError("format_map() takes a dict")
+    return brace_format(budget, text, (), values, get_attribute, get_item)
+
+
+# The places of a format reach into values, as templates do.
+_OF_TEXT = methods.OF_TEXT | {"format": _format, "format_map": _format_map}
+
 METHODS: dict[type, dict[str, Any]] = {
-    str: methods.OF_TEXT,
-    Text: methods.OF_TEXT,
+    str: _OF_TEXT,
+    Text: _OF_TEXT,
     Markup: methods.OF_MARKUP,
     dict: methods.OF_DICT,
     list: methods.OF_LIST,

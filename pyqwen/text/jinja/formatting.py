@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from _string import formatter_field_name_split, formatter_parser  # type: ignore[import-not-found]
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pyqwen.text.jinja.budget import CALL, OBJECT, Budget, Fault
@@ -100,7 +100,18 @@ def _percent_place(budget: Budget, place: re.Match[str], value: Any) -> str:
     return (form + kind) % value
 
 
-def brace_format(budget: Budget, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+Lookup = Callable[[Budget, Any, Any], Any]
+"""What finds ``owner.name`` or ``owner[key]``."""
+
+
+def brace_format(
+    budget: Budget,
+    text: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    get_attribute: Lookup,
+    get_item: Lookup,
+) -> str:
     """``text.format(*args, **kwargs)``."""
     budget.spend(CALL + 2 * len(text))
     pieces: list[str] = []
@@ -126,8 +137,9 @@ def brace_format(budget: Budget, text: str, args: Sequence[Any], kwargs: Mapping
             value = args[first]
         else:
             value = kwargs[str(first)]
-        if any(rest):
-            raise Fault("it formats with a part of an argument, which is not supported")
+        for is_attribute, key in rest:
+            budget.spend(CALL)
+            value = (get_attribute if is_attribute else get_item)(budget, value, key)
         pieces.append(_brace_place(budget, value, str(spec), conversion))
     return joined(pieces, budget)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from pyqwen.text.jinja.budget import CALL, ELEMENT, OBJECT, Budget, Fault
 from pyqwen.text.jinja.comparing import equal, search_cost
-from pyqwen.text.jinja.formatting import brace_format
 from pyqwen.text.jinja.tracked import (
     Markup,
     Text,
@@ -243,16 +242,6 @@ def _zfill(budget: Budget, text: str, width: Any, /) -> str:
     return joined([head, zeros, tail], budget) if zeros else text
 
 
-def _format(budget: Budget, text: str, /, *args: Any, **kwargs: Any) -> str:
-    return brace_format(budget, text, args, kwargs)
-
-
-def _format_map(budget: Budget, text: str, values: Any, /) -> str:
-    if not isinstance(values, dict):
-        raise TypeError("format_map() takes a dict")
-    return brace_format(budget, text, (), values)
-
-
 # Changing case: a character can become three
 
 
@@ -314,8 +303,6 @@ OF_TEXT: dict[str, Callable[..., Any]] = {
     "count": _searching(str.count, False),
     "endswith": _at_end(str.endswith),
     "find": _searching(str.find, False),
-    "format": _format,
-    "format_map": _format_map,
     "index": _searching(str.index, False),
     "isalnum": _question(str.isalnum),
     "isalpha": _question(str.isalpha),
