@@ -293,6 +293,8 @@ def iterate(budget: Budget, value: Any) -> Sequence[Any]:
         return value.items  # type: ignore[no-any-return]
     if kind is Undefined:
         return ()
+    if kind is Loop:
+        raise Fault("it goes through the items of loop itself, which is not supported")
     raise TypeError(f"{kind_of(value)!r} object is not iterable")
 
 
