@@ -22,6 +22,7 @@ _FILE_KEYS = {
 }
 """The keys that llama.cpp's converter writes, and what we call the setting."""
 
+_SMOLLM2 = re.compile(r"smollm2(?P<kind>.*)", re.IGNORECASE)
 _QWEN2 = re.compile(r"qwen[-_ ]?2(\.5)?(?![\d])(?P<kind>.*)", re.IGNORECASE)
 _QWEN3 = re.compile(r"qwen[-_ ]?3(?![\d.])(?P<kind>.*)", re.IGNORECASE)
 _OTHER_TUNES = ("distill", "math", "vl", "audio", "omni", "embedding", "reranker", "guard")
@@ -112,12 +113,25 @@ def _family_settings(
     """What the publisher's generation_config.json says, for families that we know."""
     keys = ("general.name", "general.basename", "general.finetune")
     name = " ".join(str(metadata.get(key, "")) for key in keys)
-    families = {"qwen2": (_QWEN2, _qwen2_settings), "qwen3": (_QWEN3, _qwen3_settings)}
+    families = {
+        "qwen2": (_QWEN2, _qwen2_settings),
+        "qwen3": (_QWEN3, _qwen3_settings),
+        "llama": (_SMOLLM2, _smollm2_settings),
+    }
     pattern, settings = families.get(str(metadata.get("general.architecture")), (None, None))
     match = pattern.search(name) if pattern is not None else None
     if settings is None or match is None or any(word in name.lower() for word in _OTHER_TUNES):
         return {}, "nothing (the model's own distribution, unchanged)"
-    return settings(match["kind"].lower(), hidden, layers)
+    kind = match["kind"].lower()
+    if "tokenizer.chat_template" in metadata:
+        kind += " with a chat template"
+    return settings(kind, hidden, layers)
+
+
+def _smollm2_settings(kind: str, hidden: int, layers: int) -> tuple[dict[str, Any], str]:
+    if "with a chat template" not in kind:  # names in its files do not tell the instruct models
+        return {}, "nothing (the model's own distribution, unchanged)"
+    return {"temperature": 0.2, "top_p": 0.9}, "the model cards of SmolLM2's instruct models"
 
 
 def _qwen3_settings(kind: str, hidden: int, layers: int) -> tuple[dict[str, Any], str]:

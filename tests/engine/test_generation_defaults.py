@@ -110,3 +110,13 @@ def test_an_ignored_recommendation_does_not_keep_a_model_from_answering(make_tin
 def test_a_model_uses_its_defaults(tiny_model_path):
     with Model(tiny_model_path) as model:
         assert model.defaults == NEUTRAL
+
+
+def test_smollm2_has_the_settings_of_its_model_card():
+    metadata = {"general.architecture": "llama", "general.name": "Smollm2 135M 8k Lc100K Mix1 Ep2"}
+    sizes = {"hidden": 576, "layers": 30}
+    assert read_defaults(metadata, **sizes).params == NEUTRAL
+    chat = read_defaults(metadata | {"tokenizer.chat_template": "{{ messages }}"}, **sizes)
+    assert (chat.params.temperature, chat.params.top_p) == (0.2, 0.9)
+    other = metadata | {"general.name": "TinyLlama", "tokenizer.chat_template": "{{ messages }}"}
+    assert read_defaults(other, **sizes).params == NEUTRAL
