@@ -8,7 +8,7 @@ import os
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -254,7 +254,24 @@ def _write(output: OutputFile, text: str) -> None:
 
 
 def _report(done: Quantization) -> list[str]:
-    return [*_table(done.tensors), "", *_totals(done), *_fallbacks(done), *done.notes]
+    changed = [tensor for tensor in done.tensors if _is_changed(tensor)]
+    same = [tensor for tensor in done.tensors if not _is_changed(tensor)]
+    table = _table(changed) if changed else []
+    return [*table, *_unchanged(same), "", *_totals(done), *_fallbacks(done), *done.notes]
+
+
+def _is_changed(tensor: QuantizedTensor) -> bool:
+    is_matrix = len(tensor.shape) > 1  # vectors are widened to F32 at most, which loses nothing
+    return tensor.fallback is not None or (is_matrix and tensor.type != tensor.source_type)
+
+
+def _unchanged(tensors: Sequence[QuantizedTensor]) -> list[str]:
+    """One line about all tensors whose values stay, such as norms."""
+    if not tensors:
+        return []
+    size = sum(tensor.n_bytes for tensor in tensors)
+    kinds = ", ".join(sorted({tensor.type for tensor in tensors}))
+    return [f"unchanged: {counted(len(tensors), 'tensor')} in {kinds}, {format_bytes(size)}"]
 
 
 def _table(tensors: Iterable[QuantizedTensor]) -> list[str]:

@@ -84,7 +84,12 @@ def test_quantize(make_checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture
     facts = json.loads(report.read_text())
     assert facts["file_bytes"] == out.stat().st_size
     rows = {line.split()[0]: line for line in printed.err.splitlines() if line}
+    vectors = [tensor for tensor in facts["tensors"] if len(tensor["shape"]) == 1]
+    assert f"unchanged: {len(vectors)} tensors in F32, " in printed.err
+    assert not any(tensor["name"] in printed.err for tensor in vectors)
     for tensor in facts["tensors"]:
+        if tensor in vectors:
+            continue
         row = rows[tensor["name"]]
         assert tensor["type"] in row
         assert (tensor["rms_error"] is None) or f"{100 * tensor['rms_error']:.3f} %" in row
