@@ -182,12 +182,12 @@ class Model:
         self.exact: bool = weights.settings.exact
         self.max_sequences: int = weights.settings.max_sequences
         self.weight_bytes: int = weights.model.weight_bytes
-        self._template: ChatTemplate | None = None
+        self._templates: dict[str | None, ChatTemplate] = {}
         self._template_lock = threading.Lock()
         model = weakref.proxy(self)  # no circle: a model that nobody holds is freed at once
         self._calls = Calls(
             self.tokenizer,
-            template=lambda: model.chat_template,
+            template=lambda name: model._named_template(name),
             defaults=defaults.params,
             without_thinking=defaults.without_thinking,
             context=self.context,
@@ -241,14 +241,17 @@ class Model:
     @property
     def chat_template(self) -> ChatTemplate:
         """The template of the file; ``TemplateError`` if the model has none."""
+        return self._named_template(None)
+
+    def _named_template(self, name: str | None) -> ChatTemplate:
         with self._template_lock:
-            if self._template is None:
+            if name not in self._templates:
                 if self.closed:
                     raise ClosedError("the model was closed")
-                self._template = ChatTemplate.from_metadata(
-                    self._metadata, self.tokenizer, source=self.path.name
+                self._templates[name] = ChatTemplate.from_metadata(
+                    self._metadata, self.tokenizer, name=name, source=self.path.name
                 )
-            return self._template
+            return self._templates[name]
 
     # Completions
 
@@ -294,6 +297,7 @@ class Model:
         messages: Messages,
         *,
         params: SamplingParams | None = None,
+        template: str | None = None,
         template_variables: Mapping[str, Any] | None = None,
         **overrides: Unpack[SamplingOptions],
     ) -> ChatCompletion:
@@ -301,13 +305,14 @@ class Model:
 
         The prompt is made by the file's own template. What an earlier call read or wrote is not
         computed again: append ``ChatCompletion.message`` to the conversation, which carries the
-        tokens that the model wrote. ``template_variables`` are seen by the template, such as Qwen3's
+        tokens that the model wrote. ``template`` names another one that the file holds, such as
+        ``"tool_use"``. ``template_variables`` are seen by the template, such as Qwen3's
         ``{"enable_thinking": False}``. The rest as in ``generate``; besides, ``TemplateError`` for
         messages that the template refuses, ``ValueError`` for ``token_ids`` of another content.
         """
         waiter = Waiter(self._engine)
         request = self._calls.answer(
-            messages, params, template_variables, overrides, waiter.deliver
+            messages, params, (template, template_variables), overrides, waiter.deliver
         )
         return cast(ChatCompletion, waiter.last_event(request))
 
@@ -316,6 +321,7 @@ class Model:
         messages: Messages,
         *,
         params: SamplingParams | None = None,
+        template: str | None = None,
         template_variables: Mapping[str, Any] | None = None,
         on_prompt: OnPrompt | None = None,
         **overrides: Unpack[SamplingOptions],
@@ -323,7 +329,7 @@ class Model:
         """As ``chat``, in chunks as they are written. ``on_prompt`` as in ``stream``."""
         waiter = Waiter(self._engine)
         request = self._calls.answer(
-            messages, params, template_variables, overrides, waiter.deliver, True
+            messages, params, (template, template_variables), overrides, waiter.deliver, True
         )
         return Stream(self, self._engine, waiter, request, on_prompt)
 
@@ -368,13 +374,19 @@ class Model:
         messages: Messages,
         *,
         params: SamplingParams | None = None,
+        template: str | None = None,
         template_variables: Mapping[str, Any] | None = None,
         **overrides: Unpack[SamplingOptions],
     ) -> ChatCompletion:
         """As ``chat``. Cancelling the task stops the model."""
         waiter = AsyncWaiter(self._engine)
         request = await asyncio.to_thread(
-            self._calls.answer, messages, params, template_variables, overrides, waiter.deliver
+            self._calls.answer,
+            messages,
+            params,
+            (template, template_variables),
+            overrides,
+            waiter.deliver,
         )
         return cast(ChatCompletion, await waiter.last_event(request))
 
@@ -383,6 +395,7 @@ class Model:
         messages: Messages,
         *,
         params: SamplingParams | None = None,
+        template: str | None = None,
         template_variables: Mapping[str, Any] | None = None,
         on_prompt: OnPrompt | None = None,
         **overrides: Unpack[SamplingOptions],
@@ -390,7 +403,7 @@ class Model:
         """As ``stream_chat``, for ``async for``; called in a running event loop."""
         waiter = AsyncWaiter(self._engine)
         request = self._calls.answer(
-            messages, params, template_variables, overrides, waiter.deliver, True
+            messages, params, (template, template_variables), overrides, waiter.deliver, True
         )
         return AsyncStream(self, self._engine, waiter, request, on_prompt)
 

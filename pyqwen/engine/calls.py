@@ -48,7 +48,7 @@ class Calls:
         self,
         tokenizer: Tokenizer,
         *,
-        template: Callable[[], ChatTemplate],
+        template: Callable[[str | None], ChatTemplate],
         defaults: SamplingParams,
         without_thinking: SamplingParams,
         context: int,
@@ -85,20 +85,22 @@ class Calls:
         self,
         messages: Messages,
         params: SamplingParams | None,
-        template_variables: Mapping[str, Any] | None,
+        template: tuple[str | None, Mapping[str, Any] | None],
         overrides: SamplingOptions,
         deliver: Deliver,
         streaming: bool = False,
     ) -> Generation:
-        """What answers a conversation; the arguments as in ``Model.chat``."""
+        """What answers a conversation; the arguments as in ``Model.chat``, ``template`` with its
+        variables."""
         settings = self._settings(params, overrides)
         messages = normalize_messages(messages)
         check_answer_tokens(messages, self._tokenizer)
-        template = self._template()
-        rendered = template.render(messages, template_variables=template_variables)
+        name, variables = template
+        chat_template = self._template(name)
+        rendered = chat_template.render(messages, template_variables=variables)
         tokens = self.checked_ids(self._tokenizer.encode_segments(rendered.segments))
         reasoning = None
-        if is_thinking(template.source):
+        if is_thinking(chat_template.source):
             reasoning = ReasoningStream(is_open=is_open(rendered.text))
             if is_closed(rendered.text):
                 settings = self._settings(params, overrides, self._without_thinking)

@@ -109,6 +109,8 @@ class ChatTemplate:
         A file without one of its own gets ChatML if its vocabulary has ChatML's tokens, else
         ``TemplateError``. ``source`` names the file in messages.
         """
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"a chat template is named by a str, not {type(name).__name__}")
         where = f"{source}: " if source else ""
         key = _KEY if name in (None, "default") else f"{_KEY}.{name}"
         template = metadata.get(key)

@@ -262,3 +262,13 @@ def test_every_kind_of_model_answers(make_tiny_model, load, architecture, tied):
     with Model(path, load=load) as model:
         assert len(model.generate(IDS, max_tokens=4, ignore_eos=True).token_ids) == 4
         assert model.config.tied == tied
+
+
+def test_a_chat_may_name_another_template_of_the_file(make_tiny_model):
+    metadata = {"tokenizer.chat_template.tool_use": "{{ messages[0].content }} tools"}
+    with Model(make_tiny_model(metadata=metadata)) as model:
+        done = model.chat("Hello", template="tool_use", max_tokens=3)
+        assert done.usage.prompt_tokens == len(model.tokenizer.encode("Hello tools"))
+        assert model.chat("Hello", max_tokens=3).usage.prompt_tokens > done.usage.prompt_tokens
+        with pytest.raises(ValueError, match=r"no chat template 'rag'.*tool_use"):
+            model.chat("Hello", template="rag")

@@ -453,7 +453,7 @@ def test_chats_are_guided_too(model: Model) -> None:
     expected = model.chat("Hello", max_tokens=30, seed=1, ignore_eos=True)
     waiter = Waiter(model._engine)
     options = {"max_tokens": 30, "seed": 1, "ignore_eos": True}
-    request = model._calls.answer("Hello", None, None, options, waiter.deliver)
+    request = model._calls.answer("Hello", None, (None, None), options, waiter.deliver)
     request.draft = Guesses(request.tokens + expected.token_ids, 0.8)
     answer = waiter.last_event(request)
     assert isinstance(answer, ChatCompletion)
