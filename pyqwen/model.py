@@ -60,6 +60,22 @@ class Model:
     Any number of threads and asyncio tasks may call it at once; up to ``max_sequences`` requests run
     together, more wait for their turn. Results do not depend on that, nor on threads or caches.
     Close it, use it as a context manager, or let go of it.
+
+    A *prompt* (``generate``, ``stream``) is a text or token ids, continued as it stands. *Messages*
+    (``chat``, ``stream_chat``) are a user's text, or a list of dicts with ``role`` ("system", "user",
+    "assistant", "tool") and ``content``, which the chat template of the file makes a prompt of. The
+    names with an ``a`` in front are the same for asyncio.
+
+    Attributes, none of which can be set:
+
+    - ``path``: the file, of a split model its first; ``config``: its hyperparameters.
+    - ``tokenizer``: ``encode(text)`` and ``decode(ids)``, among others; ``chat_template``.
+    - ``defaults``: the ``SamplingParams`` that the model recommends; ``default_origins``: which of
+      them come from the "file" and which are published for its "family".
+    - ``context``: the most tokens of one request; ``max_sequences``: how many requests run together.
+    - ``threads``, ``isa``, ``kv_type``, ``exact``: how it computes.
+    - ``weight_bytes``, ``kv_bytes``: memory of the weights, and of the cache now.
+    - ``closed``: whether it was closed.
     """
 
     def __init__(
