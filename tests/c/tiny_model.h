@@ -144,20 +144,30 @@ static uint8_t tiny_random(uint64_t *state) {
     return (uint8_t)(*state >> 56);
 }
 
-/* Random blocks whose numbers are of the size of real weights. */
+/* A random block whose numbers are of the size of real weights. */
+static void tiny_block(uint32_t type, uint8_t *block, uint64_t *state) {
+    const uint32_t n = pq_type_bytes(type);
+    for (uint32_t i = 0; i < n; i++)
+        block[i] = tiny_random(state);
+    for (int i = 0; i < 2 && TINY_SCALES[type][i]; i++) { /* about 2^-9; of F16 2^-4 */
+        uint8_t *high = &block[TINY_SCALES[type][i]];
+        *high = (uint8_t)((*high & 0x83) | (type == PQ_F16 ? 0x2C : 0x18));
+    }
+    if (type == PQ_F32 || type == PQ_BF16) /* 2^-4 to 2^-3 */
+        block[n - 1] = (uint8_t)((block[n - 1] & 0x80) | 0x3D), block[n - 2] &= 0x7F;
+}
+
 static void tiny_data(FILE *out, const tiny_tensor *t, uint64_t *state) {
     const uint32_t n = pq_type_bytes(t->type);
-    for (uint64_t done = 0; done < tiny_bytes(t); done += n) {
-        uint8_t block[256];
-        for (uint32_t i = 0; i < n; i++)
-            block[i] = tiny_random(state);
-        for (int i = 0; i < 2 && TINY_SCALES[t->type][i]; i++) { /* about 2^-9; of F16 2^-4 */
-            uint8_t *high = &block[TINY_SCALES[t->type][i]];
-            *high = (uint8_t)((*high & 0x83) | (t->type == PQ_F16 ? 0x2C : 0x18));
+    uint8_t blocks[4096]; /* each call of fwrite costs more than a small block */
+    size_t used = 0;
+    for (uint64_t left = tiny_bytes(t); left > 0; left -= n) {
+        tiny_block(t->type, blocks + used, state);
+        used += n;
+        if (used + n > sizeof blocks || left == n) {
+            fwrite(blocks, 1, used, out);
+            used = 0;
         }
-        if (t->type == PQ_F32 || t->type == PQ_BF16) /* 2^-4 to 2^-3 */
-            block[n - 1] = (uint8_t)((block[n - 1] & 0x80) | 0x3D), block[n - 2] &= 0x7F;
-        fwrite(block, 1, n, out);
     }
 }
 
