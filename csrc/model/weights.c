@@ -143,7 +143,9 @@ static pq_status load_matrix(loader *l, const pq_tensor *t, pq_matrix *out) {
                     .row_bytes = (size_t)(t->bytes / t->dims[1]),
                     .errors = calloc(l->threads, sizeof *job.errors),
                     .statuses = calloc(l->threads, sizeof *job.statuses)};
+    const size_t panels = (m.rows + l->lanes - 1) / l->lanes; /* a small matrix needs few */
     job.panels = CHUNK_BYTES / (l->lanes * job.row_bytes);
+    job.panels = job.panels < panels ? job.panels : panels;
     if (job.panels == 0)
         job.panels = 1;
     const uint64_t rows = (uint64_t)l->threads * l->lanes * job.panels;
