@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,12 @@ def inspect(path_or_name: str | os.PathLike[str]) -> Inspection:
         if tokenizer is not None:
             _check_template(file, tokenizer, path.name, problems)
         known = catalog.license_of(path)
-        stated = metadata.get("general.license")
+        stated = _text(metadata, "general.license", problems)
+        link = _text(metadata, "general.license.link", problems)
         elements = sum(math.prod(tensor.shape) for tensor in tensors)
         return Inspection(
             path=path,
-            name=metadata.get("general.name"),
+            name=_text(metadata, "general.name", problems),
             gguf_version=file.version,
             shards=file.shards,
             file_bytes=file.file_bytes,
@@ -111,15 +113,24 @@ def inspect(path_or_name: str | os.PathLike[str]) -> Inspection:
             types=_type_shares(tensors),
             config=config,
             tokenizer=_tokenizer_facts(file, tokenizer, config) if tokenizer else None,
-            chat_template=metadata.get("tokenizer.chat_template"),
+            chat_template=_text(metadata, "tokenizer.chat_template", problems),
             defaults=defaults,
             license=known.name if known else stated,
-            license_url=known.url if known else metadata.get("general.license.link"),
+            license_url=known.url if known else link,
             license_restriction=known.restriction if known else None,
             metadata={key: _shortened(value) for key, value in metadata.items()},
             tensors=tensors,
             problems=problems,
         )
+
+
+def _text(metadata: Mapping[str, Any], key: str, problems: list[str]) -> str | None:
+    """The value of a key that holds text; what else it holds is a problem."""
+    value = metadata.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    problems.append(f"the key {key} holds {type(value).__name__}, not a text")
+    return None
 
 
 def _config_of(file: GGUFFile, problems: list[str]) -> ModelConfig | None:

@@ -51,6 +51,7 @@ END_TEXTS = frozenset(
 # converter gave them.
 ALWAYS_CONTROL = END_TEXTS | {"<|im_start|>", "<|start_header_id|>", "<|end_header_id|>"}
 
+_MAX_FLOAT32 = 3.4028234e38
 _MISSING_ID = 2**32 - 1  # some converters write -1 as an unsigned "no such token"
 
 
@@ -140,7 +141,7 @@ def read_vocabulary(metadata: Mapping[str, Any], source: str = "") -> Vocabulary
     )
     add_space_prefix = model == "llama" and keys.boolean("tokenizer.ggml.add_space_prefix", True)
     remove_spaces = keys.boolean("tokenizer.ggml.remove_extra_whitespaces", False)
-    scores = keys.numbers("tokenizer.ggml.scores", size) if model == "llama" else ()
+    scores = keys.floats("tokenizer.ggml.scores", size) if model == "llama" else ()
     handle = TokenizerHandle(
         tokens,
         source=keys.where,
@@ -240,6 +241,14 @@ class _Keys:
             raise self.error(key, "is not an array of numbers")
         if len(value) != length:
             raise self.error(key, f"has {len(value):,} elements for {length:,} tokens")
+        return value
+
+    def floats(self, key: str, length: int) -> Sequence[float]:
+        """Numbers that a float32 can hold."""
+        value = self.numbers(key, length)
+        for place, number in enumerate(value):
+            if not abs(number) <= _MAX_FLOAT32:
+                raise self.error(key, f"has {number:g} in place {place:,}, beyond float32")
         return value
 
     def _array(self, key: str) -> Sequence[Any]:

@@ -127,3 +127,13 @@ def test_inspect_of_garbage_is_an_error(tmp_path):
     path.write_bytes(b"not a model at all, only text")
     with pytest.raises(pyqwen.ModelFormatError):
         pyqwen.inspect(path)
+
+
+@pytest.mark.parametrize(
+    "key", ["general.license", "general.license.link", "general.basename", "general.finetune"]
+)
+def test_keys_of_a_wrong_type_do_not_end_an_inspection(make_tiny_model, key):
+    found = pyqwen.inspect(make_tiny_model(metadata={key: [1, 2]}))
+    if "license" in key:
+        assert f"the key {key} holds list, not a text" in found.problems
+    assert json.dumps(found.to_dict())

@@ -412,6 +412,16 @@ def test_sentencepiece_without_scores(sentencepiece_metadata: Metadata) -> None:
         Tokenizer.from_metadata(metadata)
 
 
+@pytest.mark.parametrize("score", [1e300, float("inf"), float("nan")])
+def test_sentencepiece_with_scores_beyond_float32(
+    sentencepiece_metadata: Metadata, score: float
+) -> None:
+    metadata = dict(sentencepiece_metadata)
+    metadata["tokenizer.ggml.scores"] = [score, *metadata["tokenizer.ggml.scores"][1:]]
+    with pytest.raises(ModelFormatError, match=r"scores has .* in place 0, beyond float32"):
+        Tokenizer.from_metadata(metadata)
+
+
 def test_sentencepiece_with_wrong_byte_tokens(sentencepiece_metadata: Metadata) -> None:
     metadata = dict(sentencepiece_metadata)
     metadata["tokenizer.ggml.tokens"] = [
