@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import warnings
 from typing import Any
 
 from jinja2 import nodes
@@ -59,4 +60,6 @@ ENVIRONMENT = _environment()
 
 def jinja2_render(source: str, **variables: Any) -> str:
     """The text; whatever jinja2 raises."""
-    return ENVIRONMENT.from_string(source).render(**variables)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # of the code it makes, such as 3[0]
+        return ENVIRONMENT.from_string(source).render(**variables)
