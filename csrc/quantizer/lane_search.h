@@ -1,6 +1,6 @@
 /* lane_search.h - the scale, or scale and minimum, that represents each of 16 groups of weights best.
  *
- * A template over the vectors of lane_vectors.h. For given integers q the error sum of w (x - (d q - m))^2 is a
+ * A template over the vectors of vectors.h. For given integers q the error sum of w (x - (d q - m))^2 is a
  * quadratic in d and m, so its minimum is known in closed form from a few sums; only the rounding that makes
  * the integers is searched: one pass over the group per candidate. The candidates are inverse scales around the
  * one that uses the whole range, as in ggml's quantizers (make_qx_quants and make_qkx3_quants of ggml-quants.c),

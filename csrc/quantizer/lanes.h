@@ -3,7 +3,7 @@
  * A group is what shares one scale: a block of 32, or a sub-block (of 16 or 32) of a super-block. Each lane goes
  * through the same operations in the same order whatever the vectors' width, and nothing is fused; so every
  * instruction set finds the same integers. lane_search.h and lane_blocks.h are the search, written over
- * the operations in lane_vectors.h of each folder of kernels/; lanes_<folder>.c compiles it.
+ * the operations in vectors.h of each folder of kernels/; lanes_<folder>.c compiles it.
  */
 #ifndef PQ_LANES_H
 #define PQ_LANES_H

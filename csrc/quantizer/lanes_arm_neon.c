@@ -1,5 +1,5 @@
 /* lanes_arm_neon.c - the search of the quantizer, compiled for NEON: four groups at a time. */
-#include "../kernels/arm_neon/lane_vectors.h"
+#include "../kernels/arm_neon/vectors.h"
 
 #include "lane_blocks.h"
 #include "lane_gptq.h"

@@ -1,5 +1,5 @@
 /* lanes_scalar.c - the search of the quantizer, compiled for plain C: one group at a time. */
-#include "../kernels/scalar/lane_vectors.h"
+#include "../kernels/scalar/vectors.h"
 
 #include "lane_blocks.h"
 #include "lane_gptq.h"

@@ -1,5 +1,5 @@
 /* lanes_x86_avx2.c - the search of the quantizer, compiled for AVX2: eight groups at a time. */
-#include "../kernels/x86_avx2/lane_vectors.h"
+#include "../kernels/x86_avx2/vectors.h"
 
 #include "lane_blocks.h"
 #include "lane_gptq.h"

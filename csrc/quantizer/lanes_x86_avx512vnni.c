@@ -1,5 +1,5 @@
 /* lanes_x86_avx512vnni.c - the search of the quantizer, compiled for AVX-512: all sixteen groups at a time. */
-#include "../kernels/x86_avx512vnni/lane_vectors.h"
+#include "../kernels/x86_avx512vnni/vectors.h"
 
 #include "lane_blocks.h"
 #include "lane_gptq.h"

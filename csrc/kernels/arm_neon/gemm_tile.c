@@ -1,8 +1,6 @@
 /* gemm_tile.c - cuts a product into tiles: see gemm_tile.h. */
 #include "gemm_tile.h"
 
-#include "neon.h"
-
 static size_t min_size(size_t a, size_t b) {
     return a < b ? a : b;
 }

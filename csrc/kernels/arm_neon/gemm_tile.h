@@ -14,21 +14,13 @@
 #ifndef PQ_NEON_GEMM_TILE_H
 #define PQ_NEON_GEMM_TILE_H
 
-#include <arm_neon.h>
-#include <string.h>
-
-#include "../kernels.h"
+#include "../templates/table.h"
 #include "../unpacked.h"
-
-#if defined(_MSC_VER) && !defined(__clang__)
-#define PQ_INLINE static __forceinline
-#else
-#define PQ_INLINE static inline __attribute__((always_inline))
-#endif
+#include "vectors.h"
 
 /* HALVES: the vectors that a panel is wide. Four tokens leave room for two vectors of weights and
  * the intermediate sums among 32 registers. */
-enum { PQ_LANES = 8, PQ_HALVES = 2, PQ_MAX_TILE = 4 };
+enum { PQ_HALVES = 2, PQ_MAX_TILE = 4 };
 
 /* More tokens than this are worth unpacking a panel for: at most two tiles read it packed. */
 enum { PQ_DIRECT_TOKENS = 2 * PQ_MAX_TILE };
@@ -76,11 +68,6 @@ void pq_gemm_by_tiles_arm(const pq_tiles *kernels, const pq_matrix *w, size_t pa
                           const pq_acts *x, size_t token0, size_t token1, float *y, size_t y_stride,
                           void *scratch);
 
-/* 4 neighboring f16 numbers. */
-PQ_INLINE float32x4_t pq_load_halves(const uint8_t *p) {
-    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
-}
-
 /* 16 activations, loaded now: gcc otherwise loads every lane by itself, and mixes the work of all
  * rows and columns of a super-block so thoroughly that half of the instructions are spills. */
 PQ_INLINE int8x16_t pq_load_activations(const int8_t *q) {
@@ -106,32 +93,6 @@ PQ_INLINE void pq_store_rows(float *y, size_t rows, const float32x4_t acc[PQ_HAL
 
 /* A pq_gemm_fn of instruction set `isa`. */
 #define PQ_GEMM(name, isa) PQ_GEMM_HEAD(pq_gemm_##name##_##isa)
-#define PQ_QUANTIZED_GEMMS(isa)                                                                    \
-    PQ_GEMM(q4_0, isa);                                                                            \
-    PQ_GEMM(q4_1, isa);                                                                            \
-    PQ_GEMM(q5_0, isa);                                                                            \
-    PQ_GEMM(q5_1, isa);                                                                            \
-    PQ_GEMM(q8_0, isa);                                                                            \
-    PQ_GEMM(iq4_nl, isa);                                                                          \
-    PQ_GEMM(q2_k, isa);                                                                            \
-    PQ_GEMM(q3_k, isa);                                                                            \
-    PQ_GEMM(q4_k, isa);                                                                            \
-    PQ_GEMM(q5_k, isa);                                                                            \
-    PQ_GEMM(q6_k, isa);                                                                            \
-    PQ_GEMM(iq4_xs, isa)
-
-/* The gemms of a table: quantized types of instruction set `isa`; float32 products are the same in all. */
-#define PQ_GEMM_TABLE(isa)                                                                         \
-    {                                                                                              \
-        [PQ_F32] = pq_gemm_f32_neon,        [PQ_F16] = pq_gemm_f16_neon,                           \
-        [PQ_BF16] = pq_gemm_bf16_neon,      [PQ_Q4_0] = pq_gemm_q4_0_##isa,                        \
-        [PQ_Q4_1] = pq_gemm_q4_1_##isa,     [PQ_Q5_0] = pq_gemm_q5_0_##isa,                        \
-        [PQ_Q5_1] = pq_gemm_q5_1_##isa,     [PQ_Q8_0] = pq_gemm_q8_0_##isa,                        \
-        [PQ_IQ4_NL] = pq_gemm_iq4_nl_##isa, [PQ_Q2_K] = pq_gemm_q2_k_##isa,                        \
-        [PQ_Q3_K] = pq_gemm_q3_k_##isa,     [PQ_Q4_K] = pq_gemm_q4_k_##isa,                        \
-        [PQ_Q5_K] = pq_gemm_q5_k_##isa,     [PQ_Q6_K] = pq_gemm_q6_k_##isa,                        \
-        [PQ_IQ4_XS] = pq_gemm_iq4_xs_##isa,                                                        \
-    }
 
 /* Defines pq_gemm_<name>_<isa> of a family, block or super, from its templates <family>_tile() and <family>_unpack()
  * and its type <family>_unpacked. */

@@ -52,8 +52,8 @@ PQ_INLINE int8x16_t block_quants(const uint32_t type, const uint8_t *group, cons
 /* d comes first in every type, m second in those that have it. */
 PQ_INLINE block_scales block_scales_of(const uint32_t type, const uint8_t *group) {
     const uint8_t *m = has_min(type) ? group + 16 : group;
-    return (block_scales){{pq_load_halves(group), pq_load_halves(group + 8)},
-                          {pq_load_halves(m), pq_load_halves(m + 8)}};
+    return (block_scales){{v_load_halves(group), v_load_halves(group + 8)},
+                          {v_load_halves(m), v_load_halves(m + 8)}};
 }
 
 #endif

@@ -99,8 +99,8 @@ PQ_INLINE void set_factors(uint8x16_t x, const int offset, const int first, cons
 }
 
 PQ_INLINE void set_numbers(const uint8_t *group, size_t offset, float32x4_t out[PQ_HALVES]) {
-    out[0] = pq_load_halves(group + PQ_LANES * offset);
-    out[1] = pq_load_halves(group + PQ_LANES * offset + 8);
+    out[0] = v_load_halves(group + PQ_LANES * offset);
+    out[1] = v_load_halves(group + PQ_LANES * offset + 8);
 }
 
 PQ_INLINE void scales_q2_k(const uint8_t *group, super_scales *out) {

@@ -2,8 +2,8 @@
  *
  * x = n * ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite: ln 2 in two parts, the first exact when
  * multiplied by n), a polynomial for exp(r), and n added to the exponent bits. Each step is one
- * operation that SIMD has too, so that every instruction set gets the same bits; x86_avx2/exp.h is
- * this file, eight at a time. Measured over all floats: within 1 ulp of the true value for -87.3 <=
+ * operation that SIMD has too, so that every instruction set gets the same bits; templates/exp.h
+ * is this file in vectors. Measured over all floats: within 1 ulp of the true value for -87.3 <=
  * x <= 88.72283, 0 below, infinity above; NaN gives NaN.
  */
 #ifndef PQ_SCALAR_EXP_H

@@ -12,21 +12,21 @@ PQ_INLINE size_t bytes_of(const uint32_t type) {
 #define unpacked_bytes(type) PQ_AMX_UNPACKED
 
 PQ_INLINE void add_block(const uint32_t type, const int n, const pq_amx_group *g, size_t token,
-                         size_t b, pq_floats *acc) {
-    const pq_floats factor = g->scales->factor[b];
-    const pq_floats min = has_min(type) ? g->scales->min[b] : factor;
+                         size_t b, pq_vec *acc) {
+    const pq_vec factor = g->scales->factor[b];
+    const pq_vec min = has_min(type) ? g->scales->min[b] : factor;
     PQ_EACH(t, n, {
         const size_t at = (token + t) * (g->cols / 32) + b;
-        const pq_floats d = pq_multiply(factor, pq_all_floats(g->d + at));
-        acc[t] = pq_fma(d, pq_amx_sum(g->sums, g->panel, b, token + t), acc[t]);
+        const pq_vec d = v_mul(factor, v_all(g->d[at]));
+        acc[t] = v_fma(d, pq_amx_sum(g->sums, g->panel, b, token + t), acc[t]);
         if (has_min(type))
-            acc[t] = pq_fma(min, pq_all_floats(g->s + at), acc[t]);
+            acc[t] = v_fma(min, v_all(g->s[at]), acc[t]);
     });
 }
 
 PQ_INLINE void scale_tokens(const uint32_t type, const int n, const pq_amx_group *g, size_t token,
-                            pq_floats *acc) {
-    pq_floats sum[PQ_EACH_MOST];
+                            pq_vec *acc) {
+    pq_vec sum[PQ_EACH_MOST];
     PQ_EACH(t, n, { sum[t] = acc[t]; });
     if (g->blocks == PQ_AMX_BLOCKS) {
         PQ_EACH(b, PQ_AMX_BLOCKS, { add_block(type, n, g, token, b, sum); });

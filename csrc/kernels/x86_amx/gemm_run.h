@@ -9,8 +9,7 @@
 
 enum { TOGETHER = 4 }; /* tokens that share a load of the scales */
 
-PQ_INLINE void scale_tile(const uint32_t type, const pq_amx_group *g, size_t tokens,
-                          pq_floats *acc) {
+PQ_INLINE void scale_tile(const uint32_t type, const pq_amx_group *g, size_t tokens, pq_vec *acc) {
     size_t t = 0;
     for (; t + TOGETHER <= tokens; t += TOGETHER)
         scale_tokens(type, TOGETHER, g, t, acc + t);
@@ -24,7 +23,7 @@ PQ_INLINE const pq_amx_scales *scales_of(const uint32_t type, const uint8_t *gro
 
 PQ_INLINE void run(const uint32_t type, const pq_amx_run *a) {
     pq_amx_sums sums;
-    pq_floats acc[2][PQ_AMX_TOKENS];
+    pq_vec acc[2][PQ_AMX_TOKENS];
     pq_amx_load(a, acc);
     pq_amx_ask_for_results(a);
     const uint8_t *group[2] = {a->panel[0], a->panel[1]};

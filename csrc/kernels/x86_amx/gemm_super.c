@@ -46,7 +46,7 @@ PQ_INLINE pq_ints low_byte(pq_ints x, pq_ints high) {
 }
 
 /* One vector of a type whose scales go into the weights. */
-PQ_INLINE void unpack_scaled(const uint32_t type, pq_ints quants, pq_floats factor, uint8_t *out) {
+PQ_INLINE void unpack_scaled(const uint32_t type, pq_ints quants, pq_vec factor, uint8_t *out) {
     const pq_ints one = _mm512_cvtps_epi32(factor);
     const pq_ints both = pq_or(pq_and(one, pq_all_ints(0xFFFF)), pq_left(one, 16));
     const pq_ints scale = type == PQ_Q3_K ? _mm512_sub_epi16(pq_zero(), both) : both;
@@ -102,48 +102,48 @@ PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, 
 /* -------------------------------------------------------------------------------------- scaling */
 
 /* The exact sum of 32 columns with their scales; of Q3_K, with the sign changed. */
-PQ_INLINE pq_floats sum_of_32(const uint32_t type, const pq_amx_group *g, pq_floats factor,
-                              size_t token, size_t b) {
+PQ_INLINE pq_vec sum_of_32(const uint32_t type, const pq_amx_group *g, pq_vec factor, size_t token,
+                           size_t b) {
     if (bytes_of(type) == 2) {
         const pq_ints high = pq_load_ints(g->sums->at[0][b][token]);
         const pq_ints low = pq_load_ints(g->sums->at[1][b][token]);
         return pq_to_float(_mm512_add_epi32(pq_left(high, PQ_AMX_HIGH), low));
     }
-    const pq_floats sum = pq_amx_sum(g->sums, g->panel, b, token);
-    return is_scaled_later(type) ? pq_multiply(factor, sum) : sum;
+    const pq_vec sum = pq_amx_sum(g->sums, g->panel, b, token);
+    return is_scaled_later(type) ? v_mul(factor, sum) : sum;
 }
 
 /* The minimum of 32 columns times their activations, added. */
-PQ_INLINE pq_floats add_minimum(const uint32_t type, const pq_amx_group *g, pq_floats min,
-                                size_t at, pq_floats minima) {
+PQ_INLINE pq_vec add_minimum(const uint32_t type, const pq_amx_group *g, pq_vec min, size_t at,
+                             pq_vec minima) {
     if (type != PQ_Q2_K)
-        return pq_fma(min, pq_all_floats(g->s + at), minima);
+        return v_fma(min, v_all(g->s[at]), minima);
     const pq_ints sums = pq_broadcast(g->act_sums + 2 * at);
-    const pq_floats m = pq_to_float(pq_dot_words(pq_zero(), pq_as_ints(min), sums));
-    return pq_fma(m, pq_all_floats(g->d + at), minima);
+    const pq_vec m = pq_to_float(pq_dot_words(pq_zero(), pq_as_ints(min), sums));
+    return v_fma(m, v_all(g->d[at]), minima);
 }
 
 PQ_INLINE void scale_tokens(const uint32_t type, const int n, const pq_amx_group *g, size_t token,
-                            pq_floats *acc) {
+                            pq_vec *acc) {
     const pq_amx_scales *scales = g->scales;
-    pq_floats total[PQ_EACH_MOST], minima[PQ_EACH_MOST];
-    PQ_EACH(t, n, { total[t] = minima[t] = pq_float_zero(); });
+    pq_vec total[PQ_EACH_MOST], minima[PQ_EACH_MOST];
+    PQ_EACH(t, n, { total[t] = minima[t] = v_all(0.0f); });
     PQ_EACH(b, PQ_AMX_BLOCKS, {
-        const pq_floats factor = is_scaled_later(type) ? scales->factor[b] : scales->d;
-        const pq_floats min = has_min(type) ? scales->min[b] : scales->d;
+        const pq_vec factor = is_scaled_later(type) ? scales->factor[b] : scales->d;
+        const pq_vec min = has_min(type) ? scales->min[b] : scales->d;
         PQ_EACH(t, n, {
             const size_t at = (token + t) * (g->cols / 32) + b;
-            const pq_floats sum = sum_of_32(type, g, factor, token + t, b);
-            const pq_floats d = pq_all_floats(g->d + at);
-            total[t] = type == PQ_Q3_K ? pq_fnma(d, sum, total[t]) : pq_fma(d, sum, total[t]);
+            const pq_vec sum = sum_of_32(type, g, factor, token + t, b);
+            const pq_vec d = v_all(g->d[at]);
+            total[t] = type == PQ_Q3_K ? v_fnma(d, sum, total[t]) : v_fma(d, sum, total[t]);
             if (has_min(type))
                 minima[t] = add_minimum(type, g, min, at, minima[t]);
         });
     });
     PQ_EACH(t, n, {
-        acc[t] = pq_fma(scales->d, total[t], acc[t]);
+        acc[t] = v_fma(scales->d, total[t], acc[t]);
         if (has_min(type))
-            acc[t] = pq_fnma(scales->dmin, minima[t], acc[t]);
+            acc[t] = v_fnma(scales->dmin, minima[t], acc[t]);
     });
 }
 

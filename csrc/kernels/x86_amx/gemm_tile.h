@@ -35,15 +35,15 @@ enum {
 
 /* The scales of a group of all rows; they follow its quants. Q6_K has no more than d. */
 typedef struct pq_amx_scales {
-    pq_floats d, dmin;               /* of a super-block */
-    pq_floats factor[PQ_AMX_BLOCKS]; /* of the blocks, or of a super-block's sub-blocks of 32 */
-    pq_floats min[PQ_AMX_BLOCKS];    /* Q2_K: the minima of both 16s, as 16-bit integers */
+    pq_vec d, dmin;               /* of a super-block */
+    pq_vec factor[PQ_AMX_BLOCKS]; /* of the blocks, or of a super-block's sub-blocks of 32 */
+    pq_vec min[PQ_AMX_BLOCKS];    /* Q2_K: the minima of both 16s, as 16-bit integers */
 } pq_amx_scales;
 
 enum {
     PQ_AMX_BYTES = PQ_AMX_BLOCKS * PQ_AMX_QUANTS, /* one for each weight of a group */
     PQ_AMX_UNPACKED = PQ_AMX_BYTES + sizeof(pq_amx_scales),
-    PQ_AMX_UNPACKED_TWICE = 2 * PQ_AMX_BYTES + sizeof(pq_floats)
+    PQ_AMX_UNPACKED_TWICE = 2 * PQ_AMX_BYTES + sizeof(pq_vec)
 };
 
 /* A weight of two bytes is 2^PQ_AMX_HIGH * the first + the second, -64 .. 63. */
@@ -84,18 +84,8 @@ void pq_gemm_by_tiles_amx(const pq_amx_kernels *kernels, const pq_matrix *w, siz
                           size_t y_stride, void *scratch);
 
 #define PQ_AMX_GEMM(name) PQ_GEMM_HEAD(pq_gemm_##name##_amx)
-PQ_AMX_GEMM(q4_0);
-PQ_AMX_GEMM(q4_1);
-PQ_AMX_GEMM(q5_0);
-PQ_AMX_GEMM(q5_1);
-PQ_AMX_GEMM(q8_0);
-PQ_AMX_GEMM(iq4_nl);
-PQ_AMX_GEMM(q2_k);
-PQ_AMX_GEMM(q3_k);
-PQ_AMX_GEMM(q4_k);
-PQ_AMX_GEMM(q5_k);
-PQ_AMX_GEMM(q6_k);
-PQ_AMX_GEMM(iq4_xs);
+PQ_DECLARE_QUANTIZED_GEMMS(amx);
+PQ_DECLARE_QUANTIZED_GEMMS(avx512vnni); /* for few tokens */
 
 /* Defines gemm_<name> from a file's templates run() and unpack(). */
 #define PQ_AMX_TYPE(name, type)                                                                    \
@@ -157,15 +147,15 @@ PQ_INLINE void pq_amx_multiply(const int8_t *q, size_t cols, const uint8_t *cons
     }
 }
 
-PQ_INLINE pq_floats pq_amx_sum(const pq_amx_sums *sums, size_t panel, size_t block, size_t token) {
+PQ_INLINE pq_vec pq_amx_sum(const pq_amx_sums *sums, size_t panel, size_t block, size_t token) {
     return pq_to_float(pq_load_ints(sums->at[panel][block][token]));
 }
 
-PQ_INLINE void pq_amx_load(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TOKENS]) {
+PQ_INLINE void pq_amx_load(const pq_amx_run *a, pq_vec (*acc)[PQ_AMX_TOKENS]) {
     for (size_t p = 0; p < 2; p++) {
         for (size_t t = 0; t < a->tokens; t++)
-            acc[p][t] = a->before ? pq_load_floats(a->before + (t * PQ_AMX_PANELS + p) * PQ_LANES)
-                                  : pq_float_zero();
+            acc[p][t] =
+                a->before ? v_load(a->before + (t * PQ_AMX_PANELS + p) * PQ_LANES) : v_all(0.0f);
     }
 }
 
@@ -177,12 +167,12 @@ PQ_INLINE void pq_amx_ask_for_results(const pq_amx_run *a) {
     }
 }
 
-PQ_INLINE void pq_amx_store(const pq_amx_run *a, pq_floats (*acc)[PQ_AMX_TOKENS]) {
+PQ_INLINE void pq_amx_store(const pq_amx_run *a, pq_vec (*acc)[PQ_AMX_TOKENS]) {
     for (size_t p = 0; p < 2; p++) {
         if (a->rows[p] == 0)
             continue;
         for (size_t t = 0; t < a->tokens; t++)
-            pq_store_rows(a->y + t * a->y_stride + p * PQ_LANES, a->rows[p], acc[p][t]);
+            v_store_first(a->y + t * a->y_stride + p * PQ_LANES, a->rows[p], acc[p][t]);
     }
 }
 

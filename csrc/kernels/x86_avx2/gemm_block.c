@@ -86,8 +86,8 @@ PQ_INLINE int sub_vectors(const uint32_t type) {
 
 /* d comes first in every type, m second in those that have it. */
 PQ_INLINE block_scales scales(const uint32_t type, const uint8_t *group) {
-    const __m256 d = pq_load_halves(group);
-    return (block_scales){d, has_min(type) ? pq_load_halves(group + 16) : d};
+    const __m256 d = v_load_halves(group);
+    return (block_scales){d, has_min(type) ? v_load_halves(group + 16) : d};
 }
 
 PQ_INLINE block_scales unpacked_scales(const uint32_t type, const uint8_t *group) {
@@ -146,7 +146,7 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
                                          acc[t]);
         });
     }
-    PQ_EACH(t, n, { pq_store_rows(a->y + t * a->y_stride, a->rows, acc[t]); });
+    PQ_EACH(t, n, { v_store_first(a->y + t * a->y_stride, a->rows, acc[t]); });
 }
 
 PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {

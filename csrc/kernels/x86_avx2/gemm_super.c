@@ -173,8 +173,8 @@ PQ_INLINE void unsigned_scales(__m256i x, int offset, int first, int step, super
 }
 
 PQ_INLINE void scales_q2_k(const uint8_t *group, super_scales *out) {
-    out->d = pq_load_halves(group + 8 * offsetof(pq_block_q2_k, d));
-    out->dmin = pq_load_halves(group + 8 * offsetof(pq_block_q2_k, dmin));
+    out->d = v_load_halves(group + 8 * offsetof(pq_block_q2_k, d));
+    out->dmin = v_load_halves(group + 8 * offsetof(pq_block_q2_k, dmin));
     PQ_UNROLL
     for (int i = 0; i < 4; i++) {
         const __m256i both = pq_load_32(group + 8 * offsetof(pq_block_q2_k, scales) + i * 32);
@@ -195,7 +195,7 @@ PQ_INLINE void scales_q3_k(const uint8_t *group, super_scales *out) {
     const uint8_t *packed = group + 8 * offsetof(pq_block_q3_k, scales);
     const __m256i low[2] = {pq_load_32(packed), pq_load_32(packed + 32)},
                   high = pq_load_32(packed + 64);
-    out->d = pq_load_halves(group + 8 * offsetof(pq_block_q3_k, d));
+    out->d = v_load_halves(group + 8 * offsetof(pq_block_q3_k, d));
     PQ_UNROLL
     for (int i = 0; i < 4; i++) {
         const __m256i four = low_bits(right(low[i % 2], i / 2 * 4), 4);
@@ -216,8 +216,8 @@ PQ_INLINE void scales_q4_k(const uint8_t *group, super_scales *out) {
         low_bits(a, 6), _mm256_or_si256(low_bits(low, 4), _mm256_and_si256(right(a, 2), top))};
     const __m256i min[2] = {low_bits(b, 6), _mm256_or_si256(low_bits(right(low, 4), 4),
                                                             _mm256_and_si256(right(b, 2), top))};
-    out->d = pq_load_halves(group + 8 * offsetof(pq_block_q4_k, d));
-    out->dmin = pq_load_halves(group + 8 * offsetof(pq_block_q4_k, dmin));
+    out->d = v_load_halves(group + 8 * offsetof(pq_block_q4_k, d));
+    out->dmin = v_load_halves(group + 8 * offsetof(pq_block_q4_k, dmin));
     PQ_UNROLL
     for (int i = 0; i < 8; i++) {
         out->factor[i] = unsigned_pair(scale[i / 4], i % 4, i % 4);
@@ -234,7 +234,7 @@ PQ_INLINE __m256i q6_k_offset(__m256i x, const int a, const int b) {
 }
 
 PQ_INLINE void scales_q6_k(const uint8_t *group, super_scales *out) {
-    out->d = pq_load_halves(group + 8 * offsetof(pq_block_q6_k, d));
+    out->d = v_load_halves(group + 8 * offsetof(pq_block_q6_k, d));
     PQ_UNROLL
     for (int i = 0; i < 4; i++) {
         const __m256i scales = pq_load_32(group + 8 * offsetof(pq_block_q6_k, scales) + i * 32);
@@ -263,7 +263,7 @@ PQ_INLINE void scales_iq4_xs(const uint8_t *group, super_scales *out) {
     const __m256i even = _mm256_or_si256(low_bits(low, 4), iq4_xs_high(spread));
     const __m256i odd =
         _mm256_or_si256(low_bits(right(low, 4), 4), iq4_xs_high(_mm256_srli_epi16(spread, 2)));
-    out->d = pq_load_halves(group + 8 * offsetof(pq_block_iq4_xs, d));
+    out->d = v_load_halves(group + 8 * offsetof(pq_block_iq4_xs, d));
     unsigned_scales(even, 32, 0, 2, out);
     unsigned_scales(odd, 32, 1, 2, out);
 }
@@ -367,7 +367,7 @@ PQ_INLINE void tile(const uint32_t type, const int unpacked, const int n, const 
             PQ_EACH(t, n, { acc[t] = _mm256_fnmadd_ps(scale->dmin, total[t], acc[t]); });
         }
     }
-    PQ_EACH(t, n, { pq_store_rows(a->y + t * a->y_stride, a->rows, acc[t]); });
+    PQ_EACH(t, n, { v_store_first(a->y + t * a->y_stride, a->rows, acc[t]); });
 }
 
 PQ_INLINE void unpack(const uint32_t type, const uint8_t *group, size_t blocks, uint8_t *out) {

@@ -14,27 +14,13 @@
 #ifndef PQ_AVX2_GEMM_TILE_H
 #define PQ_AVX2_GEMM_TILE_H
 
-#include <immintrin.h>
-#include <string.h>
-
-#include "../kernels.h"
+#include "../templates/table.h"
 #include "../unpacked.h"
-#include "avx2.h"
-
-#if defined(_MSC_VER)
-#define PQ_INLINE static __forceinline
-#define PQ_UNROLL
-#elif defined(__clang__)
-#define PQ_INLINE static inline __attribute__((always_inline))
-#define PQ_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define PQ_INLINE static inline __attribute__((always_inline))
-#define PQ_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "vectors.h"
 
 /* Tokens of a tile, at most: six share the unpacking of packed quants; of unpacked ones, four
  * are as fast. */
-enum { PQ_LANES = 8, PQ_MAX_TILE = 6, PQ_MAX_UNPACKED_TILE = 4 };
+enum { PQ_MAX_TILE = 6, PQ_MAX_UNPACKED_TILE = 4 };
 
 /* Repeats statements for t = 0 .. n - 1, n <= 6, with `t` a constant each time. (Indexed by the
  * variable of a loop that is unrolled later, an array of vectors stays in memory with gcc.) */
@@ -101,11 +87,6 @@ PQ_INLINE __m256i pq_load_32(const void *p) {
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-/* 8 neighboring f16 numbers. */
-PQ_INLINE __m256 pq_load_halves(const uint8_t *p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-}
-
 /* x, opaque to the optimizer: gcc otherwise turns a chain of integer additions into a tree,
  * whose leaves do not fit the registers. */
 PQ_INLINE __m256i pq_in_order(__m256i x) {
@@ -115,30 +96,8 @@ PQ_INLINE __m256i pq_in_order(__m256i x) {
     return x;
 }
 
-/* One token's results: 8 rows, or what is left of them. */
-PQ_INLINE void pq_store_rows(float *y, size_t rows, __m256 acc) {
-    if (rows == PQ_LANES) {
-        _mm256_storeu_ps(y, acc);
-    } else {
-        const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-        _mm256_maskstore_ps(y, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)rows), lane), acc);
-    }
-}
-
 /* A pq_gemm_fn of this folder. */
 #define PQ_GEMM(name) PQ_GEMM_HEAD(pq_gemm_##name##_avx2)
-PQ_GEMM(q4_0);
-PQ_GEMM(q4_1);
-PQ_GEMM(q5_0);
-PQ_GEMM(q5_1);
-PQ_GEMM(q8_0);
-PQ_GEMM(iq4_nl);
-PQ_GEMM(q2_k);
-PQ_GEMM(q3_k);
-PQ_GEMM(q4_k);
-PQ_GEMM(q5_k);
-PQ_GEMM(q6_k);
-PQ_GEMM(iq4_xs);
 
 /* Defines pq_gemm_<name>_avx2 from a file's templates tile() and unpack() and its
  * UNPACKED_BLOCK. */

@@ -7,8 +7,8 @@
 
 PQ_INLINE block_scales unpacked_scales(const uint32_t type, const uint8_t *group) {
     const float *s = (const float *)(const void *)(group + BLOCK_VECTORS * PQ_VECTOR_BYTES);
-    const pq_floats d = pq_load_floats(s);
-    return (block_scales){d, has_min(type) ? pq_load_floats(s + PQ_LANES) : d};
+    const pq_vec d = v_load(s);
+    return (block_scales){d, has_min(type) ? v_load(s + PQ_LANES) : d};
 }
 
 /* ------------------------------------------------------------------------------ the template */
@@ -19,10 +19,10 @@ PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int n,
     const pq_ints offset = pq_all_words(-offset_of(type));
     const uint8_t *group = a->panel;
     const int8_t *q[PQ_EACH_MOST];
-    pq_floats acc[PQ_EACH_MOST];
+    pq_vec acc[PQ_EACH_MOST];
     PQ_EACH(t, n, {
         q[t] = a->q + t * a->cols;
-        acc[t] = pq_float_zero();
+        acc[t] = v_all(0.0f);
     });
     for (size_t b = 0; b < a->blocks; b++, group += group_bytes) {
         pq_ints sum[PQ_EACH_MOST];
@@ -45,13 +45,13 @@ PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int n,
             unpacked ? unpacked_scales(type, group) : block_scales_of(type, group);
         PQ_EACH(t, n, {
             const size_t at = t * (a->cols / 32) + b;
-            const pq_floats d = pq_multiply(s.d, pq_all_floats(a->d + at));
-            acc[t] = pq_fma(d, pq_to_float(sum[t]), acc[t]);
+            const pq_vec d = v_mul(s.d, v_all(a->d[at]));
+            acc[t] = v_fma(d, pq_to_float(sum[t]), acc[t]);
             if (has_min(type))
-                acc[t] = pq_fma(s.m, pq_all_floats(a->s + at), acc[t]);
+                acc[t] = v_fma(s.m, v_all(a->s[at]), acc[t]);
         });
     }
-    PQ_EACH(t, n, { pq_store_rows(a->y + t * a->y_stride, a->rows, acc[t]); });
+    PQ_EACH(t, n, { v_store_first(a->y + t * a->y_stride, a->rows, acc[t]); });
 }
 
 PQ_INLINE void block_unpack(const uint32_t type, const uint8_t *group, size_t blocks,
@@ -69,9 +69,9 @@ PQ_INLINE void block_unpack(const uint32_t type, const uint8_t *group, size_t bl
 
 /* ----------------------------------------------------------------------------- its instances */
 
-PQ_TILES(block, q4_0, PQ_Q4_0, PQ_DIRECT_CHEAP)
-PQ_TILES(block, q4_1, PQ_Q4_1, PQ_DIRECT_CHEAP)
-PQ_TILES(block, q5_0, PQ_Q5_0, PQ_DIRECT_COSTLY)
-PQ_TILES(block, q5_1, PQ_Q5_1, PQ_DIRECT_COSTLY)
-PQ_TILES(block, q8_0, PQ_Q8_0, PQ_DIRECT_CHEAP)
-PQ_TILES(block, iq4_nl, PQ_IQ4_NL, PQ_DIRECT_COSTLY)
+PQ_TILES(block, PQ_BLOCK_TILE, q4_0, PQ_Q4_0, PQ_DIRECT_CHEAP)
+PQ_TILES(block, PQ_BLOCK_TILE, q4_1, PQ_Q4_1, PQ_DIRECT_CHEAP)
+PQ_TILES(block, PQ_BLOCK_TILE, q5_0, PQ_Q5_0, PQ_DIRECT_COSTLY)
+PQ_TILES(block, PQ_BLOCK_TILE, q5_1, PQ_Q5_1, PQ_DIRECT_COSTLY)
+PQ_TILES(block, PQ_BLOCK_TILE, q8_0, PQ_Q8_0, PQ_DIRECT_CHEAP)
+PQ_TILES(block, PQ_BLOCK_TILE, iq4_nl, PQ_IQ4_NL, PQ_DIRECT_COSTLY)

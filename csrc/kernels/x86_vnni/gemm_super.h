@@ -28,16 +28,16 @@ enum { ONES = 0x4B400000 };
 
 /* total[t] += activations' scale * the integer sum over columns 128 h + 32 s .. + 31. */
 PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n, const operands *x,
-                           size_t h, const int s, pq_floats *total) {
+                           size_t h, const int s, pq_vec *total) {
     const int subs = VECTORS_32 / sub_vectors(type);
     const size_t i = 4 * h + (size_t)s;
-    pq_floats scaled[PQ_EACH_MOST];
+    pq_vec scaled[PQ_EACH_MOST];
     PQ_EACH(sub, subs, {
         const pq_ints offset = subs == 1  ? pq_all_words(-offset_of(type))
                                : sub == 0 ? pq_all_ints(-offset_of(type) & 0xFFFF)
                                           : pq_all_ints(-offset_of(type) * 65536);
-        const pq_floats factor = x->scale->factor[i * (size_t)subs + sub];
-        const pq_floats excess = pq_fnma(factor, pq_as_floats(pq_all_ints(ONES)), pq_float_zero());
+        const pq_vec factor = x->scale->factor[i * (size_t)subs + sub];
+        const pq_vec excess = v_fnma(factor, pq_as_floats(pq_all_ints(ONES)), v_all(0.0f));
         pq_ints sum[PQ_EACH_MOST];
         PQ_EACH(t, n, {
             sum[t] = sub == 0 ? pq_all_ints(ONES) : pq_zero();
@@ -53,37 +53,35 @@ PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
                     { sum[t] = pq_dot_bytes(sum[t], w, pq_broadcast(x->q[t] + i * 32 + j * 4)); });
         }
         PQ_EACH(t, n, {
-            scaled[t] = sub == 0 ? pq_fma(factor, pq_as_floats(sum[t]), excess)
-                                 : pq_fma(factor, pq_to_float(sum[t]), scaled[t]);
+            scaled[t] = sub == 0 ? v_fma(factor, pq_as_floats(sum[t]), excess)
+                                 : v_fma(factor, pq_to_float(sum[t]), scaled[t]);
         });
     });
-    PQ_EACH(t, n, {
-        total[t] = pq_fma(pq_all_floats(x->d + t * (x->cols / 32) + i), scaled[t], total[t]);
-    });
+    PQ_EACH(t, n, { total[t] = v_fma(v_all(x->d[t * (x->cols / 32) + i]), scaled[t], total[t]); });
 }
 
 /* minima[t] = the sum over the super-block's 32s of minimum times activations. */
 PQ_INLINE void multiply_minima(const uint32_t type, const int n, const operands *x,
-                               pq_floats *minima) {
-    PQ_EACH(t, n, { minima[t] = pq_float_zero(); });
+                               pq_vec *minima) {
+    PQ_EACH(t, n, { minima[t] = v_all(0.0f); });
     for (size_t i = 0; i < 8; i++) {
         const pq_ints min = x->scale->min[i];
         PQ_EACH(t, n, {
             const size_t at = t * (x->cols / 32) + i;
             if (type == PQ_Q2_K) {
                 const pq_ints sums = pq_broadcast(x->sums + t * (x->cols / 16) + 2 * i);
-                const pq_floats m = pq_to_float(pq_dot_words(pq_zero(), min, sums));
-                minima[t] = pq_fma(m, pq_all_floats(x->d + at), minima[t]);
+                const pq_vec m = pq_to_float(pq_dot_words(pq_zero(), min, sums));
+                minima[t] = v_fma(m, v_all(x->d[at]), minima[t]);
             } else {
-                minima[t] = pq_fma(pq_as_floats(min), pq_all_floats(x->s + at), minima[t]);
+                minima[t] = v_fma(pq_as_floats(min), v_all(x->s[at]), minima[t]);
             }
         });
     }
 }
 
 PQ_INLINE void multiply_super(const uint32_t type, const int unpacked, const int n,
-                              const operands *x, pq_floats *total) {
-    PQ_EACH(t, n, { total[t] = pq_float_zero(); });
+                              const operands *x, pq_vec *total) {
+    PQ_EACH(t, n, { total[t] = v_all(0.0f); });
     for (size_t h = 0; h < 2; h++) {
         PQ_EACH(s, 4, {
             if (!unpacked)
@@ -100,10 +98,10 @@ PQ_INLINE void super_tile(const uint32_t type, const int unpacked, const int n,
     super_scales local;
     operands x = {
         .group = a->panel, .scale = &local, .d = a->d, .s = a->s, .sums = a->sums, .cols = a->cols};
-    pq_floats acc[PQ_EACH_MOST];
+    pq_vec acc[PQ_EACH_MOST];
     PQ_EACH(t, n, {
         x.q[t] = a->q + t * a->cols;
-        acc[t] = pq_float_zero();
+        acc[t] = v_all(0.0f);
     });
     for (size_t b = 0; b < a->blocks; b++) {
         if (unpacked)
@@ -111,12 +109,12 @@ PQ_INLINE void super_tile(const uint32_t type, const int unpacked, const int n,
                 (const super_scales *)(const void *)(x.group + SUPER_VECTORS * PQ_VECTOR_BYTES);
         else
             super_scales_of(type, x.group, &local);
-        pq_floats total[PQ_EACH_MOST];
+        pq_vec total[PQ_EACH_MOST];
         multiply_super(type, unpacked, n, &x, total);
-        PQ_EACH(t, n, { acc[t] = pq_fma(x.scale->d, total[t], acc[t]); });
+        PQ_EACH(t, n, { acc[t] = v_fma(x.scale->d, total[t], acc[t]); });
         if (has_min(type)) {
             multiply_minima(type, n, &x, total);
-            PQ_EACH(t, n, { acc[t] = pq_fnma(x.scale->dmin, total[t], acc[t]); });
+            PQ_EACH(t, n, { acc[t] = v_fnma(x.scale->dmin, total[t], acc[t]); });
         }
         x.group += group_bytes;
         x.d += 8;
@@ -124,7 +122,7 @@ PQ_INLINE void super_tile(const uint32_t type, const int unpacked, const int n,
         x.sums += 16;
         PQ_EACH(t, n, { x.q[t] += 256; });
     }
-    PQ_EACH(t, n, { pq_store_rows(a->y + t * a->y_stride, a->rows, acc[t]); });
+    PQ_EACH(t, n, { v_store_first(a->y + t * a->y_stride, a->rows, acc[t]); });
 }
 
 PQ_INLINE void super_unpack(const uint32_t type, const uint8_t *group, size_t blocks,
@@ -147,9 +145,9 @@ PQ_INLINE void super_unpack(const uint32_t type, const uint8_t *group, size_t bl
 
 /* ----------------------------------------------------------------------------- its instances */
 
-PQ_TILES(super, q2_k, PQ_Q2_K, PQ_DIRECT_COSTLY)
-PQ_TILES(super, q3_k, PQ_Q3_K, PQ_DIRECT_COSTLY)
-PQ_TILES(super, q4_k, PQ_Q4_K, PQ_DIRECT_CHEAP)
-PQ_TILES(super, q5_k, PQ_Q5_K, PQ_DIRECT_COSTLY)
-PQ_TILES(super, q6_k, PQ_Q6_K, PQ_DIRECT_COSTLY)
-PQ_TILES(super, iq4_xs, PQ_IQ4_XS, PQ_DIRECT_COSTLY)
+PQ_TILES(super, PQ_SUPER_TILE, q2_k, PQ_Q2_K, PQ_DIRECT_COSTLY)
+PQ_TILES(super, PQ_SUPER_TILE, q3_k, PQ_Q3_K, PQ_DIRECT_COSTLY)
+PQ_TILES(super, PQ_SUPER_TILE, q4_k, PQ_Q4_K, PQ_DIRECT_CHEAP)
+PQ_TILES(super, PQ_SUPER_TILE, q5_k, PQ_Q5_K, PQ_DIRECT_COSTLY)
+PQ_TILES(super, PQ_SUPER_TILE, q6_k, PQ_Q6_K, PQ_DIRECT_COSTLY)
+PQ_TILES(super, PQ_SUPER_TILE, iq4_xs, PQ_IQ4_XS, PQ_DIRECT_COSTLY)

@@ -5,7 +5,7 @@
 
 /* The scales of a block of all rows. */
 typedef struct block_scales {
-    pq_floats d, m;
+    pq_vec d, m;
 } block_scales;
 
 /* A block of all rows, unpacked. */
@@ -52,6 +52,6 @@ PQ_INLINE pq_ints block_quants(const uint32_t type, const uint8_t *group, const 
 
 /* d comes first in every type, m second in those that have it. */
 PQ_INLINE block_scales block_scales_of(const uint32_t type, const uint8_t *group) {
-    const pq_floats d = pq_load_halves(group);
-    return (block_scales){d, has_min(type) ? pq_load_halves(group + 2 * PQ_LANES) : d};
+    const pq_vec d = v_load_halves(group);
+    return (block_scales){d, has_min(type) ? v_load_halves(group + 2 * PQ_LANES) : d};
 }

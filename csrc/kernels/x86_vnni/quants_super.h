@@ -7,9 +7,9 @@ enum { SUPER_VECTORS = 64, VECTORS_32 = 8 };
 
 /* The scales of a super-block of all rows. */
 typedef struct super_scales {
-    pq_floats factor[16]; /* of the sub-blocks */
-    pq_ints min[8];       /* of each 32: the minimum as float; Q2_K: those of both 16s, 16-bit */
-    pq_floats d, dmin;
+    pq_vec factor[16]; /* of the sub-blocks */
+    pq_ints min[8];    /* of each 32: the minimum as float; Q2_K: those of both 16s, 16-bit */
+    pq_vec d, dmin;
 } super_scales;
 
 /* A super-block of all rows, unpacked. */
@@ -97,8 +97,8 @@ PQ_INLINE pq_ints signed_byte_at(pq_ints x, const int i) {
 }
 
 PQ_INLINE void scales_q2_k(const uint8_t *group, super_scales *out) {
-    out->d = pq_load_halves(MEMBER(group, pq_block_q2_k, d));
-    out->dmin = pq_load_halves(MEMBER(group, pq_block_q2_k, dmin));
+    out->d = v_load_halves(MEMBER(group, pq_block_q2_k, d));
+    out->dmin = v_load_halves(MEMBER(group, pq_block_q2_k, dmin));
     PQ_UNROLL
     for (int i = 0; i < 4; i++) {
         const pq_ints both = vector_at(MEMBER(group, pq_block_q2_k, scales), (size_t)i);
@@ -115,7 +115,7 @@ PQ_INLINE void scales_q2_k(const uint8_t *group, super_scales *out) {
 PQ_INLINE void scales_q3_k(const uint8_t *group, super_scales *out) {
     const uint8_t *packed = MEMBER(group, pq_block_q3_k, scales);
     const pq_ints high = vector_at(packed, 2);
-    out->d = pq_load_halves(MEMBER(group, pq_block_q3_k, d));
+    out->d = v_load_halves(MEMBER(group, pq_block_q3_k, d));
     PQ_UNROLL
     for (int i = 0; i < 4; i++) {
         const pq_ints four = low_bits(pq_right(vector_at(packed, (size_t)i % 2), i / 2 * 4), 4);
@@ -135,8 +135,8 @@ PQ_INLINE void scales_q4_k(const uint8_t *group, super_scales *out) {
     const pq_ints scale[2] = {low_bits(a, 6), pq_or(low_bits(low, 4), pq_and(pq_right(a, 2), top))};
     const pq_ints min[2] = {low_bits(b, 6),
                             pq_or(low_bits(pq_right(low, 4), 4), pq_and(pq_right(b, 2), top))};
-    out->d = pq_load_halves(MEMBER(group, pq_block_q4_k, d));
-    out->dmin = pq_load_halves(MEMBER(group, pq_block_q4_k, dmin));
+    out->d = v_load_halves(MEMBER(group, pq_block_q4_k, d));
+    out->dmin = v_load_halves(MEMBER(group, pq_block_q4_k, dmin));
     PQ_UNROLL
     for (int i = 0; i < 8; i++) {
         out->factor[i] = pq_to_float(byte_at(scale[i / 4], i % 4));
@@ -145,7 +145,7 @@ PQ_INLINE void scales_q4_k(const uint8_t *group, super_scales *out) {
 }
 
 PQ_INLINE void scales_q6_k(const uint8_t *group, super_scales *out) {
-    out->d = pq_load_halves(MEMBER(group, pq_block_q6_k, d));
+    out->d = v_load_halves(MEMBER(group, pq_block_q6_k, d));
     PQ_UNROLL
     for (int i = 0; i < 16; i++) {
         const pq_ints four = vector_at(MEMBER(group, pq_block_q6_k, scales), (size_t)i / 4);
@@ -156,7 +156,7 @@ PQ_INLINE void scales_q6_k(const uint8_t *group, super_scales *out) {
 PQ_INLINE void scales_iq4_xs(const uint8_t *group, super_scales *out) {
     const pq_ints low = pq_load_ints(MEMBER(group, pq_block_iq4_xs, scales_low));
     const pq_ints high = pq_load_words(MEMBER(group, pq_block_iq4_xs, scales_high));
-    out->d = pq_load_halves(MEMBER(group, pq_block_iq4_xs, d));
+    out->d = v_load_halves(MEMBER(group, pq_block_iq4_xs, d));
     PQ_UNROLL
     for (int i = 0; i < 8; i++) {
         const pq_ints four = pq_and(pq_right(low, 4 * i), pq_all_ints(15));

@@ -1,18 +1,14 @@
-/* lane_vectors.h - what the block search (quantizer/lane_search.h) is made of, in plain C: one group at a time.
+/* vectors.h - what the search of the quantizer (quantizer/lane_search.h) is made of, in plain C: one float32. The
+ * kernels of this folder need no vectors.
  *
  * v_max(a, b) is a where a > b, else b; v_min(a, b) is a where a < b, else b. */
-#ifndef PQ_SCALAR_LANE_VECTORS_H
-#define PQ_SCALAR_LANE_VECTORS_H
+#ifndef PQ_SCALAR_VECTORS_H
+#define PQ_SCALAR_VECTORS_H
 
 #include <stdint.h>
 
 #include "../../formats/blocks.h"
-
-#if defined(_MSC_VER)
-#define PQ_INLINE static __forceinline
-#else
-#define PQ_INLINE static inline __attribute__((always_inline))
-#endif
+#include "../inline.h"
 
 enum { PQ_VEC = 1 };
 
