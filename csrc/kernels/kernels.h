@@ -149,7 +149,7 @@ typedef struct pq_kernels {
     size_t chunk_macs;
 
     pq_quantize_activations_fn quantize_activations;
-    /* gemm[type] (PQ_TYPE_COUNT of them) for lanes == this table's; NULL for types that are no weights */
+    /* gemm[type] (PQ_TYPE_COUNT of them) for lanes == this table's; NULL where gemm_any.h has to do */
     const pq_gemm_fn *gemm;
     /* float32 activations, any type, matrix with lanes == 1: dequantizes as it goes */
     pq_gemm_fn gemm_exact;

@@ -2,6 +2,7 @@
 #include "linear.h"
 
 #include "../base/pool.h"
+#include "../kernels/gemm_any.h"
 #include "coarse.h"
 
 /* Pieces of a product: at most pq_kernels.chunk_macs multiplications, or so many of single rows, so that a
@@ -97,7 +98,7 @@ static size_t plan_cut(const pq_model *model, const pq_workers *workers, size_t 
     const size_t step = w->lanes == 1 ? ROWS_PER_STEP : tokens > 1 ? PANELS_PER_STEP : 1;
     const size_t step_macs = step * w->lanes * w->cols;
     c->product = product;
-    c->gemm = model->exact ? model->kernels->gemm_exact : model->kernels->gemm[w->type];
+    c->gemm = model->exact ? model->kernels->gemm_exact : pq_gemm_for(model->kernels, w->type);
     c->panels = ceil_div(w->rows, w->lanes);
     c->token_step = min_size(tokens, max_size(1, most / step_macs));
     c->token_chunks = ceil_div(tokens, c->token_step);

@@ -4,7 +4,7 @@
 #include "../base/pool.h"
 #include "../base/status.h"
 #include "../base/thread.h"
-#include "../kernels/kernels.h"
+#include "../kernels/gemm_any.h"
 #include "../pyqwen_test.h"
 
 static pq_status check_matrix(uint32_t type, size_t rows, size_t cols, pq_error *err) {
@@ -121,7 +121,7 @@ static pq_status open_product(product *p, const char *isa, int exact, uint32_t t
         return st;
     *p = (product){.x = {.rows = n, .cols = cols, .x = x},
                    .quantized = !exact && pq_quantizes(type),
-                   .gemm = exact ? kernels->gemm_exact : kernels->gemm[type],
+                   .gemm = exact ? kernels->gemm_exact : pq_gemm_for(kernels, type),
                    .threads = threads};
     st = pack(&p->w, &p->packed, type, exact ? 1 : kernels->lanes, w, rows, cols, copies, err);
     if (st != PQ_OK)

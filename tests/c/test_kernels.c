@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "kernels/kernels.h"
+#include "kernels/gemm_any.h"
 #include "formats/blocks.h"
 
 static const pq_kernels *scalar, *kernels;
@@ -198,6 +198,11 @@ static void compare_products(const weights *w, const pq_acts *x, const size_t *c
                 check_equal(same(y, expected, counts[i] * stride), exact ? "exact gemm" : "gemm",
                             w->type, w->rows, counts[i]);
                 CHECK(counts[i] == x->rows || y[counts[i] * stride] == UNTOUCHED);
+            }
+            if (!exact && pq_quantizes(w->type)) {
+                const float *y = product(pq_gemm_any, &matrix, x, 0, x->rows);
+                check_equal(same(y, expected, x->rows * stride), "gemm of any type", w->type,
+                            w->rows, x->rows);
             }
             const float *part = product(gemm, &matrix, x, x->rows / 2, x->rows);
             check_equal(same(part + from, expected + from, x->rows * stride - from),
