@@ -2,6 +2,7 @@
  * same state of the sampler and the same sequence afterwards, also where a call fails, finds no memory or is
  * cancelled in the middle. */
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -530,14 +531,15 @@ void *__real_realloc(void *p, size_t bytes);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_realloc(void *p, size_t bytes);
 
-static int allocations, failing, cancelling;
+static atomic_int allocations; /* several threads sample */
+static int failing, cancelling;
 static pq_session *victim;
 
 static int is_refused(void) {
-    allocations++;
-    if (allocations == cancelling)
+    const int number = atomic_fetch_add(&allocations, 1) + 1;
+    if (number == cancelling)
         pq_session_cancel(victim, 1);
-    return allocations == failing;
+    return number == failing;
 }
 
 void *__wrap_malloc(size_t bytes) {
