@@ -27,7 +27,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,16 @@ SAMPLED = SamplingParams(
     logprobs=True,
     top_logprobs=2,
 )
-UNCUT = SamplingParams(temperature=1.3, typical_p=0.9, seed=12, ignore_eos=True, logit_bias={5: 2})
+UNCUT = SamplingParams(
+    temperature=1.3,
+    top_k=0,
+    top_p=1,
+    typical_p=0.9,
+    repetition_penalty=1,
+    seed=12,
+    ignore_eos=True,
+    logit_bias={5: 2},
+)
 
 
 def array_hash(values: NDArray[Any]) -> str:
@@ -404,8 +413,9 @@ def main() -> int:
 
     for part, function in (("small", small_lines), ("quantized", quantized_lines)):
         if part in parts:
-            with tempfile.TemporaryDirectory() as folder:
-                collect(function(Path(folder)))
+            # Files may hold the paths of what they were made of: those are relative.
+            with tempfile.TemporaryDirectory() as folder, chdir(folder):
+                collect(function(Path()))
     for path in args.models if "given" in parts else ():
         collect(given_lines(path))
     lines = [f"{digest}  {what}" for what, digest in sorted(found.items())]
