@@ -7,6 +7,7 @@ signal that ends the body it is in.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -24,12 +25,12 @@ Store = Callable[[Frame, Any], None]
 _Made = TypeVar("_Made")
 
 
-class BodyCompiler(ExpressionCompiler):
+class BodyCompiler(ExpressionCompiler, ABC):
     """Compiles what is around and inside statements; ``statements`` adds these."""
 
+    @abstractmethod
     def statement(self, node: nodes.Node) -> Run:
         """The closure of one statement."""
-        raise NotImplementedError
 
     def _entrance(self, scope: Scope) -> Callable[[Frame], None]:
         """What gives the variables of a scope their first values."""
