@@ -7,32 +7,26 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from operator import index
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypedDict, Unpack, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, NoReturn, Self, TypedDict, Unpack
 
 from pyqwen import _native
 from pyqwen.catalog.public import DownloadProgress, stoppable
-from pyqwen.engine.calls import Calls, Prompt
+from pyqwen.completions import Completions
+from pyqwen.engine.calls import Calls
 from pyqwen.engine.engine import Engine
-from pyqwen.engine.request import Scoring
-from pyqwen.engine.stream import AsyncStream, AsyncWaiter, OnPrompt, Stream, Waiter
 from pyqwen.errors import ClosedError
 from pyqwen.loading.config import ModelConfig
 from pyqwen.loading.generation_defaults import read_defaults
 from pyqwen.loading.gguf_file import Load
 from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, resolve_settings
 from pyqwen.loading.weights import Weights, load_weights
-from pyqwen.results import ChatCompletion, Completion
-from pyqwen.sampling import SamplingOptions, SamplingParams
+from pyqwen.sampling import SamplingParams
+from pyqwen.scores import Scores
 from pyqwen.text.chat_template import ChatTemplate
-from pyqwen.text.messages import Messages
 from pyqwen.text.tokenizer import Tokenizer
 
 _log = logging.getLogger("pyqwen")
@@ -54,7 +48,7 @@ class OpenOptions(TypedDict, total=False):
     download_progress: DownloadProgress | None
 
 
-class Model:
+class Model(Completions, Scores):
     """A model that is loaded and ready to answer.
 
     Any number of threads and asyncio tasks may call it at once; up to ``max_sequences`` requests run
@@ -268,200 +262,6 @@ class Model:
                     self._metadata, self.tokenizer, name=name, source=self.path.name
                 )
             return self._templates[name]
-
-    # Completions
-
-    def generate(
-        self,
-        prompt: Prompt,
-        params: SamplingParams | None = None,
-        *,
-        special: bool = False,
-        **overrides: Unpack[SamplingOptions],
-    ) -> Completion:
-        """Continue ``prompt``, a text or token ids, and return the whole continuation.
-
-        ``params`` and keywords of the same names set how; both leave the rest to ``defaults``.
-        In a text, the names of control tokens count as text unless ``special``.
-        Raises ``ContextOverflowError`` for a prompt longer than the context, ``CancelledError`` if
-        the model is closed meanwhile, ``NumericError`` if the weights are damaged.
-        """
-        waiter = Waiter(self._engine)
-        request = self._calls.continuation(prompt, params, overrides, special, waiter.deliver)
-        return cast(Completion, waiter.last_event(request))
-
-    def stream(
-        self,
-        prompt: Prompt,
-        params: SamplingParams | None = None,
-        *,
-        special: bool = False,
-        on_prompt: OnPrompt | None = None,
-        **overrides: Unpack[SamplingOptions],
-    ) -> Stream[Completion]:
-        """As ``generate``, in chunks as they are written.
-
-        ``on_prompt(done, total)`` is called now and then while the prompt is read, by the thread
-        that waits for the chunks.
-        """
-        waiter = Waiter(self._engine)
-        request = self._calls.continuation(prompt, params, overrides, special, waiter.deliver, True)
-        return Stream(self, self._engine, waiter, request, on_prompt)
-
-    def chat(
-        self,
-        messages: Messages,
-        *,
-        params: SamplingParams | None = None,
-        template: str | None = None,
-        template_variables: Mapping[str, Any] | None = None,
-        **overrides: Unpack[SamplingOptions],
-    ) -> ChatCompletion:
-        """Answer a conversation: a user's text, or messages ``{"role": ..., "content": ...}``.
-
-        The prompt is made by the file's own template. What an earlier call read or wrote is not
-        computed again: append ``ChatCompletion.message`` to the conversation, which carries the
-        tokens that the model wrote. ``template`` names another one that the file holds, such as
-        ``"tool_use"``. ``template_variables`` are seen by the template, such as Qwen3's
-        ``{"enable_thinking": False}``. The rest as in ``generate``; besides, ``TemplateError`` for
-        messages that the template refuses, ``ValueError`` for ``token_ids`` of another content.
-        """
-        waiter = Waiter(self._engine)
-        request = self._calls.answer(
-            messages, params, (template, template_variables), overrides, waiter.deliver
-        )
-        return cast(ChatCompletion, waiter.last_event(request))
-
-    def stream_chat(
-        self,
-        messages: Messages,
-        *,
-        params: SamplingParams | None = None,
-        template: str | None = None,
-        template_variables: Mapping[str, Any] | None = None,
-        on_prompt: OnPrompt | None = None,
-        **overrides: Unpack[SamplingOptions],
-    ) -> Stream[ChatCompletion]:
-        """As ``chat``, in chunks as they are written. ``on_prompt`` as in ``stream``."""
-        waiter = Waiter(self._engine)
-        request = self._calls.answer(
-            messages, params, (template, template_variables), overrides, waiter.deliver, True
-        )
-        return Stream(self, self._engine, waiter, request, on_prompt)
-
-    # The same for asyncio
-
-    async def agenerate(
-        self,
-        prompt: Prompt,
-        params: SamplingParams | None = None,
-        *,
-        special: bool = False,
-        **overrides: Unpack[SamplingOptions],
-    ) -> Completion:
-        """As ``generate``. Cancelling the task stops the model."""
-        waiter = AsyncWaiter(self._engine)
-        # Cutting megabytes into tokens takes longer than an event loop may stand still.
-        request = await asyncio.to_thread(
-            self._calls.continuation, prompt, params, overrides, special, waiter.deliver
-        )
-        return cast(Completion, await waiter.last_event(request))
-
-    def astream(
-        self,
-        prompt: Prompt,
-        params: SamplingParams | None = None,
-        *,
-        special: bool = False,
-        on_prompt: OnPrompt | None = None,
-        **overrides: Unpack[SamplingOptions],
-    ) -> AsyncStream[Completion]:
-        """As ``stream``, for ``async for``; called in a running event loop.
-
-        A long text is cut into tokens before this returns, which takes some 0.05 s per megabyte: in a
-        server encode it beforehand (``asyncio.to_thread(model.tokenizer.encode, text)``).
-        """
-        waiter = AsyncWaiter(self._engine)
-        request = self._calls.continuation(prompt, params, overrides, special, waiter.deliver, True)
-        return AsyncStream(self, self._engine, waiter, request, on_prompt)
-
-    async def achat(
-        self,
-        messages: Messages,
-        *,
-        params: SamplingParams | None = None,
-        template: str | None = None,
-        template_variables: Mapping[str, Any] | None = None,
-        **overrides: Unpack[SamplingOptions],
-    ) -> ChatCompletion:
-        """As ``chat``. Cancelling the task stops the model."""
-        waiter = AsyncWaiter(self._engine)
-        request = await asyncio.to_thread(
-            self._calls.answer,
-            messages,
-            params,
-            (template, template_variables),
-            overrides,
-            waiter.deliver,
-        )
-        return cast(ChatCompletion, await waiter.last_event(request))
-
-    def astream_chat(
-        self,
-        messages: Messages,
-        *,
-        params: SamplingParams | None = None,
-        template: str | None = None,
-        template_variables: Mapping[str, Any] | None = None,
-        on_prompt: OnPrompt | None = None,
-        **overrides: Unpack[SamplingOptions],
-    ) -> AsyncStream[ChatCompletion]:
-        """As ``stream_chat``, for ``async for``; called in a running event loop."""
-        waiter = AsyncWaiter(self._engine)
-        request = self._calls.answer(
-            messages, params, (template, template_variables), overrides, waiter.deliver, True
-        )
-        return AsyncStream(self, self._engine, waiter, request, on_prompt)
-
-    # Numbers
-
-    def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Return the raw logits after every token: float32 (len(ids), ``config.vocab_rows``).
-
-        Nothing is masked: the columns of padding rows are there too.
-        """
-        tokens = self._calls.checked_ids(ids)
-        out = np.empty((len(tokens), self.config.vocab_rows), np.float32)
-        waiter = Waiter(self._engine)
-        waiter.last_event(Scoring(tokens, waiter.deliver, logits=out))
-        return out
-
-    def logprobs(
-        self, ids: Sequence[int], targets: Sequence[int] | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Return natural-log probabilities of tokens, each after the ids before it.
-
-        Without ``targets`` those of ids[1], ids[2], ...: len(ids) - 1 numbers. With ``targets``, one
-        for each of ``ids``, number i is that of targets[i] after ids[0] ... ids[i]. The matrix of
-        all logits is never held.
-        """
-        tokens = self._calls.checked_ids(ids)
-        if targets is None:
-            tokens, wanted = tokens[:-1], tokens[1:]
-        else:
-            wanted = [index(target) for target in targets]
-        if len(wanted) != len(tokens):
-            raise ValueError(f"{len(wanted)} targets for {len(tokens)} ids; one for each is needed")
-        if not tokens:
-            return np.empty(0, np.float32)
-        worst = max(wanted) if min(wanted) >= 0 else min(wanted)
-        if not 0 <= worst < self.config.real_tokens:
-            raise ValueError(
-                f"target {worst} is not a token of this model: 0 to {self.config.real_tokens - 1}"
-            )
-        waiter = Waiter(self._engine)
-        request = Scoring(tokens, waiter.deliver, targets=wanted)
-        return cast("npt.NDArray[np.float32]", waiter.last_event(request))
 
 
 def _close_if_open(opening: asyncio.Future[Any]) -> None:

@@ -111,7 +111,7 @@ def test_verbs_do_not_import_verbs() -> None:
         ("text", {"errors", "interruptible", "_native"}),
         ("catalog", {"errors", "os_errors", "units"}),
         ("loading", {"errors", "_native", "text", "catalog", "sampling"}),
-        ("engine", {"errors", "_native", "text", "results", "sampling"}),
+        ("engine", {"errors", "_native", "text", "options", "results", "sampling"}),
         (
             "measuring",
             {"errors", "interruptible", "units", "_native", "text", "catalog", "loading"},

@@ -15,6 +15,7 @@ import pytest
 
 import pyqwen
 from pyqwen import Model, PyQwenError, SamplingParams
+from pyqwen.options import ChatOptions, GenerateOptions
 from pyqwen.quantize import compare, convert, imatrix, quantize, read_imatrix
 
 PROMISED = (PyQwenError, ValueError, TypeError)
@@ -120,7 +121,8 @@ def test_what_a_model_is_asked(model: Model, method: str) -> None:
     for kind, value in HOSTILE.items():
         limit = {"max_tokens": 2} if generates else {}
         attempt(lambda v=value, k=limit: call(v, **k), f"{method}({kind})")
-        for name in [*keywords(call)[1:], *(keywords(SamplingParams) if generates else [])]:
+        options_of = ChatOptions if "chat" in method else GenerateOptions
+        for name in [*keywords(call)[1:], *(options_of.__annotations__ if generates else [])]:
             options: dict[str, Any] = {**limit, name: value}
             if name == "max_tokens" and isinstance(value, int) and value > 100:
                 continue  # as many tokens as fit: valid, and long

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import index
 from random import SystemRandom
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pyqwen import _native
 from pyqwen.engine.request import Deliver, Generation, TokenTexts
 from pyqwen.errors import ContextOverflowError
+from pyqwen.options import ChatOptions, GenerateOptions, sampling_of
 from pyqwen.sampling import SamplingOptions, SamplingParams
 from pyqwen.text.answer_tokens import check_answer_tokens
 from pyqwen.text.chat_template import ChatTemplate
@@ -68,8 +69,7 @@ class Calls:
         self,
         prompt: Prompt,
         params: SamplingParams | None,
-        overrides: SamplingOptions,
-        special: bool,
+        options: GenerateOptions,
         deliver: Deliver,
         streaming: bool = False,
     ) -> Generation:
@@ -77,26 +77,25 @@ class Calls:
         if isinstance(prompt, str):
             if not prompt:
                 raise ValueError("the prompt is empty; the model needs at least one token")
-            prompt = self._tokenizer.encode(prompt, special)
-        settings = self._settings(params, overrides)
+            prompt = self._tokenizer.encode(prompt, options.get("special", False))
+        settings = self._settings(params, sampling_of(options, GenerateOptions))
         return self._generation(self.checked_ids(prompt), settings, deliver, streaming, False)
 
     def answer(
         self,
         messages: Messages,
         params: SamplingParams | None,
-        template: tuple[str | None, Mapping[str, Any] | None],
-        overrides: SamplingOptions,
+        options: ChatOptions,
         deliver: Deliver,
         streaming: bool = False,
     ) -> Generation:
-        """What answers a conversation; the arguments as in ``Model.chat``, ``template`` with its
-        variables."""
+        """What answers a conversation; the arguments as in ``Model.chat``."""
+        overrides = sampling_of(options, ChatOptions)
         settings = self._settings(params, overrides)
         messages = normalize_messages(messages)
         check_answer_tokens(messages, self._tokenizer)
-        name, variables = template
-        chat_template = self._template(name)
+        chat_template = self._template(options.get("template"))
+        variables = options.get("template_variables")
         rendered = chat_template.render(messages, template_variables=variables)
         tokens = self.checked_ids(self._tokenizer.encode_segments(rendered.segments))
         reasoning = None

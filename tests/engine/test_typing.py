@@ -20,6 +20,8 @@ from pyqwen import Chunk, Model, SamplingParams
 def good(model: Model, messages: list[dict[str, object]]) -> None:
     model.generate("x", max_tokens=5, temperature=0, stop=["a"], logit_bias={1: 2.0}, seed=None)
     model.chat("x", params=SamplingParams(top_k=3), stop="a", logprobs=True)
+    model.generate("<s>", special=True)
+    model.chat("x", template="tool_use", template_variables={"enable_thinking": False})
     with model.stream_chat("x", max_tokens=5) as stream:
         for chunk in stream:
             text: str = chunk.text
@@ -42,6 +44,8 @@ async def bad(model: Model) -> None:
     model.stream("x", temperature="warm")  # wrong: arg-type
     model.chat("x", max_token=5)  # wrong: call-arg
     model.chat("x", stop=5)  # wrong: arg-type
+    model.chat("x", special=True)  # wrong: call-arg
+    model.chat("x", template=5)  # wrong: arg-type
     model.stream_chat("x", max_token=5)  # wrong: call-arg
     model.stream_chat("x", logit_bias=[1])  # wrong: arg-type
     await model.agenerate("x", max_token=5)  # wrong: call-arg
@@ -71,5 +75,5 @@ def test_mypy_on_a_program(tmp_path: Path) -> None:
         for number, line in enumerate(SNIPPET.splitlines(), 1)
         if "# wrong: " in line
     ]
-    assert len(wrong) == 16
+    assert len(wrong) == 18
     assert found == wrong, done.stdout + done.stderr
