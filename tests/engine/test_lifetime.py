@@ -111,9 +111,9 @@ def test_a_request_that_comes_too_late_cannot_keep_the_model_open(make_tiny_mode
 
     def deliver(event):  # by the worker, which looks into its inbox a last time after this
         if isinstance(event, pyqwen.CancelledError):
-            engine._inbox.put(model._calls.continuation(IDS, None, settings, False, refuse))
+            engine._inbox.put(model._calls.continuation(IDS, None, settings, refuse))
 
-    engine.submit(model._calls.continuation(IDS, None, settings, False, deliver))
+    engine.submit(model._calls.continuation(IDS, None, settings, deliver))
     while model.kv_bytes == 0:
         time.sleep(0.001)
     model.close()

@@ -80,7 +80,7 @@ def write(
     """The completion of a guided request and its chunks."""
     waiter = Waiter(model._engine)
     options = {"seed": 0, **options}
-    request = model._calls.continuation(prompt, None, options, False, waiter.deliver, True)
+    request = model._calls.continuation(prompt, None, options, waiter.deliver, True)
     request.draft, request.constraint = draft, constraint
     model._engine.submit(request)
     chunks: list[Chunk] = []
@@ -311,7 +311,7 @@ def test_cancel_in_the_middle(model: Model) -> None:
     for wanted in (1, 5, 30):
         waiter = Waiter(model._engine)
         options = {"max_tokens": 400, "temperature": 0, "ignore_eos": True}
-        request = model._calls.continuation(IDS, None, options, False, waiter.deliver, True)
+        request = model._calls.continuation(IDS, None, options, waiter.deliver, True)
         request.draft, request.constraint = Guesses(text, 0.9), None
         model._engine.submit(request)
         chunks = 0
@@ -425,7 +425,7 @@ def test_a_call_that_is_interrupted_is_made_again(
 def test_the_cache_keeps_adapters_apart(model: Model) -> None:
     def cached(adapter: str | None) -> int:
         waiter = Waiter(model._engine)
-        request = model._calls.continuation(IDS, None, {"max_tokens": 1}, False, waiter.deliver)
+        request = model._calls.continuation(IDS, None, {"max_tokens": 1}, waiter.deliver)
         request.adapter = adapter
         return int(waiter.last_event(request).usage.cached_tokens)
 
@@ -453,7 +453,7 @@ def test_chats_are_guided_too(model: Model) -> None:
     expected = model.chat("Hello", max_tokens=30, seed=1, ignore_eos=True)
     waiter = Waiter(model._engine)
     options = {"max_tokens": 30, "seed": 1, "ignore_eos": True}
-    request = model._calls.answer("Hello", None, (None, None), options, waiter.deliver)
+    request = model._calls.answer("Hello", None, options, waiter.deliver)
     request.draft = Guesses(request.tokens + expected.token_ids, 0.8)
     answer = waiter.last_event(request)
     assert isinstance(answer, ChatCompletion)
