@@ -5,7 +5,6 @@ same for asyncio. What a call means becomes a request in ``engine/calls.py``; it
 
 from __future__ import annotations
 
-import asyncio
 from typing import Unpack, cast
 
 from pyqwen.engine.calls import Calls, Prompt
@@ -97,11 +96,11 @@ class Completions:
         **options: Unpack[GenerateOptions],
     ) -> Completion:
         """As ``generate``. Cancelling the task stops the model."""
+        from asyncio import to_thread
+
         waiter = AsyncWaiter(self._engine)
         # Cutting megabytes into tokens takes longer than an event loop may stand still.
-        request = await asyncio.to_thread(
-            self._calls.continuation, prompt, params, options, waiter.deliver
-        )
+        request = await to_thread(self._calls.continuation, prompt, params, options, waiter.deliver)
         return cast(Completion, await waiter.last_event(request))
 
     def astream(
@@ -129,10 +128,10 @@ class Completions:
         **options: Unpack[ChatOptions],
     ) -> ChatCompletion:
         """As ``chat``. Cancelling the task stops the model."""
+        from asyncio import to_thread
+
         waiter = AsyncWaiter(self._engine)
-        request = await asyncio.to_thread(
-            self._calls.answer, messages, params, options, waiter.deliver
-        )
+        request = await to_thread(self._calls.answer, messages, params, options, waiter.deliver)
         return cast(ChatCompletion, await waiter.last_event(request))
 
     def astream_chat(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, Unpack
 
 from pyqwen import _native
 from pyqwen.catalog.public import DownloadProgress, stoppable
@@ -28,6 +27,9 @@ from pyqwen.sampling import SamplingParams
 from pyqwen.scores import Scores
 from pyqwen.text.chat_template import ChatTemplate
 from pyqwen.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import asyncio
 
 _log = logging.getLogger("pyqwen")
 
@@ -152,6 +154,8 @@ class Model(Completions, Scores):
 
         Progress functions are called from another thread.
         """
+        import asyncio
+
         stop = threading.Event()
 
         def watched(progress: _native.Progress | None) -> _native.Progress:

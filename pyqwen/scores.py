@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
-from typing import cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, cast
 
 from pyqwen.engine.calls import Calls
 from pyqwen.engine.engine import Engine
 from pyqwen.engine.request import Scoring
 from pyqwen.engine.stream import Waiter
 from pyqwen.loading.config import ModelConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class Scores:
@@ -28,6 +29,8 @@ class Scores:
 
         Nothing is masked: the columns of padding rows are there too.
         """
+        import numpy as np
+
         tokens = self._calls.checked_ids(ids)
         out = np.empty((len(tokens), self.config.vocab_rows), np.float32)
         waiter = Waiter(self._engine)
@@ -51,6 +54,8 @@ class Scores:
         if len(wanted) != len(tokens):
             raise ValueError(f"{len(wanted)} targets for {len(tokens)} ids; one for each is needed")
         if not tokens:
+            import numpy as np
+
             return np.empty(0, np.float32)
         worst = max(wanted) if min(wanted) >= 0 else min(wanted)
         if not 0 <= worst < self.config.real_tokens:

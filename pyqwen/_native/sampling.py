@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from pyqwen import errors
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
 from pyqwen._native.status import check, new_error
 
-Mask = npt.NDArray[np.uint32]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Mask: TypeAlias = "npt.NDArray[np.uint32]"
 """One bit per token, in words of 32 as llguidance writes them; 0 for a token that must not be drawn."""
 
 
@@ -110,7 +112,7 @@ class SamplerHandle:
 
     def accept(self, tokens: Sequence[int], *, generated: bool) -> None:
         """Tell the penalties what stands in the text already."""
-        ids = np.asarray(tokens, np.int32)
+        ids = array("i", tokens)
         error = new_error()
         known = 1 if generated else 0
         with borrowed("int32_t[]", ids) as data:
@@ -139,7 +141,7 @@ class SamplerHandle:
         """Lend a mask to C: ``with sampler.lend(mask) as words``."""
         if mask is None:
             return nullcontext(ffi.NULL)
-        if mask.dtype != np.uint32 or mask.ndim != 1 or len(mask) < self._mask_words:
+        if mask.dtype.name != "uint32" or mask.ndim != 1 or len(mask) < self._mask_words:
             raise ValueError(
                 f"a mask is a row of {self._mask_words} or more uint32 words, not {mask.dtype} "
                 f"{mask.shape}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.models import ModelHandle, session_options
@@ -16,16 +14,17 @@ from pyqwen._native.sampling import Run, Sampled, to_exception, to_sample
 from pyqwen._native.status import check, new_error
 from pyqwen.errors import ClosedError
 
-# The layout of pq_divergence: one entry per position.
-DIVERGENCE = np.dtype(
-    [
-        ("kld", np.float64),
-        ("reference_logprob", np.float64),
-        ("logprob", np.float64),
-        ("same_top", np.uint32),
-    ],
-    align=True,
-)
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# The layout of pq_divergence, one entry per position, for numpy, which plain answers do without.
+DIVERGENCE = [
+    ("kld", "float64"),
+    ("reference_logprob", "float64"),
+    ("logprob", "float64"),
+    ("same_top", "uint32"),
+]
 
 # What matrices are multiplied with, by the matrices that share it.
 IMATRIX_INPUTS = {
@@ -108,8 +107,9 @@ class SessionHandle:
             row.token, row.sequence, row.output = tokens[0], sequences[0], outputs[0]
             status = lib.pq_session_eval(self.pointer, self._rows, 1, error)
         else:
-            rows = np.empty((n, 3), np.int32)  # the layout of pq_row
-            rows[:, 0], rows[:, 1], rows[:, 2] = tokens, sequences, outputs
+            rows = array("i", bytes(12 * n))  # the layout of pq_row
+            rows[0::3], rows[1::3] = array("i", tokens), array("i", sequences)
+            rows[2::3] = array("i", outputs)
             with borrowed("pq_row[]", rows) as data:
                 status = lib.pq_session_eval(self.pointer, data, n, error)
         if status:
@@ -129,7 +129,9 @@ class SessionHandle:
 
     def logprobs(self, first: int, targets: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return the log-probability of each target after output ``first``, ``first + 1``, ..."""
-        ids = np.asarray(targets, np.int32)
+        import numpy as np
+
+        ids = array("i", targets)
         out = np.empty(len(ids), np.float32)
         error = new_error()
         with borrowed("int32_t[]", ids) as wanted, writable("float[]", out) as data:
@@ -145,8 +147,10 @@ class SessionHandle:
 
         One entry of ``DIVERGENCE`` for output ``first``, ``first + 1``, ... and the target after it.
         """
-        ids = np.asarray(targets, np.int32)
-        out = np.empty(len(ids), DIVERGENCE)
+        import numpy as np
+
+        ids = array("i", targets)
+        out = np.empty(len(ids), np.dtype(DIVERGENCE, align=True))
         error = new_error()
         pair = reference.pointer, self.pointer
         with borrowed("int32_t[]", ids) as wanted, writable("pq_divergence[]", out) as data:
@@ -160,6 +164,8 @@ class SessionHandle:
 
     def imatrix(self, what: str, layer: int, columns: int) -> tuple[npt.NDArray[np.float64], int]:
         """Return the sums of one of the inputs in ``IMATRIX_INPUTS``, and over how many rows they go."""
+        import numpy as np
+
         sums, rows, error = np.empty(columns, np.float64), ffi.new("uint64_t *"), new_error()
         place = IMATRIX_INPUTS[what], layer
         with writable("double[]", sums) as data:

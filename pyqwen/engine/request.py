@@ -10,10 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, TypeAlias
 
 from pyqwen._native import Draw, Run
 from pyqwen.engine.step import Constraint, Draft, Step, plan_run
@@ -32,6 +29,9 @@ from pyqwen.text.reasoning import ReasoningStream
 from pyqwen.text.text_stream import TextStream
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from pyqwen._native import Sample, SamplerHandle, SessionHandle
     from pyqwen.engine.slot import Slot
     from pyqwen.sampling import SamplingParams
@@ -46,7 +46,7 @@ class PromptProgress:
     total: int
 
 
-Event = Chunk | PromptProgress | Completion | npt.NDArray[np.float32] | BaseException
+Event: TypeAlias = "Chunk | PromptProgress | Completion | npt.NDArray[np.float32] | BaseException"
 Deliver = Callable[[Event], None]
 """Called by the engine's thread with each event, in order; must not block."""
 Piece = tuple[str, str]
@@ -337,6 +337,8 @@ class Scoring(Request):
     ) -> None:
         """Fills ``logits`` (len(tokens), vocab_rows) or the final states ``hidden`` (len(tokens), hidden),
         or else scores one target per token."""
+        import numpy as np  # which plain answers do without
+
         super().__init__(tokens, deliver)
         self._targets = targets
         self._logits, self._hidden = logits, hidden

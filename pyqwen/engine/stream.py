@@ -6,7 +6,6 @@ early, by ``break``, an exception or garbage collection, stops the model.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -19,6 +18,8 @@ from pyqwen.errors import PyQwenError
 from pyqwen.results import Chunk, Completion, FinishReason
 
 if TYPE_CHECKING:
+    import asyncio
+
     from pyqwen.engine.engine import Engine
 
 OnPrompt = Callable[[int, int], object]
@@ -93,6 +94,8 @@ class AsyncWaiter:
     """A ``Waiter`` for the tasks of the running event loop."""
 
     def __init__(self, engine: Engine) -> None:
+        import asyncio  # takes as long as the rest of the package, and most programs do without
+
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -297,10 +300,12 @@ class AsyncStream(_Progress[Answer]):
         return chunk
 
     async def _advance(self) -> Chunk | None:
+        from asyncio import CancelledError
+
         while not self._ended:
             try:
                 event = await self._waiter.next_event()
-            except asyncio.CancelledError:
+            except CancelledError:
                 self.cancel()
                 raise
             chunk = self._chunk_of(event)
