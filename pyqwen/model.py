@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, Unpack
@@ -21,11 +21,17 @@ from pyqwen.errors import ClosedError
 from pyqwen.loading.config import ModelConfig
 from pyqwen.loading.generation_defaults import read_defaults
 from pyqwen.loading.gguf_file import Load
-from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, resolve_settings
-from pyqwen.loading.weights import Weights, load_weights
+from pyqwen.loading.residence import Residence
+from pyqwen.loading.settings import (
+    DEFAULT_BATCH,
+    DEFAULT_MAX_SEQUENCES,
+    checked_seconds,
+    resolve_settings,
+)
+from pyqwen.loading.weights import Weights
 from pyqwen.sampling import SamplingParams
 from pyqwen.scores import Scores
-from pyqwen.text.chat_template import ChatTemplate
+from pyqwen.text.chat_template import ChatTemplate, template_metadata
 from pyqwen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -46,6 +52,7 @@ class OpenOptions(TypedDict, total=False):
     isa: str | None
     exact: bool | None
     batch: int
+    unload_after: float | None
     progress: _native.Progress | None
     download_progress: DownloadProgress | None
 
@@ -71,7 +78,8 @@ class Model(Completions, Scores):
     - ``context``: the most tokens of one request; ``max_sequences``: how many requests run together.
     - ``threads``, ``isa``, ``kv_type``, ``exact``: how it computes.
     - ``weight_bytes``, ``kv_bytes``: memory of the weights, and of the cache now.
-    - ``closed``: whether it was closed.
+    - ``loaded``: whether the weights are in memory now (see ``unload_after``); ``closed``: whether
+      it was closed.
     """
 
     def __init__(
@@ -87,6 +95,7 @@ class Model(Completions, Scores):
         isa: str | None = None,
         exact: bool | None = None,
         batch: int = DEFAULT_BATCH,
+        unload_after: float | None = None,
         progress: _native.Progress | None = None,
         download_progress: DownloadProgress | None = None,
     ) -> None:
@@ -106,6 +115,10 @@ class Model(Completions, Scores):
         - ``exact``: float32 activations, slow, the reference (the KV cache is f32 then unless
           ``kv_type`` is given); None: ``PYQWEN_EXACT``.
         - ``batch``: rows evaluated together while prompts are read.
+        - ``unload_after``: free weights and cache after so many seconds without a request. The next
+          one loads them again, from the packed weights if there are any: the answers are the same,
+          but what was read before is read again. It raises ``ModelNotFoundError`` or
+          ``ModelChangedError`` if the file is not what it was. None: never.
         - ``progress``: called with bytes done and bytes in all while loading; False stops it.
         - ``download_progress``: the same while a model that is not here is fetched.
 
@@ -124,23 +137,18 @@ class Model(Completions, Scores):
             load=load,
             cache=cache,
         )
+        unload_after = checked_seconds("unload_after", unload_after)
         self.path: Path = catalog.resolve(
             os.fspath(path_or_name), progress=stoppable(download_progress)
         )
-        resources = ExitStack()  # freed when the engine stops, or by a failure below
+        self._residence = Residence(self.path, settings)
         with ExitStack() as undo:
-            undo.callback(resources.close)
-            weights = load_weights(self.path, settings, with_tokenizer=True, progress=progress)
-            resources.enter_context(weights)
-            session = resources.enter_context(closing(weights.session()))
+            undo.callback(self._residence.unload)  # by a failure below, else by the engine
+            weights, session = self._residence.first_load(progress)
             self.context: int = session.context
             self.threads: int = session.threads
             self._describe(weights)
-            self._writer = weights.cache_writer()
-            if self._writer is not None:
-                resources.callback(self._writer.stop)
-                self._writer.start()
-            self._engine = Engine(session, resources.close)
+            self._engine = Engine(session, self._residence, unload_after)
             undo.callback(self._engine.close)
             self._engine.start()
             self._finalizer = weakref.finalize(self, self._engine.close)
@@ -180,9 +188,9 @@ class Model(Completions, Scores):
         """Note what was loaded: the facts that do not change any more."""
         self.tokenizer: Tokenizer = weights.tokenizer
         self.config = ModelConfig.from_native(weights.model.config)
-        self._metadata: Mapping[str, Any] = weights.file.metadata
+        self._template_metadata = template_metadata(weights.file.metadata)  # the file may be closed
         defaults = read_defaults(
-            self._metadata,
+            weights.file.metadata,
             hidden=self.config.hidden,
             layers=self.config.layers,
             source=self.path.name,
@@ -219,6 +227,11 @@ class Model(Completions, Scores):
         """Whether the model was closed."""
         return self._engine.is_closed
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are in memory now; where they are not, the next request loads them."""
+        return self._engine.is_loaded
+
     def __enter__(self) -> Self:
         return self
 
@@ -245,7 +258,8 @@ class Model(Completions, Scores):
         They are written beside other work after loading, and abandoned by ``close``. Returns
         whether nothing is left to do.
         """
-        return self._writer is None or self._writer.finish(timeout)
+        writer = self._residence.writer
+        return writer is None or writer.finish(timeout)
 
     @property
     def kv_bytes(self) -> int:
@@ -263,7 +277,7 @@ class Model(Completions, Scores):
                 if self.closed:
                     raise ClosedError("the model was closed")
                 self._templates[name] = ChatTemplate.from_metadata(
-                    self._metadata, self.tokenizer, name=name, source=self.path.name
+                    self._template_metadata, self.tokenizer, name=name, source=self.path.name
                 )
             return self._templates[name]
 

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pyqwen._native import Sampled
 from pyqwen.engine.prefix_cache import PrefixCache
@@ -29,7 +29,7 @@ from pyqwen.engine.step import Step
 from pyqwen.errors import CancelledError, ClosedError, NoThreadError, OutOfMemoryError, PyQwenError
 
 if TYPE_CHECKING:
-    from pyqwen._native import Run, SessionHandle
+    from pyqwen._native import Progress, Run, SessionHandle
 
 _log = logging.getLogger("pyqwen")
 
@@ -39,19 +39,37 @@ Work = tuple[Request, Step]
 _GROUP = 16  # outputs read in one call: LOGIT_ROWS of csrc/model/session.c
 _BESIDE_SECONDS = 0.2  # how long reading a prompt may hold up the answers written beside it
 _BESIDE_ROWS = 16  # but never fewer rows than this
+_SETTLE_SECONDS = 0.1  # between tries to unload while the packed weights are still written
+
+
+class Residence(Protocol):
+    """What holds the model's memory (``loading/residence.py``)."""
+
+    def load(self, progress: Progress) -> SessionHandle:
+        """Bring an unloaded model back; ``progress`` returning False stops it (``CancelledError``)."""
+
+    def is_settled(self) -> bool:
+        """Whether nothing is in progress that unloading would break off; what is, hurries then."""
+
+    def unload(self) -> None:
+        """Free session and weights."""
 
 
 class Engine:
     """Runs requests until it is closed. Every method may be called from any thread."""
 
-    def __init__(self, session: SessionHandle, on_stop: Callable[[], None]) -> None:
-        """``on_stop`` is called when the session is closed and no request is left."""
+    def __init__(
+        self, session: SessionHandle, residence: Residence, unload_after: float | None = None
+    ) -> None:
+        """``session`` is what ``residence`` holds now; it is unloaded when the engine stops, and
+        after ``unload_after`` seconds without a request, until the next one."""
         if session.batch < session.sequences:
             raise ValueError(
                 f"a batch of {session.batch} rows is too small for {session.sequences} sequences"
             )
         self._session = session
-        self._on_stop = on_stop
+        self._residence = residence
+        self._unload_after = unload_after
         self._cache = PrefixCache(session)
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()  # None: look at the flags
         self._waiting: deque[Request] = deque()
@@ -63,7 +81,7 @@ class Engine:
         self._stopped = False
         self._failure: BaseException | None = None
         self._session_guard = threading.RLock()  # re-entrant: a finalizer may interrupt its owner
-        self._session_open = True
+        self._session_open = True  # False: unloaded
         self._interrupted = False  # whether the session's own flag may be set
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._work, name="pyqwen-engine", daemon=True)
@@ -113,6 +131,11 @@ class Engine:
         return self._closing
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether weights and session are in memory."""
+        return self._session_open
+
+    @property
     def kv_bytes(self) -> int:
         """Bytes that the KV cache takes now."""
         with self._session_guard:
@@ -144,6 +167,8 @@ class Engine:
     def _work(self) -> None:
         try:
             while self._receive():
+                if not self._session_open and not (self._waiting and self._load()):
+                    continue
                 self._admit()
                 work = self._plan_step()
                 if work:
@@ -159,14 +184,56 @@ class Engine:
         is_idle = not self._active and not self._waiting
         if is_idle:
             self._hand_over()
-        while is_idle or not self._inbox.empty():
-            request = self._inbox.get()
+        while (is_idle and not self._closing) or not self._inbox.empty():
+            self._take_in(self._wait() if is_idle else self._inbox.get())
             is_idle = False
-            if request is not None:
-                self._waiting.append(request)
-            elif not self._closing:
-                self._drop_cancelled()
         return not self._closing
+
+    def _take_in(self, request: Request | None) -> None:
+        if request is not None:
+            self._waiting.append(request)
+        elif not self._closing:
+            self._drop_cancelled()
+
+    def _wait(self) -> Request | None:
+        """Wait for what arrives; unload the model if that takes too long."""
+        seconds = self._unload_after
+        while seconds is not None and self._session_open:
+            try:
+                return self._inbox.get(timeout=seconds)
+            except Empty:
+                seconds = _SETTLE_SECONDS
+                if self._residence.is_settled():
+                    self._unload()
+        return self._inbox.get()
+
+    def _unload(self) -> None:
+        with self._session_guard:
+            self._session_open = self._interrupted = False
+        self._residence.unload()
+        _log.info("the model was unloaded: nobody asked for %g s", self._unload_after)
+
+    def _load(self) -> bool:
+        """Load the model for those who wait; False if that failed, which ends their requests."""
+        try:
+            session = self._residence.load(self._keep_loading)
+        except CancelledError:
+            return False
+        except Exception as error:
+            for request in tuple(self._waiting):
+                self._end(request, error)
+            return False
+        self._cache = PrefixCache(session)
+        with self._session_guard:
+            self._session, self._session_open = session, True
+        return True
+
+    def _keep_loading(self, done: int, total: int) -> bool:
+        """Whether anybody still waits for the model; called now and then while it is loaded."""
+        while not self._inbox.empty():
+            self._take_in(self._inbox.get())
+        self._hand_over()
+        return bool(self._waiting) and not self._closing
 
     def _drop_cancelled(self) -> None:
         for request in [r for r in (*self._active, *self._waiting) if r.cancel_requested]:
@@ -375,8 +442,7 @@ class Engine:
         self._reject_all()
         with self._session_guard:
             self._session_open = False
-        self._session.close()
-        self._on_stop()
+        self._residence.unload()
 
     def _reject_all(self) -> None:
         """End what came too late; the worker and a late ``submit`` may both be here."""

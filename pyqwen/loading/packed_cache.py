@@ -73,7 +73,7 @@ def locate(
     key, size = _native.packed_key(file.handle, isa=isa, exact=exact)
     if not key or size < SMALLEST:
         return None
-    return PackedFile(packed_dir() / f"{key}{_SUFFIX}", size, _shards(path, file.shards))
+    return PackedFile(packed_dir() / f"{key}{_SUFFIX}", size, shards(path, file.shards))
 
 
 def report_problem(packed: PackedFile, problem: str) -> None:
@@ -81,7 +81,7 @@ def report_problem(packed: PackedFile, problem: str) -> None:
     _log.warning("%s is not used and will be written again: %s", packed.path, problem)
 
 
-def _shards(path: Path, count: int) -> tuple[Path, ...]:
+def shards(path: Path, count: int) -> tuple[Path, ...]:
     """All files of a split model, of which ``path`` is one."""
     path = path.resolve() if count == 1 else path.absolute()
     if count == 1:

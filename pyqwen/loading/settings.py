@@ -6,8 +6,11 @@ is checked by the core.
 
 from __future__ import annotations
 
+import math
+import threading
 from dataclasses import dataclass
 from operator import index
+from reprlib import repr as brief
 
 from pyqwen import _native
 from pyqwen.loading import environment
@@ -85,3 +88,14 @@ def _checked_count(name: str, value: int | None) -> int | None:
     if not 1 <= index(value) <= LARGEST:
         raise ValueError(f"{name} must be from 1 to {LARGEST:,}, not {value:,}")
     return index(value)
+
+
+def checked_seconds(name: str, value: float | None) -> float | None:
+    """Return ``value`` as a time that can be waited for, if it is None or a number from 0 on."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a number of seconds from 0 on, not {brief(value)}")
+    return float(min(value, threading.TIMEOUT_MAX))

@@ -237,6 +237,12 @@ class ChatTemplate:
                 yield tokens
 
 
+def template_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``ChatTemplate.from_metadata`` reads of a file's metadata, for when the file is closed."""
+    keys = [key for key in metadata if key == _KEY or key.startswith(f"{_KEY}.")]
+    return {key: metadata[key] for key in keys}
+
+
 def template_names(metadata: Mapping[str, Any]) -> list[str]:
     """The names of the chat templates in a GGUF file's metadata; "default" is the file's own."""
     default = ["default"] if _KEY in metadata else []

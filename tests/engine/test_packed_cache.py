@@ -47,7 +47,7 @@ def logits(path, *, stored=None, finish=True, **settings):
     """Logits of a model; ``stored`` says whether it must come from the cache."""
     with Model(path, **settings) as model:
         if stored is not None:
-            assert (model._writer is None) == stored
+            assert (model._residence.writer is None) == stored
         if finish:
             assert model.finish_cache(60)
         return model.logits(IDS)
@@ -132,7 +132,7 @@ def test_another_file_of_the_same_size_and_time_is_told_apart(path, folder):
     content.tofile(path)
     os.utime(path, ns=(time, time))
     with Model(path, exact=False) as model:
-        assert model._writer is not None
+        assert model._residence.writer is not None
 
 
 def test_damage_anywhere_is_found(path, folder, caplog):
