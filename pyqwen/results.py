@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -82,7 +82,9 @@ class Completion:
     token or stop string), ``length`` (``max_tokens`` or the context) or ``cancelled``. ``seed``
     makes the same answer again. ``logprobs`` has one entry for each of ``token_ids``, or is None.
     ``stop_reason`` is the stop string, or the id in ``stop_token_ids``, that ended the answer; None
-    for the model's own end.
+    for the model's own end. With a ``response_format``, ``parsed`` is what the answer says: an instance
+    of the type, else plain data; None where the answer was cut off. ``unenforced`` names the keywords of
+    the schema that the answer was only checked against when it was finished.
     """
 
     text: str
@@ -93,6 +95,8 @@ class Completion:
     logprobs: list[TokenLogprob] | None
     seed: int
     stop_reason: str | int | None = None
+    parsed: Any = field(default=None, kw_only=True)
+    unenforced: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ from pyqwen._native.quantize import (
     quantize_weights,
     tensor_types,
 )
-from pyqwen._native.sampling import Draw, Mask, Run, Sample, Sampled, SamplerHandle
+from pyqwen._native.sampling import ComingMask, Draw, Mask, Run, Sample, Sampled, SamplerHandle
 from pyqwen._native.sessions import SessionHandle
 from pyqwen._native.status import check, new_error
 from pyqwen._native.tokenizer import ControlMatch, PackedStrings, TokenizerHandle
@@ -63,6 +63,7 @@ __all__ = [
     "Architecture",
     "ArchitectureTensor",
     "CancelFlag",
+    "ComingMask",
     "ControlMatch",
     "Draw",
     "FileHandle",

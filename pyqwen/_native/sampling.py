@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from pyqwen import errors
 from pyqwen._ffi import ffi, lib
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 Mask: TypeAlias = "npt.NDArray[np.uint32]"
 """One bit per token, in words of 32 as llguidance writes them; 0 for a token that must not be drawn."""
+
+
+@runtime_checkable
+class ComingMask(Protocol):
+    """A mask that is still computed, while the model runs."""
+
+    def get(self) -> Mask:
+        """Wait for it."""
 
 
 class Sample(NamedTuple):
@@ -38,7 +46,7 @@ class Draw(NamedTuple):
     output: int
     next: int = -1
     forced: bool = False
-    mask: Mask | None = None
+    mask: Mask | ComingMask | None = None
 
 
 class Run(NamedTuple):
@@ -50,6 +58,19 @@ class Run(NamedTuple):
     sampler: SamplerHandle
     draws: Sequence[Draw]
     first: int = 0
+
+    def with_masks(self) -> Run:
+        """Return the run with all its masks there; raises what became of one that failed."""
+        for draw in self.draws:
+            if draw.mask is not None:
+                return self._replace(draws=[_with_mask(draw) for draw in self.draws])
+        return self
+
+
+def _with_mask(draw: Draw) -> Draw:
+    if draw.mask is None or isinstance(draw.mask, np.ndarray):
+        return draw
+    return draw._replace(mask=draw.mask.get())
 
 
 class Sampled(NamedTuple):
@@ -137,10 +158,12 @@ class SamplerHandle:
         error = new_error()
         check(lib.pq_sampler_rewind(self.pointer, accepted, error), error)
 
-    def lend(self, mask: Mask | None) -> AbstractContextManager[Any]:
+    def lend(self, mask: Mask | ComingMask | None) -> AbstractContextManager[Any]:
         """Lend a mask to C: ``with sampler.lend(mask) as words``."""
         if mask is None:
             return nullcontext(ffi.NULL)
+        if isinstance(mask, ComingMask):
+            mask = mask.get()
         if mask.dtype.name != "uint32" or mask.ndim != 1 or len(mask) < self._mask_words:
             raise ValueError(
                 f"a mask is a row of {self._mask_words} or more uint32 words, not {mask.dtype} "

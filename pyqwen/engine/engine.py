@@ -342,8 +342,13 @@ class Engine:
         for request, step in work:
             request.placed.tokens += step.tokens
             if step.run is not None:
-                drawing.append((request, step))
-                runs.append(step.run._replace(first=output) if output else step.run)
+                try:
+                    run = step.run.with_masks()
+                except Exception as error:  # of what guides this request alone
+                    self._advance(request, step, Sampled([], error))
+                else:
+                    drawing.append((request, step))
+                    runs.append(run._replace(first=output) if output else run)
             elif step.read is not None:
                 reading.append((request, step, output))
             else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
-from pyqwen._native import Draw, Run
+from pyqwen._native import Draw, Run, Sample
 from pyqwen.engine.step import Constraint, Draft, Step, plan_run
 from pyqwen.errors import CancelledError
 from pyqwen.results import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pyqwen._native import Sample, SamplerHandle, SessionHandle
+    from pyqwen._native import SamplerHandle, SessionHandle
     from pyqwen.engine.slot import Slot
     from pyqwen.sampling import SamplingParams
     from pyqwen.text.tokenizer import Tokenizer
@@ -51,6 +51,8 @@ Deliver = Callable[[Event], None]
 """Called by the engine's thread with each event, in order; must not block."""
 Piece = tuple[str, str]
 """The next text of an answer: of its reasoning, and of the answer itself."""
+Conclusion = Callable[[Completion], Completion]
+"""Makes something more of a whole answer; may take a while, and raise."""
 Outbox = list[tuple["Request", Event]]
 """Events that the engine will deliver when it has the time."""
 
@@ -66,6 +68,7 @@ class Request(ABC):
 
     may_reuse = True  # whether positions that are cached already need not be run
     adapter: str | None = None  # whose positions are not those of others
+    conclusion: Conclusion | None = None  # what those who wait make of the whole answer
 
     def __init__(self, tokens: list[int], deliver: Deliver) -> None:
         self.tokens = tokens
@@ -175,6 +178,7 @@ class Generation(Request):
         self._plain_run = Run(sampler, (Draw(0),))
         self.draft: Draft | None = None
         self.constraint: Constraint | None = None  # stands at the beginning of the answer
+        self.unenforced: tuple[str, ...] = ()  # of the schema, by the constraint
         self.prompt_length = len(prompt)
         self._unread = len(prompt)
         self._cached = 0
@@ -218,7 +222,27 @@ class Generation(Request):
             event = self._take(sample)
             if event is not None:
                 return event
-        return None
+        return self._take_forced_end() if self.constraint is not None and samples else None
+
+    def _take_forced_end(self) -> Event | None:
+        """Take what is left of the answer, if there is only one way to end it: without running the model."""
+        assert self.constraint is not None
+        if self._logprobs is not None:
+            return None
+        rest = self.constraint.forced()
+        if not rest:
+            return None
+        for token in rest:
+            self.constraint.accept(token)
+        is_all = self.constraint.finished()
+        self.constraint.rewind(len(rest))
+        if not is_all:
+            return None
+        for token in rest:
+            event = self._take(Sample(token, 0.0, []))
+            if event is not None:
+                return event
+        raise AssertionError("the constraint had finished")
 
     def _note_prompt(self) -> None:
         """A part of the prompt was read: tell."""
@@ -245,6 +269,8 @@ class Generation(Request):
         piece = self._add(self._texts.feed(self._text, token))
         if self._text.matched_stop is not None:
             return self._completion("stop", piece, self._text.matched_stop)
+        if self.constraint is not None and self.constraint.finished():
+            return self._completion("stop", piece)
         if len(self.tokens) - self.prompt_length >= self._max_tokens:
             return self._completion("length", piece)
         if any(piece) and self._streaming:
@@ -283,13 +309,13 @@ class Generation(Request):
         timings = self._timings()
         facts = (text, written, reason, usage, timings, self._logprobs, self._seed, stop_reason)
         if not self._is_chat:
-            return Completion(*facts)
+            return Completion(*facts, unenforced=self.unenforced)
         before, thoughts = "", None
         if self._reasoning is not None and self._reasoning.found:
             before = "".join(self._written)[: self._reasoning.answer_start]
             thoughts = "".join(self._thoughts)
         ids = ids_of_answer(text, written, self._texts.shown, before)
-        return ChatCompletion(*facts, ids, thoughts)
+        return ChatCompletion(*facts, ids, thoughts, unenforced=self.unenforced)
 
     def _send(self, piece: Piece, reason: FinishReason | None) -> None:
         ids, self._pending = self._pending, []

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import NamedTuple, Protocol
 
-from pyqwen._native import Draw, Mask, Run, SessionHandle
+from pyqwen._native import ComingMask, Draw, Mask, Run, SessionHandle
 
 ReadOutputs = Callable[[SessionHandle, int, int, int], None]
 """``read(session, output, index, n)``: use ``n`` outputs of the session from ``output`` on, which are
@@ -46,8 +46,11 @@ class Draft(Protocol):
 class Constraint(Protocol):
     """Says which tokens may follow. It stands behind the last token that it accepted."""
 
-    def mask(self) -> Mask | None:
-        """Return which tokens may come next, one bit each; None for all of them."""
+    def mask(self) -> Mask | ComingMask | None:
+        """Return which tokens may come next, one bit each; None for all of them.
+
+        A mask that is still to come is asked for when the model has run.
+        """
 
     def forced(self) -> list[int]:
         """Return the tokens that come next whatever a model thinks; [] if more than one could."""
@@ -57,6 +60,9 @@ class Constraint(Protocol):
 
     def rewind(self, n: int) -> None:
         """Take back the last ``n`` accepted tokens."""
+
+    def finished(self) -> bool:
+        """Whether the answer is whole, and nothing can follow."""
 
 
 def plan_run(
@@ -71,7 +77,8 @@ def plan_run(
     """Return how the tokens after ``tokens`` are found, and those of them that are known or guessed.
 
     These, at most ``room``, are run before it is known whether they are right: there is one draw for each
-    and one for what follows them. Nothing follows a token in ``end_ids``. The constraint is left as it was.
+    and one for what follows them. Nothing follows a token in ``end_ids``, or one with which the constraint
+    has finished. The constraint is left as it was.
     """
     draws: list[Draw] = []
     proposals: list[int] = []
@@ -98,14 +105,19 @@ def plan_run(
                 return draws, proposals
             if at < len(guesses) and guesses[at] != token:  # forced otherwise: the guess was wrong
                 guesses = []
-            proposals.append(token)
             if constraint is not None:
                 constraint.accept(token)
                 accepted += 1
+                if constraint.finished():
+                    return draws, proposals
+            proposals.append(token)
     finally:
         if constraint is not None and accepted:
             constraint.rewind(accepted)
 
 
-def _allows(mask: Mask | None, token: int) -> bool:
-    return mask is None or bool(int(mask[token // 32]) >> token % 32 & 1)
+def _allows(mask: Mask | ComingMask | None, token: int) -> bool:
+    if mask is None:
+        return True
+    words = mask.get() if isinstance(mask, ComingMask) else mask
+    return bool(int(words[token // 32]) >> token % 32 & 1)

@@ -87,7 +87,14 @@ class Waiter:
             self._engine.cancel(request)
         if isinstance(event, BaseException):
             raise event
+        return _concluded(request, event)
+
+
+def _concluded(request: Request, event: Any) -> Any:
+    """The last event of a request, and what is made of it if it is an answer; may raise."""
+    if request.conclusion is None or not isinstance(event, Completion):
         return event
+    return request.conclusion(event)
 
 
 class AsyncWaiter:
@@ -122,7 +129,16 @@ class AsyncWaiter:
             self._engine.cancel(request)
         if isinstance(event, BaseException):
             raise event
+        return await _concluded_beside(request, event)
+
+
+async def _concluded_beside(request: Request, event: Any) -> Any:
+    """As ``_concluded``; the event loop goes on meanwhile."""
+    if request.conclusion is None or not isinstance(event, Completion):
         return event
+    import asyncio
+
+    return await asyncio.to_thread(request.conclusion, event)
 
 
 Answer = TypeVar("Answer", bound=Completion)
@@ -158,7 +174,11 @@ class _Progress(Generic[Answer]):
         """
         if self._completion is None and self._cancelled and self._error is None:
             last = self._last.wait(_STOP_SECONDS)
-            return last if isinstance(last, Completion) else None
+            if not isinstance(last, Completion):
+                return None
+            with suppress(PyQwenError):  # it had ended before it was cancelled, and is no good
+                last = _concluded(self._request, last)
+            return last
         return self._completion  # typed so that those who read the stream to its end need no check
 
     @property
@@ -241,7 +261,12 @@ class Stream(_Progress[Answer]):
 
     def _advance(self) -> Chunk | None:
         while not self._ended:
-            chunk = self._chunk_of(self._waiter.next_event())
+            event = self._waiter.next_event()
+            try:
+                event = _concluded(self._request, event)
+            except PyQwenError as error:
+                event = error
+            chunk = self._chunk_of(event)
             if chunk is not None:
                 return chunk
         return None
@@ -305,9 +330,12 @@ class AsyncStream(_Progress[Answer]):
         while not self._ended:
             try:
                 event = await self._waiter.next_event()
+                event = await _concluded_beside(self._request, event)
             except CancelledError:
                 self.cancel()
                 raise
+            except PyQwenError as error:
+                event = error
             chunk = self._chunk_of(event)
             if chunk is not None:
                 return chunk

@@ -47,9 +47,11 @@ class Guesses:
 class Rules:
     """Where in a pattern of seven tokens an answer is: two of them are forced, two of three drawn by mask."""
 
-    def __init__(self, forced_end: int | None = None, length: int = 10**6) -> None:
+    def __init__(
+        self, forced_end: int | None = None, length: int = 10**6, last: int | None = None
+    ) -> None:
         self.accepted: list[int] = []
-        self._forced_end, self._length = forced_end, length
+        self._forced_end, self._length, self._last = forced_end, length, last
 
     def mask(self) -> np.ndarray | None:
         at = len(self.accepted)
@@ -69,6 +71,9 @@ class Rules:
     def rewind(self, n: int) -> None:
         assert 0 < n <= len(self.accepted)
         del self.accepted[-n:]
+
+    def finished(self) -> bool:
+        return self._last is not None and len(self.accepted) >= self._last
 
 
 Result = tuple[Completion, list[Chunk]]
@@ -286,6 +291,25 @@ def test_a_forced_end(model: Model) -> None:
         assert completion.finish_reason == "stop"
         assert length <= len(completion.token_ids) <= length + 2
         assert end not in completion.token_ids
+
+
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_a_finished_constraint_ends_the_answer(
+    model: Model, passes: list[int], logprobs: bool
+) -> None:
+    """Behind its last token, without another pass; forced ones at the end take none, either."""
+    options = {"max_tokens": 40, "seed": 2, "ignore_eos": True, "logprobs": logprobs}
+    free = write(model, IDS, constraint=Rules(), **options)[0]
+    for last in range(1, 22):
+        passes.clear()
+        result = write(model, IDS, constraint=Rules(last=last), **options)
+        assert (result[0].token_ids, result[0].finish_reason) == (free.token_ids[:last], "stop")
+        assert result[0].stop_reason is None
+        # One pass for each token that is sampled, or of whose output the log-probability is wanted.
+        sampled = sum(at % 7 < 5 for at in range(last))
+        assert len(passes) == sampled + (logprobs and (last - 1) % 7 >= 5)
+        guesses = Guesses(IDS + free.token_ids, 0.8)
+        assert_same(write(model, IDS, guesses, Rules(last=last), **options), result)
 
 
 def test_stop_strings_and_limits_in_forced_tokens(model: Model) -> None:
