@@ -191,6 +191,8 @@ pq_status pq_tokenizer_encode(const pq_tokenizer *t, const char *text, size_t by
 /* What tokens stand for: *bytes bytes, written to dst unless they are more than `room`. */
 pq_status pq_tokenizer_decode(const pq_tokenizer *t, const int32_t *ids, size_t n, char *dst,
                               size_t room, size_t *bytes, pq_error *err);
+/* (tokens.count) how many bytes each token stands for: together what decoding all of them in order gives. */
+void pq_tokenizer_lengths(const pq_tokenizer *t, uint32_t *lengths);
 /* All places where texts of control tokens begin, in descending order; the caller frees *matches (n). */
 pq_status pq_tokenizer_match(const pq_tokenizer *t, const char *text, size_t bytes,
                              pq_match **matches, size_t *n, pq_error *err);

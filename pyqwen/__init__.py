@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyqwen.catalog.public import pull
+    from pyqwen.constraints.constraint import Constraint
     from pyqwen.engine.stream import AsyncStream, Stream
     from pyqwen.errors import (
         CancelledError,
@@ -50,6 +51,7 @@ _MODULES = {
     "Chunk": "results",
     "ClosedError": "errors",
     "Completion": "results",
+    "Constraint": "constraints.constraint",
     "ConstraintError": "errors",
     "ContextOverflowError": "errors",
     "FileAccessError": "errors",
@@ -86,6 +88,7 @@ __all__ = [
     "Chunk",
     "ClosedError",
     "Completion",
+    "Constraint",
     "ConstraintError",
     "ContextOverflowError",
     "FileAccessError",

@@ -5,6 +5,8 @@ Invalid arguments of a call are ``ValueError`` or ``TypeError``, as everywhere i
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PyQwenError(Exception):
     """Base of all run-time errors of this package."""
@@ -67,7 +69,17 @@ class NumericError(PyQwenError, ArithmeticError):
 
 
 class ConstraintError(PyQwenError, ValueError):
-    """A constraint on the output (schema, grammar, regular expression) is invalid or unsatisfiable."""
+    """A constraint on the output (schema, grammar, regular expression) is invalid or unsatisfiable, or a
+    finished answer does not meet it.
+
+    ``path`` is a JSON pointer (``#/properties/age``): into the schema, or for an answer, which
+    ``completion`` then is, into the answer. None where it is not known, or there is no schema.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None, completion: Any = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.completion = completion
 
 
 class TemplateError(PyQwenError, ValueError):

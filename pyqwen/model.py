@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, Unpack
 from pyqwen import _native
 from pyqwen.catalog.public import DownloadProgress, stoppable
 from pyqwen.completions import Completions
+from pyqwen.constraints.grammars import Grammars
 from pyqwen.engine.calls import Calls
 from pyqwen.engine.engine import Engine
 from pyqwen.errors import ClosedError
@@ -151,7 +152,7 @@ class Model(Completions, Scores):
             self._engine = Engine(session, self._residence, unload_after)
             undo.callback(self._engine.close)
             self._engine.start()
-            self._finalizer = weakref.finalize(self, self._engine.close)
+            self._finalizer = weakref.finalize(self, _close, self._engine, self._grammars)
             undo.pop_all()
 
     @classmethod
@@ -206,6 +207,7 @@ class Model(Completions, Scores):
         self.weight_bytes: int = weights.model.weight_bytes
         self._templates: dict[str | None, ChatTemplate] = {}
         self._template_lock = threading.Lock()
+        self._grammars = Grammars(self.tokenizer)
         model = weakref.proxy(self)  # no circle: a model that nobody holds is freed at once
         self._calls = Calls(
             self.tokenizer,
@@ -214,6 +216,7 @@ class Model(Completions, Scores):
             without_thinking=defaults.without_thinking,
             context=self.context,
             config=self.config,
+            grammars=self._grammars,
         )
 
     # Lifetime
@@ -280,6 +283,11 @@ class Model(Completions, Scores):
                     self._template_metadata, self.tokenizer, name=name, source=self.path.name
                 )
             return self._templates[name]
+
+
+def _close(engine: Engine, grammars: Grammars) -> None:
+    engine.close()
+    grammars.close()
 
 
 def _close_if_open(opening: asyncio.Future[Any]) -> None:

@@ -7,19 +7,28 @@ which ``sampling.py`` checks by name and range.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from pyqwen.sampling import SamplingOptions
 
 
-class GenerateOptions(SamplingOptions, total=False):
+class FormatOptions(TypedDict, total=False):
+    """Keywords of all calls that write text: what the answer must look like."""
+
+    response_format: Any
+    """A ``Constraint``, a JSON schema, a type that pydantic can describe, or OpenAI's forms."""
+    strict: bool
+    """Whether a schema that cannot be enforced in full is refused."""
+
+
+class GenerateOptions(SamplingOptions, FormatOptions, total=False):
     """Keywords of ``Model.generate`` and its relatives."""
 
     special: bool
     """Whether the names of control tokens in a text mean these tokens."""
 
 
-class ChatOptions(SamplingOptions, total=False):
+class ChatOptions(SamplingOptions, FormatOptions, total=False):
     """Keywords of ``Model.chat`` and its relatives."""
 
     template: str | None

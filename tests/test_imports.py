@@ -111,7 +111,11 @@ def test_verbs_do_not_import_verbs() -> None:
         ("text", {"errors", "interruptible", "_native"}),
         ("catalog", {"errors", "os_errors", "units"}),
         ("loading", {"errors", "_native", "text", "catalog", "sampling"}),
-        ("engine", {"errors", "_native", "text", "options", "results", "sampling"}),
+        ("constraints", {"errors", "_native", "text", "results"}),
+        (
+            "engine",
+            {"errors", "_native", "text", "constraints", "options", "results", "sampling"},
+        ),
         (
             "measuring",
             {"errors", "interruptible", "units", "_native", "text", "catalog", "loading"},
@@ -161,4 +165,5 @@ print(*(name for name in sys.argv[2:] if name in sys.modules))
 """
     # numpy and asyncio take longer than all the rest together.
     unwanted = ("numpy", "asyncio", "gguf", "rich", "prompt_toolkit", "huggingface_hub")
+    unwanted += ("llguidance", "jsonschema")
     assert run_python(code, tiny_model_path, *unwanted, "threading").split() == ["threading"]

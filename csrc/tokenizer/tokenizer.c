@@ -137,6 +137,11 @@ pq_status pq_tokenizer_decode(const pq_tokenizer *t, const int32_t *ids, size_t 
     return PQ_OK;
 }
 
+void pq_tokenizer_lengths(const pq_tokenizer *t, uint32_t *lengths) {
+    for (uint32_t i = 0; i < t->pieces.count; i++)
+        lengths[i] = (uint32_t)pq_piece_meaning(&t->pieces, i, NULL);
+}
+
 /* ------------------------------------------------------------------------------------------ encoding */
 
 /* What one call needs. */

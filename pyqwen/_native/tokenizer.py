@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
 from pyqwen._native.quantize import CancelFlag
@@ -149,6 +152,13 @@ class TokenizerHandle:
             if length[0] <= room:
                 return bytes(memoryview(out)[: length[0]])
             room = length[0]
+
+    def all_bytes(self) -> tuple[bytes, npt.NDArray[np.uint32]]:
+        """Return the bytes of all tokens, one after the other, and how many each has."""
+        lengths = np.empty(self._count, np.uint32)
+        with writable("uint32_t[]", lengths) as out:
+            lib.pq_tokenizer_lengths(self._pointer, out)
+        return self.decode(list(range(self._count))), lengths
 
     def control_matches(self, text: bytes) -> list[ControlMatch]:
         """Return all places where texts of control tokens begin, overlapping ones, too."""

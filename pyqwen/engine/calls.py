@@ -8,6 +8,8 @@ from random import SystemRandom
 from typing import Any, Protocol
 
 from pyqwen import _native
+from pyqwen.constraints.grammars import Grammars
+from pyqwen.constraints.response_format import response_format
 from pyqwen.engine.request import Deliver, Generation, TokenTexts
 from pyqwen.errors import ContextOverflowError
 from pyqwen.options import ChatOptions, GenerateOptions, sampling_of
@@ -54,6 +56,7 @@ class Calls:
         without_thinking: SamplingParams,
         context: int,
         config: Sizes,
+        grammars: Grammars,
     ) -> None:
         """``defaults`` complete the settings of a call, and ``without_thinking`` those of an answer
         that a thinking model is to begin at once. ``context``: the most tokens of one request."""
@@ -64,6 +67,7 @@ class Calls:
         self._without_thinking = without_thinking
         self._context = context
         self._config = config
+        self._grammars = grammars
 
     def continuation(
         self,
@@ -79,7 +83,8 @@ class Calls:
                 raise ValueError("the prompt is empty; the model needs at least one token")
             prompt = self._tokenizer.encode(prompt, options.get("special", False))
         settings = self._settings(params, sampling_of(options, GenerateOptions))
-        return self._generation(self.checked_ids(prompt), settings, deliver, streaming, False)
+        request = self._generation(self.checked_ids(prompt), settings, deliver, streaming, False)
+        return self._constrained(request, options)
 
     def answer(
         self,
@@ -103,7 +108,19 @@ class Calls:
             reasoning = ReasoningStream(is_open=is_open(rendered.text))
             if is_closed(rendered.text):
                 settings = self._settings(params, overrides, self._without_thinking)
-        return self._generation(tokens, settings, deliver, streaming, True, reasoning)
+        request = self._generation(tokens, settings, deliver, streaming, True, reasoning)
+        return self._constrained(request, options)
+
+    def _constrained(
+        self, request: Generation, options: GenerateOptions | ChatOptions
+    ) -> Generation:
+        wanted = response_format(
+            options.get("response_format"), strict=options.get("strict", False)
+        )
+        if wanted is not None:
+            request.constraint, request.unenforced = wanted.guide(self._grammars)
+            request.conclusion = wanted.conclude
+        return request
 
     def _settings(
         self,

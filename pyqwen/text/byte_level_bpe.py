@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 
+import numpy as np
+import numpy.typing as npt
+
 from pyqwen._native import CancelFlag
 from pyqwen.interruptible import run_interruptibly
 from pyqwen.text.vocabulary import Vocabulary
@@ -49,6 +52,10 @@ class ByteLevelBPE:
     def token_bytes(self, token: int) -> bytes:
         """The bytes of a token, which must be in range."""
         return self._handle.decode((token,))
+
+    def all_bytes(self) -> tuple[bytes, npt.NDArray[np.uint32]]:
+        """The bytes of all tokens, one after the other, and how many each has."""
+        return self._handle.all_bytes()
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """The bytes of tokens, which must be in range."""

@@ -11,6 +11,9 @@ import re
 import struct
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from pyqwen.errors import ModelFormatError
 from pyqwen.text.vocabulary import REMEDY, TokenKind, Vocabulary
 
@@ -63,6 +66,11 @@ class SentencePieceVocab:
             plain.append(data[at:].decode("utf-8", "surrogatepass"))
         flush()
         return ids
+
+    def all_bytes(self) -> tuple[bytes, npt.NDArray[np.uint32]]:
+        """The bytes of all tokens, one after the other, and how many each has."""
+        texts = [self.token_bytes(token) for token in range(len(self._vocabulary))]
+        return b"".join(texts), np.fromiter(map(len, texts), np.uint32, len(texts))
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of a token, which must be in range: none for padding."""

@@ -14,6 +14,9 @@ from itertools import groupby
 from operator import index
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from pyqwen.errors import OutOfMemoryError
 from pyqwen.text.byte_level_bpe import ByteLevelBPE
 from pyqwen.text.sentencepiece_vocab import SentencePieceVocab
@@ -74,6 +77,16 @@ class Tokenizer:
     def add_bos(self) -> bool:
         """Whether ``encode`` puts ``bos_id`` first; never for Qwen2.5."""
         return self._vocabulary.add_bos
+
+    @property
+    def kinds(self) -> bytes:
+        """The ``TokenKind`` of every id, padding too."""
+        return self._vocabulary.kinds
+
+    @property
+    def is_byte_level(self) -> bool:
+        """Whether a text's tokens are the same wherever it stands, as byte-level BPE cuts it."""
+        return isinstance(self._words, ByteLevelBPE)
 
     @cached_property
     def control_texts(self) -> frozenset[str]:
@@ -154,6 +167,10 @@ class Tokenizer:
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one token: its text for control and user-defined ones, none for padding."""
         return self._words.token_bytes(self._checked(token))
+
+    def all_bytes(self) -> tuple[bytes, npt.NDArray[np.uint32]]:
+        """The ``token_bytes`` of all tokens, one after the other, and how many each has."""
+        return self._words.all_bytes()
 
     def _checked(self, token: int) -> int:
         i = index(token)

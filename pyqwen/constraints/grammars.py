@@ -1,0 +1,161 @@
+"""The grammars of one model: its vocabulary for llguidance, made once it is needed, and what was compiled.
+
+Everything here may be called from any thread; what takes long is done by the thread that asks, and nothing
+of it in the engine's.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyqwen.constraints.guide import Guide, MaskThread
+from pyqwen.constraints.llguidance import GrammarMatcher, GrammarTokenizer
+from pyqwen.text.vocabulary import TokenKind
+
+if TYPE_CHECKING:
+    from pyqwen.text.tokenizer import Tokenizer
+
+# Tokens that hold nothing but such texts are masked together: blanks, and what strings of JSON are made of.
+_SLICES = (
+    r"[\x20\x0A\x0D\x09]+",
+    r'[^"\\\x00-\x1F\x7F]{1,10}',
+    r'[^"\\\x00-\x1F\x7F]{1,30}',
+    r'[^"\\\x00-\x1F\x7F]+',
+)
+_LIMITS = {"max_lexer_states": 50_000}  # of 1 to 2 kB each
+_MOST_GRAMMARS = 64
+_MOST_TEXT = 4 * 2**20  # characters of the grammars that are kept
+
+
+class Grammars:
+    """Compiles grammars for one model and keeps the latest."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._source = tokenizer
+        self._tokenizer: GrammarTokenizer | None = None
+        self._setup = threading.Lock()
+        self._lock = threading.Lock()
+        self._compiled: OrderedDict[tuple[str, str], GrammarMatcher] = OrderedDict()
+        self._text = 0
+        self._masks = MaskThread()
+
+    def guide(self, kind: str, grammar: str) -> Guide:
+        """Return what guides a new answer; ``GrammarRefused`` for a grammar that is none.
+
+        ``kind`` is ``json``, ``regex`` or ``lark``.
+        """
+        key = kind, grammar
+        with self._lock:
+            compiled = self._compiled.get(key)
+            if compiled is not None:
+                self._compiled.move_to_end(key)
+        if compiled is None:
+            compiled = self._compile(kind, grammar)
+            self._keep(key, compiled)
+        return Guide(compiled.copy(), self._words, self._masks.submit)
+
+    def is_ready(self, kind: str, grammar: str) -> bool:
+        """Whether ``guide`` returns at once."""
+        with self._lock:
+            return (kind, grammar) in self._compiled
+
+    def close(self) -> None:
+        """Let the thread beside the engine end."""
+        self._masks.close()
+
+    @property
+    def _words(self) -> int:
+        assert self._tokenizer is not None, "nothing was compiled"
+        return self._tokenizer.words
+
+    def _compile(self, kind: str, grammar: str) -> GrammarMatcher:
+        with self._setup:
+            if self._tokenizer is None:
+                self._tokenizer = grammar_tokenizer(self._source)
+        matcher = self._tokenizer.matcher(kind, grammar, _LIMITS)
+        # Some grammars that nothing can follow are only found so here.
+        matcher.copy().write_mask(np.empty(self._words, np.uint32))
+        return matcher
+
+    def _keep(self, key: tuple[str, str], compiled: GrammarMatcher) -> None:
+        dropped = []
+        with self._lock:
+            if key in self._compiled:
+                return
+            self._compiled[key] = compiled
+            self._text += len(key[1])
+            while len(self._compiled) > _MOST_GRAMMARS or (
+                self._text > _MOST_TEXT and len(self._compiled) > 1
+            ):
+                oldest, matcher = self._compiled.popitem(last=False)
+                self._text -= len(oldest[1])
+                dropped.append(matcher)  # freed when the lock is
+
+
+def grammar_tokenizer(tokenizer: Tokenizer) -> GrammarTokenizer:
+    """Make a model's vocabulary what llguidance needs: half a second for 150,000 tokens.
+
+    It is made of the tokens' own bytes. What stands for no text of an answer, control tokens, tags such as
+    ``<tool_call>`` and padding, can then only come where a grammar names it.
+    """
+    text, lengths = tokenizer.all_bytes()
+    ends = np.cumsum(lengths, dtype=np.int64)
+    parts, tags, at = [], [], 0
+    for token in _without_text(tokenizer):
+        end = int(ends[token])
+        start = end - int(lengths[token])
+        name = b"\xff" + (text[start:end] or b"<[padding %d]>" % token)
+        if start < end and not tokenizer.is_control(token):
+            tags.append(text[start:end].decode("utf-8", "replace"))
+        parts += [text[at:start], name]
+        lengths[token] = len(name)
+        at = end
+    parts.append(text[at:])
+    return GrammarTokenizer(
+        b"".join(parts),
+        lengths,
+        end_ids=sorted(tokenizer.eog_ids),
+        encode=_encoder(tokenizer, tags),
+        slices=_SLICES,
+    )
+
+
+def _without_text(tokenizer: Tokenizer) -> list[int]:
+    kinds = np.frombuffer(tokenizer.kinds, np.uint8)
+    normal = (kinds == TokenKind.NORMAL) | (kinds == TokenKind.BYTE)
+    return [i for i in map(int, np.flatnonzero(~normal)) if not _is_text(tokenizer, i)]
+
+
+def _is_text(tokenizer: Tokenizer, token: int) -> bool:
+    """Whether a token that is not a normal one is a word of texts, such as a row of blanks."""
+    if tokenizer.is_control(token) or tokenizer.is_padding(token):
+        return False
+    text = tokenizer.token_bytes(token)
+    return not (text.startswith(b"<") and text.endswith(b">"))
+
+
+def _encoder(tokenizer: Tokenizer, tags: list[str]) -> Callable[[bytes], list[int]] | None:
+    """What cuts the text of an answer into tokens, none of which is one of the ``tags``.
+
+    SentencePiece's tokens depend on where a text stands: for these nothing can be forced.
+    """
+    if not tokenizer.is_byte_level:
+        return None
+    tag = re.compile("|".join(map(re.escape, tags)) or "(?!)")
+
+    def encode(text: bytes) -> list[int]:
+        ids: list[int] = []
+        rest = text.decode("utf-8", "replace")
+        while found := tag.search(rest):
+            cut = found.start() + 1  # the two halves of a tag make none
+            ids += tokenizer.encode(rest[:cut], add_bos=False)
+            rest = rest[cut:]
+        return ids + tokenizer.encode(rest, add_bos=False)
+
+    return encode

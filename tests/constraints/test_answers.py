@@ -1,0 +1,137 @@
+"""Answers by schemas and grammars, of a model with random weights: it obeys like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from pyqwen import Constraint, Model
+from pyqwen.errors import ConstraintError
+
+PERSON: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 8},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "tags": {"type": "array", "items": {"enum": ["a", "b", "<|im_end|>"]}, "maxItems": 3},
+        "kind": {"const": "<|im_end|>\n<tool_call>"},
+    },
+    "required": ["name", "age", "tags", "kind"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_path: Path) -> Iterator[Model]:
+    with Model(tiny_model_path, threads=2) as model:
+        yield model
+
+
+@pytest.mark.parametrize("whitespace", ["flexible", "compact"])
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_an_object(model: Model, whitespace: Any, temperature: float) -> None:
+    constraint = Constraint.json(PERSON, whitespace=whitespace)
+    for seed in range(5):
+        completion = model.chat(
+            "Who?", response_format=constraint, temperature=temperature, seed=seed
+        )
+        assert completion.finish_reason == "stop"
+        assert completion.parsed == json.loads(completion.text)
+        assert list(completion.parsed) == PERSON["required"]
+        jsonschema.validate(completion.parsed, PERSON)
+        assert completion.unenforced == ()
+        if whitespace == "compact":
+            assert not re.search(r"\s", re.sub(r'"(\\.|[^"\\])*"', "", completion.text))
+
+
+def test_what_openai_takes(model: Model) -> None:
+    wrapped = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+    a = model.chat("Who?", response_format=wrapped, seed=1)
+    b = model.chat("Who?", response_format=PERSON, seed=1)
+    assert a.text == b.text
+    assert model.chat("Who?", response_format={"type": "text"}, seed=1, max_tokens=3).parsed is None
+    free = model.chat("Who?", response_format={"type": "json_object"}, seed=1, max_tokens=300)
+    assert free.parsed is None or isinstance(free.parsed, dict)
+    assert free.text.startswith("{")
+    with pytest.raises(ConstraintError, match=r"json_schema\.schema"):
+        model.chat("Who?", response_format={"type": "json_schema"})
+
+
+def test_other_grammars(model: Model) -> None:
+    def answer(constraint: Constraint) -> str:
+        completion = model.generate("Say", response_format=constraint, seed=3, max_tokens=200)
+        assert completion.finish_reason == "stop"
+        assert completion.parsed == completion.text
+        return completion.text
+
+    assert re.fullmatch(r"[A-C]{3}-\d\d", answer(Constraint.regex(r"[A-C]{3}-[0-9]{2}")))
+    choices = ["yes", "no", "may(be)", "a.b", "Ja, gern", "<|im_end|>"]
+    for choice in choices:
+        assert answer(Constraint.choice([choice])) == choice
+    assert answer(Constraint.choice(choices)) in choices
+    assert answer(Constraint.lark('start: <tool_call> "x"{2,3} "y"')) in (
+        "<tool_call>xxy",
+        "<tool_call>xxxy",
+    )
+    assert answer(Constraint.gbnf('root ::= "a" ("b" | [0-9])\n')) in ["ab"] + [
+        f"a{i}" for i in range(10)
+    ]
+
+
+def test_cut_answers_have_no_parsed(model: Model) -> None:
+    completion = model.chat("Who?", response_format=PERSON, max_tokens=5)
+    assert (completion.finish_reason, completion.parsed) == ("length", None)
+
+
+def test_streams(model: Model) -> None:
+    whole = model.chat("Who?", response_format=PERSON, seed=1)
+    with model.stream_chat("Who?", response_format=PERSON, seed=1) as stream:
+        text = "".join(chunk.text for chunk in stream)
+    assert text == whole.text
+    assert stream.completion.parsed == whole.parsed
+
+    async def chat() -> None:
+        assert (await model.achat("Who?", response_format=PERSON, seed=1)).parsed == whole.parsed
+        stream = model.astream_chat("Who?", response_format=PERSON, seed=1)
+        assert "".join([chunk.text async for chunk in stream]) == whole.text
+        assert stream.completion.parsed == whole.parsed
+
+    asyncio.run(chat())
+
+
+def test_together_as_alone(model: Model) -> None:
+    formats = [None, PERSON, Constraint.choice(["one", "two"]), {"type": "object"}]
+
+    def ask(i: int) -> Any:
+        done = model.chat(
+            f"Question {i}", response_format=formats[i % 4], seed=i, max_tokens=40, temperature=1
+        )
+        return done.text, done.token_ids, done.finish_reason, done.parsed
+
+    alone = [ask(i) for i in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(ask, range(16))) == alone
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        Constraint.json({"$ref": "#"}),
+        Constraint.json({"$ref": "#/$defs/missing"}),
+        Constraint.regex("(a"),
+        Constraint.lark("no rules"),
+        Constraint.lark("start: <no_such_token>"),
+    ],
+)
+def test_impossible_ones_are_errors(model: Model, constraint: Constraint) -> None:
+    with pytest.raises(ConstraintError):
+        model.chat("Who?", response_format=constraint)
+    assert model.chat("Who?", max_tokens=1).usage.completion_tokens
