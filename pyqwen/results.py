@@ -58,6 +58,35 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool.
+
+    ``arguments_json`` is the text that the model wrote, ``arguments`` what it says. Of a call that is
+    malformed ``error`` says what is wrong, and ``arguments`` is empty; its name can be empty, too.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+    arguments_json: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """The next piece of a call in a stream.
+
+    The first of a call has its ``id`` and ``name``, later ones None. ``arguments`` of all of them together
+    are ``ToolCall.arguments_json`` of the call with the same ``index``.
+    """
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """The next piece of a streamed answer.
 

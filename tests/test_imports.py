@@ -109,6 +109,7 @@ def test_verbs_do_not_import_verbs() -> None:
     [
         ("_native", {"errors"}),  # it decides nothing, so it needs nothing
         ("text", {"errors", "interruptible", "_native"}),
+        ("tools", {"errors", "results"}),
         ("catalog", {"errors", "os_errors", "units"}),
         ("loading", {"errors", "_native", "text", "catalog", "sampling"}),
         ("constraints", {"errors", "_native", "text", "results"}),
