@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, Unpack
 from pyqwen import _native
 from pyqwen.catalog.public import DownloadProgress, stoppable
 from pyqwen.completions import Completions
-from pyqwen.constraints.grammars import Grammars
 from pyqwen.engine.calls import Calls
 from pyqwen.engine.engine import Engine
 from pyqwen.errors import ClosedError
@@ -37,6 +36,9 @@ from pyqwen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import asyncio
+
+if TYPE_CHECKING:
+    from pyqwen.constraints.grammars import Grammars
 
 _log = logging.getLogger("pyqwen")
 
@@ -152,7 +154,7 @@ class Model(Completions, Scores):
             self._engine = Engine(session, self._residence, unload_after)
             undo.callback(self._engine.close)
             self._engine.start()
-            self._finalizer = weakref.finalize(self, _close, self._engine, self._grammars)
+            self._finalizer = weakref.finalize(self, _close, self._engine, self._closers)
             undo.pop_all()
 
     @classmethod
@@ -207,7 +209,9 @@ class Model(Completions, Scores):
         self.weight_bytes: int = weights.model.weight_bytes
         self._templates: dict[str | None, ChatTemplate] = {}
         self._template_lock = threading.Lock()
-        self._grammars = Grammars(self.tokenizer)
+        self._grammars: Grammars | None = None  # made with the first constraint
+        self._grammars_lock = threading.Lock()
+        self._closers = ExitStack()
         model = weakref.proxy(self)  # no circle: a model that nobody holds is freed at once
         self._calls = Calls(
             self.tokenizer,
@@ -216,8 +220,17 @@ class Model(Completions, Scores):
             without_thinking=defaults.without_thinking,
             context=self.context,
             config=self.config,
-            grammars=self._grammars,
+            grammars=lambda: model._grammar_compiler(),
         )
+
+    def _grammar_compiler(self) -> Grammars:
+        from pyqwen.constraints.grammars import Grammars
+
+        with self._grammars_lock:
+            if self._grammars is None:
+                self._grammars = Grammars(self.tokenizer)
+                self._closers.callback(self._grammars.close)
+            return self._grammars
 
     # Lifetime
 
@@ -285,9 +298,9 @@ class Model(Completions, Scores):
             return self._templates[name]
 
 
-def _close(engine: Engine, grammars: Grammars) -> None:
+def _close(engine: Engine, others: ExitStack) -> None:
     engine.close()
-    grammars.close()
+    others.close()
 
 
 def _close_if_open(opening: asyncio.Future[Any]) -> None:

@@ -68,9 +68,9 @@ class Run(NamedTuple):
 
 
 def _with_mask(draw: Draw) -> Draw:
-    if draw.mask is None or isinstance(draw.mask, np.ndarray):
-        return draw
-    return draw._replace(mask=draw.mask.get())
+    if isinstance(draw.mask, ComingMask):
+        return draw._replace(mask=draw.mask.get())
+    return draw
 
 
 class Sampled(NamedTuple):

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
 from pyqwen._native.quantize import CancelFlag
 from pyqwen._native.status import check, new_error
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _IDS_AT_ONCE = 65_536  # made into Python numbers in one go, which keeps other threads waiting
 
@@ -155,6 +156,8 @@ class TokenizerHandle:
 
     def all_bytes(self) -> tuple[bytes, npt.NDArray[np.uint32]]:
         """Return the bytes of all tokens, one after the other, and how many each has."""
+        import numpy as np
+
         lengths = np.empty(self._count, np.uint32)
         with writable("uint32_t[]", lengths) as out:
             lib.pq_tokenizer_lengths(self._pointer, out)

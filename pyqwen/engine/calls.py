@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from operator import index
 from random import SystemRandom
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyqwen import _native
-from pyqwen.constraints.grammars import Grammars
-from pyqwen.constraints.response_format import response_format
 from pyqwen.engine.request import Deliver, Generation, TokenTexts
 from pyqwen.errors import ContextOverflowError
 from pyqwen.options import ChatOptions, GenerateOptions, sampling_of
@@ -19,6 +17,9 @@ from pyqwen.text.chat_template import ChatTemplate
 from pyqwen.text.messages import Messages, normalize_messages
 from pyqwen.text.reasoning import ReasoningStream, is_closed, is_open, is_thinking
 from pyqwen.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pyqwen.constraints.grammars import Grammars
 
 Prompt = str | Sequence[int]
 
@@ -56,7 +57,7 @@ class Calls:
         without_thinking: SamplingParams,
         context: int,
         config: Sizes,
-        grammars: Grammars,
+        grammars: Callable[[], Grammars],
     ) -> None:
         """``defaults`` complete the settings of a call, and ``without_thinking`` those of an answer
         that a thinking model is to begin at once. ``context``: the most tokens of one request."""
@@ -114,11 +115,13 @@ class Calls:
     def _constrained(
         self, request: Generation, options: GenerateOptions | ChatOptions
     ) -> Generation:
-        wanted = response_format(
-            options.get("response_format"), strict=options.get("strict", False)
-        )
+        if options.get("response_format") is None:
+            return request
+        from pyqwen.constraints.response_format import response_format
+
+        wanted = response_format(options["response_format"], strict=options.get("strict", False))
         if wanted is not None:
-            request.constraint, request.unenforced = wanted.guide(self._grammars)
+            request.constraint, request.unenforced = wanted.guide(self._grammars())
             request.conclusion = wanted.conclude
         return request
 

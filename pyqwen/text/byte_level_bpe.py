@@ -11,13 +11,15 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate, pairwise
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from pyqwen._native import CancelFlag
 from pyqwen.interruptible import run_interruptibly
 from pyqwen.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _LONG = 1 << 20  # bytes; such a text takes long enough that somebody may want to stop it
 _SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")

@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from pyqwen.errors import ModelFormatError
 from pyqwen.text.vocabulary import REMEDY, TokenKind, Vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _SPACE = "\u2581"  # stands for a space inside pieces
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -69,6 +71,8 @@ class SentencePieceVocab:
 
     def all_bytes(self) -> tuple[bytes, npt.NDArray[np.uint32]]:
         """The bytes of all tokens, one after the other, and how many each has."""
+        import numpy as np
+
         texts = [self.token_bytes(token) for token in range(len(self._vocabulary))]
         return b"".join(texts), np.fromiter(map(len, texts), np.uint32, len(texts))
 

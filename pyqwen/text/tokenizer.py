@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby
 from operator import index
-from typing import Any, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, cast
 
 from pyqwen.errors import OutOfMemoryError
 from pyqwen.text.byte_level_bpe import ByteLevelBPE
 from pyqwen.text.sentencepiece_vocab import SentencePieceVocab
 from pyqwen.text.vocabulary import TokenKind, Vocabulary, read_vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class Tokenizer:
