@@ -279,6 +279,8 @@ pq_status pq_model_packed_header(const pq_model *model, const uint64_t *sums, vo
 typedef struct pq_session pq_session;
 
 typedef enum pq_kv_type { PQ_KV_F16 = 0, PQ_KV_Q8_0 = 1, PQ_KV_F32 = 2 } pq_kv_type;
+/* "f16" and so on; NULL where the numbers end. */
+const char *pq_kv_type_name(uint32_t type);
 
 typedef struct pq_session_options {
     uint32_t context;   /* longest sequence; 0: as trained */

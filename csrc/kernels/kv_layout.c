@@ -1,17 +1,27 @@
-/* kv_layout.c - sizes of the blocks of the KV cache and of the scratch memory of attention. */
+/* kv_layout.c - the table of the KV cache's types: names and sizes; and the scratch memory of attention. */
 #include "kv_layout.h"
+
+typedef struct kv_type_row {
+    const char *name;
+    uint8_t number_bytes;
+    uint8_t scales; /* 1: PQ_KV_SCALE_DIMS neighbors share a float32 */
+} kv_type_row;
+
+static const kv_type_row TYPES[] = {
+    [PQ_KV_F16] = {"f16", 2, 0},
+    [PQ_KV_Q8_0] = {"q8_0", 1, 1},
+    [PQ_KV_F32] = {"f32", 4, 0},
+};
+
+const char *pq_kv_type_name(uint32_t type) {
+    return type < sizeof TYPES / sizeof TYPES[0] ? TYPES[type].name : NULL;
+}
 
 /* Bytes of one position's key or value of head_dim numbers. */
 static size_t position_bytes(pq_kv_type type, size_t head_dim) {
-    switch (type) {
-    case PQ_KV_F16:
-        return head_dim * sizeof(uint16_t);
-    case PQ_KV_Q8_0:
-        return head_dim + head_dim / PQ_KV_SCALE_DIMS * sizeof(float);
-    case PQ_KV_F32:
-        break;
-    }
-    return head_dim * sizeof(float);
+    const kv_type_row *row = &TYPES[type];
+    const size_t scales = row->scales ? head_dim / PQ_KV_SCALE_DIMS : 0;
+    return head_dim * row->number_bytes + scales * sizeof(float);
 }
 
 size_t pq_kv_value_row_bytes(pq_kv_type type, size_t head_dim) {

@@ -13,9 +13,4 @@ enum {
 size_t pq_kv_key_group_bytes(pq_kv_type type, size_t head_dim);
 size_t pq_kv_value_row_bytes(pq_kv_type type, size_t head_dim);
 
-/* Bytes of one dimension of 16 interleaved keys, scales left out. */
-static inline size_t pq_kv_dimension_bytes(pq_kv_type type) {
-    return PQ_KV_LANES * (type == PQ_KV_F16 ? 2 : type == PQ_KV_F32 ? 4 : 1);
-}
-
 #endif

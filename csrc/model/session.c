@@ -59,7 +59,7 @@ static pq_status complete_options(pq_session_options *o, const pq_config *c, pq_
         return pq_fail(err, PQ_ERR_ARGUMENT,
                        "a context of %u is longer than the %u this model was trained for",
                        o->context, c->context);
-    if (o->kv_type != PQ_KV_F16 && o->kv_type != PQ_KV_Q8_0 && o->kv_type != PQ_KV_F32)
+    if (!pq_kv_type_name((uint32_t)o->kv_type))
         return pq_fail(err, PQ_ERR_ARGUMENT, "unknown type of KV cache: %d", (int)o->kv_type);
     return PQ_OK;
 }

@@ -14,7 +14,16 @@ from pyqwen._native.ownership import keeping, new_cell
 from pyqwen._native.status import check, new_error, to_dict
 from pyqwen.errors import ClosedError
 
-KV_TYPES = {"f16": lib.PQ_KV_F16, "q8_0": lib.PQ_KV_Q8_0, "f32": lib.PQ_KV_F32}
+
+def _kv_types() -> dict[str, int]:
+    """Number of each type of the KV cache, by name."""
+    types: dict[str, int] = {}
+    while (name := lib.pq_kv_type_name(len(types))) != ffi.NULL:
+        types[ffi.string(name).decode()] = len(types)
+    return types
+
+
+KV_TYPES = _kv_types()
 
 Progress = Callable[[int, int], bool | None]
 """Called with bytes done and bytes in all; returning ``False`` cancels."""

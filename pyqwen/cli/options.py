@@ -13,7 +13,7 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 LARGEST = 2**31 - 1  # what the C core counts with
 RANDOM_SEED = -1  # llama.cpp's word for none
-KV_TYPES = ("f16", "q8_0", "f32")
+KV_TYPES = ("f16", "q8_0", "f32")  # those of the core, which is not loaded to show the help
 
 # Flag, name of the field of SamplingParams, type, help. A flag that is not given leaves the model's
 # own default in force.

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pyqwen import _native
 from pyqwen.cli.console import ProgressBar
+from pyqwen.cli.options import KV_TYPES
 
 VERBS = [
     "run",
@@ -225,3 +227,7 @@ def test_streams_may_be_closed(tmp_path: Path, command: str, code: int, out: byt
     assert result.stdout[:1] == out
     assert b"please report" not in result.stderr
     assert b"Exception" not in result.stderr
+
+
+def test_the_types_of_the_cache_are_those_of_the_core() -> None:
+    assert tuple(_native.KV_TYPES) == KV_TYPES

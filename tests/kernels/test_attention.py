@@ -8,7 +8,7 @@ from pyqwen import _native
 
 ffi, lib = _native.ffi, _native.lib
 
-KV_TYPES = {"f16": lib.PQ_KV_F16, "q8_0": lib.PQ_KV_Q8_0, "f32": lib.PQ_KV_F32}
+KV_TYPES = _native.KV_TYPES
 OTHER_ISAS = [isa for isa, here in _native.isas().items() if here and isa != "scalar"]
 
 

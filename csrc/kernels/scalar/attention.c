@@ -8,23 +8,21 @@
 
 /* -------------------------------------------------------------------------------------- storing */
 
-static void store_f16(size_t head_dim, size_t slot, const float *key, const float *value,
-                      uint16_t *keys, uint16_t *values) {
-    uint16_t *group = keys + slot / PQ_KV_LANES * head_dim * PQ_KV_LANES;
-    uint16_t *row = values + slot * head_dim;
-    for (size_t d = 0; d < head_dim; d++) {
-        group[d * PQ_KV_LANES + slot % PQ_KV_LANES] = pq_f32_to_f16(key[d]);
-        row[d] = pq_f32_to_f16(value[d]);
-    }
+/* One number of a cache without scales. */
+static void put_number(pq_kv_type type, void *numbers, size_t i, float x) {
+    if (type == PQ_KV_F16)
+        ((uint16_t *)numbers)[i] = pq_f32_to_f16(x);
+    else
+        ((float *)numbers)[i] = x;
 }
 
-static void store_f32(size_t head_dim, size_t slot, const float *key, const float *value,
-                      float *keys, float *values) {
-    float *group = keys + slot / PQ_KV_LANES * head_dim * PQ_KV_LANES;
-    float *row = values + slot * head_dim;
+static void store_plain(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
+                        const float *value, uint8_t *keys, uint8_t *values) {
+    uint8_t *group = keys + slot / PQ_KV_LANES * pq_kv_key_group_bytes(type, head_dim);
+    uint8_t *row = values + slot * pq_kv_value_row_bytes(type, head_dim);
     for (size_t d = 0; d < head_dim; d++) {
-        group[d * PQ_KV_LANES + slot % PQ_KV_LANES] = key[d];
-        row[d] = value[d];
+        put_number(type, group, d * PQ_KV_LANES + slot % PQ_KV_LANES, key[d]);
+        put_number(type, row, d, value[d]);
     }
 }
 
@@ -52,15 +50,26 @@ static void store_q8(size_t head_dim, size_t slot, const float *key, const float
 
 void pq_kv_store_scalar(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
                         const float *value, void *keys, void *values) {
-    if (type == PQ_KV_F16)
-        store_f16(head_dim, slot, key, value, keys, values);
-    else if (type == PQ_KV_Q8_0)
+    if (type == PQ_KV_Q8_0)
         store_q8(head_dim, slot, key, value, keys, values);
     else
-        store_f32(head_dim, slot, key, value, keys, values);
+        store_plain(type, head_dim, slot, key, value, keys, values);
 }
 
 /* ------------------------------------------------------------------------------------ attending */
+
+/* A number of a cache; int8 without its scale. */
+static inline float number_at(pq_kv_type type, const uint8_t *numbers, size_t i) {
+    const void *p = numbers;
+    switch (type) {
+    case PQ_KV_F16:
+        return pq_f16_to_f32(((const uint16_t *)p)[i]);
+    case PQ_KV_F32:
+        return ((const float *)p)[i];
+    default:
+        return (float)((const int8_t *)p)[i];
+    }
+}
 
 /* The product of a query row and the key at position j of the block. */
 static float score(pq_kv_type type, size_t head_dim, const float *q, const void *keys, size_t j) {
@@ -68,24 +77,19 @@ static float score(pq_kv_type type, size_t head_dim, const float *q, const void 
         (const uint8_t *)keys + j / PQ_KV_LANES * pq_kv_key_group_bytes(type, head_dim);
     const size_t lane = j % PQ_KV_LANES;
     float s = 0.0f;
-    if (type == PQ_KV_F16) {
-        const uint16_t *k = (const uint16_t *)group + lane;
+    if (type != PQ_KV_Q8_0) {
         for (size_t d = 0; d < head_dim; d++)
-            s = fmaf(q[d], pq_f16_to_f32(k[d * PQ_KV_LANES]), s);
-    } else if (type == PQ_KV_F32) {
-        const float *k = (const float *)group + lane;
-        for (size_t d = 0; d < head_dim; d++)
-            s = fmaf(q[d], k[d * PQ_KV_LANES], s);
-    } else {
-        const size_t n_scales = head_dim / PQ_KV_SCALE_DIMS;
-        const float *scales = (const float *)group + lane;
-        const int8_t *k = (const int8_t *)((const float *)group + n_scales * PQ_KV_LANES) + lane;
-        for (size_t b = 0; b < n_scales; b++) {
-            float p = 0.0f;
-            for (size_t d = b * PQ_KV_SCALE_DIMS; d < (b + 1) * PQ_KV_SCALE_DIMS; d++)
-                p = fmaf(q[d], (float)k[d * PQ_KV_LANES], p);
-            s = fmaf(scales[b * PQ_KV_LANES], p, s);
-        }
+            s = fmaf(q[d], number_at(type, group, d * PQ_KV_LANES + lane), s);
+        return s;
+    }
+    const size_t n_scales = head_dim / PQ_KV_SCALE_DIMS;
+    const float *scales = (const float *)(const void *)group + lane;
+    const uint8_t *numbers = group + n_scales * PQ_KV_LANES * sizeof(float);
+    for (size_t b = 0; b < n_scales; b++) {
+        float p = 0.0f;
+        for (size_t d = b * PQ_KV_SCALE_DIMS; d < (b + 1) * PQ_KV_SCALE_DIMS; d++)
+            p = fmaf(q[d], number_at(type, numbers, d * PQ_KV_LANES + lane), p);
+        s = fmaf(scales[b * PQ_KV_LANES], p, s);
     }
     return s;
 }
@@ -94,20 +98,15 @@ static float score(pq_kv_type type, size_t head_dim, const float *q, const void 
 static void add_value(pq_kv_type type, size_t head_dim, float w, const void *values, size_t j,
                       float *out) {
     const uint8_t *row = (const uint8_t *)values + j * pq_kv_value_row_bytes(type, head_dim);
-    if (type == PQ_KV_F16) {
-        const uint16_t *v = (const uint16_t *)row;
+    if (type != PQ_KV_Q8_0) {
         for (size_t d = 0; d < head_dim; d++)
-            out[d] = fmaf(w, pq_f16_to_f32(v[d]), out[d]);
-    } else if (type == PQ_KV_F32) {
-        const float *v = (const float *)row;
-        for (size_t d = 0; d < head_dim; d++)
-            out[d] = fmaf(w, v[d], out[d]);
-    } else {
-        const float *scales = (const float *)row;
-        const int8_t *v = (const int8_t *)(scales + head_dim / PQ_KV_SCALE_DIMS);
-        for (size_t d = 0; d < head_dim; d++)
-            out[d] = fmaf(w, scales[d / PQ_KV_SCALE_DIMS] * (float)v[d], out[d]);
+            out[d] = fmaf(w, number_at(type, row, d), out[d]);
+        return;
     }
+    const float *scales = (const float *)(const void *)row;
+    const uint8_t *numbers = row + head_dim / PQ_KV_SCALE_DIMS * sizeof(float);
+    for (size_t d = 0; d < head_dim; d++)
+        out[d] = fmaf(w, scales[d / PQ_KV_SCALE_DIMS] * number_at(type, numbers, d), out[d]);
 }
 
 static pq_softmax attend_row(pq_kv_type type, size_t head_dim, const float *q, size_t visible,

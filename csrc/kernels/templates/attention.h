@@ -23,13 +23,22 @@ enum {
     MOST_VECTORS = 8
 };
 
+/* A constant where the type is one; kv_layout.c has it, too. */
+PQ_INLINE size_t number_bytes(pq_kv_type type) {
+    return type == PQ_KV_F16 ? 2 : type == PQ_KV_F32 ? 4 : 1;
+}
+
 /* Neighboring numbers of a cache, widened; int8 without their scale. */
 PQ_INLINE pq_vec load_numbers(pq_kv_type type, const uint8_t *base, size_t index) {
-    if (type == PQ_KV_F16)
-        return v_load_halves(base + 2 * index);
-    if (type == PQ_KV_F32)
-        return v_load((const float *)(const void *)base + index);
-    return v_load_bytes(base + index);
+    const uint8_t *at = base + index * number_bytes(type);
+    switch (type) {
+    case PQ_KV_F16:
+        return v_load_halves(at);
+    case PQ_KV_F32:
+        return v_load((const float *)(const void *)at);
+    default:
+        return v_load_bytes(at);
+    }
 }
 
 /* -------------------------------------------------------------------------------------- asking ahead */
@@ -71,7 +80,7 @@ PQ_INLINE void multiply_keys(int rows, int vectors, pq_kv_type type, const float
                              size_t begin, size_t end, const uint8_t *ahead,
                              pq_vec p[PQ_ATTEND_ROWS][MOST_VECTORS]) {
     const size_t groups = (size_t)(vectors + GROUP_VECTORS - 1) / GROUP_VECTORS;
-    const size_t step = pq_kv_dimension_bytes(type);
+    const size_t step = PQ_KV_LANES * number_bytes(type);
     for (size_t d = begin; d < end; d++) {
         pq_vec k[MOST_VECTORS];
         for (size_t g = 0; ahead && d * step % LINE == 0 && g < groups; g++)
