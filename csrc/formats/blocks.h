@@ -3,7 +3,7 @@
  * Every member is made of bytes, so that a block may lie at any address; numbers are little-endian
  * (f16: two bytes, pq_load_f16). "q" of a block of 32: byte i holds element i in its low and
  * element i + 16 in its high half. In super-blocks of 256 the quants of 64 or 128 neighbors share
- * a run of bytes; decode.c reads them.
+ * a run of bytes; bits.h reads them.
  */
 #ifndef PQ_BLOCKS_H
 #define PQ_BLOCKS_H

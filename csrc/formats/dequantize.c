@@ -6,7 +6,7 @@
 
 #include "../base/status.h"
 #include "blocks.h"
-#include "decode.h"
+#include "format.h"
 #include "types.h"
 
 static void from_f16(const uint8_t *src, size_t n, float *dst) {
@@ -56,19 +56,19 @@ static void super_block(pq_family family, const pq_decoded *b, float *dst) {
 }
 
 void pq_dequantize_row(uint32_t type, const uint8_t *src, size_t n, float *dst) {
-    const pq_family family = pq_type_family(type);
-    if (family == PQ_FAMILY_FLOAT) {
+    const pq_format *format = pq_type_format(type);
+    if (format->family == PQ_FAMILY_FLOAT) {
         floats(type, src, n, dst);
         return;
     }
-    const size_t elements = pq_type_block(type), bytes = pq_type_bytes(type);
+    const size_t elements = format->block;
     pq_decoded decoded;
     for (size_t i = 0; i < n / elements; i++) {
-        pq_decode_block(type, src + i * bytes, &decoded);
+        format->decode(src + i * format->bytes, &decoded);
         if (elements == PQ_SUPER)
-            super_block(family, &decoded, dst + i * elements);
+            super_block(format->family, &decoded, dst + i * elements);
         else
-            block(family, &decoded, dst + i * elements);
+            block(format->family, &decoded, dst + i * elements);
     }
 }
 

@@ -5,12 +5,16 @@
 #include "scalar/scalar.h"
 
 PQ_GEMM_HEAD(pq_gemm_any) {
+    if (w->lanes == 1) {
+        pq_gemm_scalar(w, panel0, panel1, x, token0, token1, y, y_stride, scratch);
+        return;
+    }
     const size_t first = panel0 * w->lanes, last = panel1 * w->lanes;
     for (size_t row = first; row < last && row < w->rows; row++) {
         pq_unpack_row(w, row, scratch);
         const pq_matrix one = {
             .type = w->type, .lanes = 1, .rows = 1, .cols = w->cols, .data = scratch};
-        pq_gemm_table_scalar[w->type](&one, 0, 1, x, token0, token1, y + row, y_stride, NULL);
+        pq_gemm_scalar(&one, 0, 1, x, token0, token1, y + row, y_stride, NULL);
     }
 }
 

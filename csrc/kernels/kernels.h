@@ -59,16 +59,16 @@ typedef struct pq_matrix {
  * `scratch`: pq_gemm_scratch() bytes, 64-byte aligned, of the calling thread.
  *
  * The order of one element y, for every kernel and any grouping of tokens (acc starts at +0):
- *   blocks of 32 (Q4_0 Q5_0 Q8_0 IQ4_NL), ascending: i = the exact integer sum of value * q over the
+ *   blocks of 32 (such as Q4_0; formats/format.h), ascending: i = the exact integer sum of value * q over the
  *       block (value with its offset taken off, or from the table):  acc = fmaf(dw * dx, (float)i, acc)
- *   blocks of 32 with a minimum (Q4_1 Q5_1), w = dw * u + mw:         acc = fmaf(dw * dx, (float)i, acc)
+ *   blocks of 32 with a minimum (such as Q4_1), w = dw * u + mw:      acc = fmaf(dw * dx, (float)i, acc)
  *       and then                                                      acc = fmaf(mw, s, acc)
- *   super-blocks of 256 (Q2_K..Q6_K, IQ4_XS), ascending: t = +0; for its 8 blocks of 32, ascending,
+ *   super-blocks of 256 (such as Q6_K), ascending: t = +0; for its 8 blocks of 32, ascending,
  *       i = the exact integer sum of scale * value * q over the block:    t = fmaf(dx, (float)i, t)
  *       and then                                                      acc = fmaf(dw, t, acc)
- *     Q4_K Q5_K: u = +0; for the 8 blocks, ascending:                     u = fmaf((float)min, s, u)
+ *     minima of 32 (Q4_K Q5_K): u = +0; for the 8 blocks, ascending:  u = fmaf((float)min, s, u)
  *       and then                                                      acc = fmaf(-dmin, u, acc)
- *     Q2_K: u = +0; for the 8 blocks, m = the exact integer sum of
+ *     minima of 16 (Q2_K): u = +0; for the 8 blocks, m = the exact integer sum of
  *       min * (sum of 16 q) over the block's two halves:                  u = fmaf(dx, (float)m, u)
  *       and then                                                      acc = fmaf(-dmin, u, acc)
  *   F32 F16 BF16 (and every type in exact mode, after dequantization to float32): two accumulators, one for

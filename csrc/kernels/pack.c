@@ -17,38 +17,13 @@
 
 #include <string.h>
 
-#include "../formats/decode.h"
+#include "../formats/format.h"
 #include "interleave.h"
 #include "unpacked.h"
 
-typedef struct member {
-    uint16_t offset, bytes, unit;
-} member;
-
-enum { MAX_MEMBERS = 5 };
-
-/* In the order of blocks.h; a list ends with bytes == 0. */
-static const member MEMBERS[PQ_TYPE_COUNT][MAX_MEMBERS] = {
-    [PQ_F32] = {{0, 4, 4}},
-    [PQ_F16] = {{0, 2, 2}},
-    [PQ_BF16] = {{0, 2, 2}},
-    [PQ_Q4_0] = {{0, 2, 2}, {2, 16, 4}},
-    [PQ_Q4_1] = {{0, 2, 2}, {2, 2, 2}, {4, 16, 4}},
-    [PQ_Q5_0] = {{0, 2, 2}, {2, 4, 4}, {6, 16, 4}},
-    [PQ_Q5_1] = {{0, 2, 2}, {2, 2, 2}, {4, 4, 4}, {8, 16, 4}},
-    [PQ_Q8_0] = {{0, 2, 2}, {2, 32, 4}},
-    [PQ_IQ4_NL] = {{0, 2, 2}, {2, 16, 4}},
-    [PQ_Q2_K] = {{0, 16, 4}, {16, 64, 4}, {80, 2, 2}, {82, 2, 2}},
-    [PQ_Q3_K] = {{0, 32, 4}, {32, 64, 4}, {96, 12, 4}, {108, 2, 2}},
-    [PQ_Q4_K] = {{0, 2, 2}, {2, 2, 2}, {4, 12, 4}, {16, 128, 4}},
-    [PQ_Q5_K] = {{0, 2, 2}, {2, 2, 2}, {4, 12, 4}, {16, 32, 4}, {48, 128, 4}},
-    [PQ_Q6_K] = {{0, 128, 4}, {128, 64, 4}, {192, 16, 4}, {208, 2, 2}},
-    [PQ_IQ4_XS] = {{0, 2, 2}, {2, 2, 2}, {4, 4, 4}, {8, 128, 4}},
-};
-
 /* Where a block has fifth bits to transpose; 0: nowhere. Single rows stay as in the file. */
-static size_t fifth_bits(uint32_t type, uint32_t lanes) {
-    return lanes == 1 ? 0 : type == PQ_Q5_0 ? 2 : type == PQ_Q5_1 ? 4 : 0;
+static size_t fifth_bits(const pq_format *format, uint32_t lanes) {
+    return lanes == 1 ? 0 : format->fifth_bits;
 }
 
 static void transpose_fifth_bits(uint8_t *unit) {
@@ -103,14 +78,14 @@ static void interleave(const uint8_t *rows, size_t row_step, size_t n_rows, uint
                       dst + square * unit);
 }
 
-static void unpack_block(uint32_t type, uint32_t lanes, uint32_t lane, const uint8_t *group,
-                         uint8_t *block) {
-    for (const member *m = MEMBERS[type]; m < MEMBERS[type] + MAX_MEMBERS && m->bytes > 0; m++) {
+static void unpack_block(const pq_format *format, uint32_t lanes, uint32_t lane,
+                         const uint8_t *group, uint8_t *block) {
+    for (const pq_member *m = format->members; m->bytes > 0; m++) {
         const uint8_t *src = group + (size_t)m->offset * lanes + (size_t)lane * m->unit;
         for (size_t i = 0; i < m->bytes; i += m->unit, src += (size_t)lanes * m->unit)
             copy_unit(block + m->offset + i, src, m->unit);
     }
-    const size_t fifth = fifth_bits(type, lanes);
+    const size_t fifth = fifth_bits(format, lanes);
     if (fifth)
         restore_fifth_bits(block + fifth);
 }
@@ -121,16 +96,17 @@ size_t pq_panel_bytes(uint32_t type, size_t cols, uint32_t lanes) {
 
 void pq_pack_panel(uint32_t type, size_t cols, uint32_t lanes, const uint8_t *rows, size_t n_rows,
                    uint8_t *panel) {
-    const size_t blocks = cols / pq_type_block(type), bytes = pq_type_bytes(type);
-    const size_t row_bytes = blocks * bytes, fifth = fifth_bits(type, lanes);
+    const pq_format *format = pq_type_format(type);
+    const size_t blocks = cols / format->block, bytes = format->bytes;
+    const size_t row_bytes = blocks * bytes, fifth = fifth_bits(format, lanes);
     if (n_rows < lanes)
         memset(panel, 0, row_bytes * lanes);
-    if (pq_type_block(type) == 1) { /* single numbers: a row is as one long member */
+    if (format->block == 1) { /* single numbers: a row is as one long member */
         interleave(rows, row_bytes, n_rows, lanes, cols, bytes, panel);
         return;
     }
     for (size_t b = 0; b < blocks; b++, rows += bytes, panel += bytes * lanes) {
-        for (const member *m = MEMBERS[type]; m < MEMBERS[type] + MAX_MEMBERS && m->bytes > 0; m++)
+        for (const pq_member *m = format->members; m->bytes > 0; m++)
             interleave(rows + m->offset, row_bytes, n_rows, lanes, m->bytes / m->unit, m->unit,
                        panel + (size_t)m->offset * lanes);
         for (size_t row = 0; fifth && row < n_rows; row++)
@@ -139,10 +115,11 @@ void pq_pack_panel(uint32_t type, size_t cols, uint32_t lanes, const uint8_t *ro
 }
 
 void pq_unpack_row(const pq_matrix *w, size_t row, uint8_t *out) {
-    const size_t blocks = w->cols / pq_type_block(w->type), bytes = pq_type_bytes(w->type);
+    const pq_format *format = pq_type_format(w->type);
+    const size_t blocks = w->cols / format->block, bytes = format->bytes;
     const uint8_t *panel = w->data + row / w->lanes * w->panel_bytes;
     for (size_t b = 0; b < blocks; b++)
-        unpack_block(w->type, w->lanes, (uint32_t)(row % w->lanes), panel + b * bytes * w->lanes,
+        unpack_block(format, w->lanes, (uint32_t)(row % w->lanes), panel + b * bytes * w->lanes,
                      out + b * bytes);
 }
 

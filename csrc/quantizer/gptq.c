@@ -6,7 +6,7 @@
 #include "../base/checked.h"
 #include "../base/pool.h"
 #include "../base/status.h"
-#include "../formats/encode.h"
+#include "../formats/format.h"
 #include "../formats/types.h"
 #include "quantize_row.h"
 
@@ -29,15 +29,15 @@ static void gptq_chunk(void *arg, size_t chunk, unsigned thread) {
     const pq_gptq_columns *panel = &job->panel;
     const size_t row = chunk * PQ_GROUPS;
     const size_t rows = job->rows - row < PQ_GROUPS ? job->rows - row : PQ_GROUPS;
-    const size_t blocks = panel->cols / pq_type_block(panel->type);
-    const size_t bytes = pq_type_bytes(panel->type);
+    const pq_format *format = pq_type_format(panel->type);
+    const size_t blocks = panel->cols / format->block;
     pq_decoded *out = job->blocks + thread * PQ_GROUPS * blocks;
     job->gptq_panel(panel, job->x + row * job->x_stride, job->x_stride, rows,
                     job->errors + row * panel->cols, out);
     for (size_t r = 0; r < rows; r++) {
         for (size_t b = 0; b < blocks; b++)
-            pq_encode_block(panel->type, &out[r * blocks + b],
-                            job->dst + (row + r) * job->dst_stride + b * bytes);
+            format->encode(&out[r * blocks + b],
+                           job->dst + (row + r) * job->dst_stride + b * format->bytes);
     }
 }
 

@@ -7,7 +7,7 @@
 #include <math.h>
 
 #include "../formats/block_scale.h"
-#include "../formats/decode.h"
+#include "../formats/format.h"
 #include "../formats/tree.h"
 
 /* Added and taken off again, it rounds a float below 2^22 to the nearest even integer. */

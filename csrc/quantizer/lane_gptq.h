@@ -140,7 +140,6 @@ static void round_blocks(gptq_lanes *lanes, pq_decoded *out) {
     memset(&b, 0, sizeof b);
     b.groups.levels = p->levels;
     b.groups.weighted = 1;
-    b.groups.has_min = pq_type_family(p->type) == PQ_FAMILY_SUPER_MIN;
     if (elements == PQ_SUPER)
         describe(p->type, &b);
     for (size_t k = 0, block = 0; k < p->cols; k += elements, block++) {

@@ -385,12 +385,12 @@ static void quantize_supers(supers *b, pq_decoded *out) {
 }
 
 static void describe(uint32_t type, supers *b) {
-    const int wide = type == PQ_Q4_K || type == PQ_Q5_K || type == PQ_IQ4_XS;
-    const int has_min = b->groups.has_min;
-    b->subs = wide ? 8 : 16;
-    b->groups.n = PQ_SUPER / b->subs;
-    b->scale_low = has_min ? 0.0f : type == PQ_Q6_K ? -128.0f : -32.0f;
-    b->scale_high = type == PQ_Q2_K ? 15.0f : has_min ? 63.0f : type == PQ_Q6_K ? 127.0f : 31.0f;
+    const pq_format *format = pq_type_format(type);
+    b->groups.n = format->sub;
+    b->groups.has_min = format->family == PQ_FAMILY_SUPER_MIN;
+    b->subs = PQ_SUPER / format->sub;
+    b->scale_low = format->scale_low;
+    b->scale_high = format->scale_high;
 }
 
 static void run_supers(uint32_t type, const pq_levels *levels, const float *x, size_t x_stride,
@@ -399,7 +399,6 @@ static void run_supers(uint32_t type, const pq_levels *levels, const float *x, s
     memset(&b, 0, sizeof b);
     b.groups.levels = levels;
     b.groups.weighted = w != NULL;
-    b.groups.has_min = pq_type_family(type) == PQ_FAMILY_SUPER_MIN;
     describe(type, &b);
     const size_t most = (size_t)(PQ_GROUPS / b.subs);
     for (size_t done = 0; done < count; done += most) {

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../formats/decode.h"
+#include "../formats/format.h"
 #include "../pyqwen_quantize.h"
 #include "levels.h"
 

@@ -6,7 +6,7 @@
 #include "../base/checked.h"
 #include "../base/pool.h"
 #include "../base/status.h"
-#include "../formats/decode.h"
+#include "../formats/format.h"
 #include "../formats/dequantize.h"
 #include "../formats/types.h"
 #include "../pyqwen_quantize.h"

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "../formats/encode.h"
+#include "../formats/format.h"
 #include "../formats/f16.h"
 #include "../formats/types.h"
 #include "../pyqwen_quantize.h"
@@ -68,22 +68,15 @@ static void error_weights(const pq_quantizer *quantizer, const float *x, float *
 /* ------------------------------------------------------------------------------------------- blocks */
 
 void pq_quantizer_init(pq_quantizer *out, uint32_t type, size_t cols, const float *importance) {
-    static const struct {
-        float low, high;
-    } LEVELS[PQ_TYPE_COUNT] = {
-        [PQ_Q4_0] = {-8, 7},   [PQ_Q4_1] = {0, 15},       [PQ_Q5_0] = {-16, 15},
-        [PQ_Q5_1] = {0, 31},   [PQ_Q8_0] = {-127, 127},   [PQ_Q2_K] = {0, 3},
-        [PQ_Q3_K] = {-4, 3},   [PQ_Q4_K] = {0, 15},       [PQ_Q5_K] = {0, 31},
-        [PQ_Q6_K] = {-32, 31}, [PQ_IQ4_NL] = {-127, 113}, [PQ_IQ4_XS] = {-127, 113},
-    };
+    const pq_format *format = pq_type_format(type);
     out->type = type;
     out->cols = cols;
     out->importance = type == PQ_Q8_0 ? NULL : importance; /* it is not searched */
-    out->levels.low = LEVELS[type].low;
-    out->levels.high = LEVELS[type].high;
+    out->levels.low = format->low;
+    out->levels.high = format->high;
     out->levels.spacing = 1.0f;
     out->levels.nearest = NULL;
-    if (type == PQ_IQ4_NL || type == PQ_IQ4_XS) {
+    if (format->nonlinear) {
         pq_nonlinear_levels(out->nearest);
         out->levels.nearest = out->nearest;
         out->levels.spacing = (out->levels.high - out->levels.low) / 15.0f;
@@ -93,7 +86,8 @@ void pq_quantizer_init(pq_quantizer *out, uint32_t type, size_t cols, const floa
 static void quantize_blocks(const pq_quantizer *quantizer, const float *x, float *scratch,
                             uint8_t *dst) {
     const uint32_t type = quantizer->type;
-    const size_t n = quantizer->cols, elements = pq_type_block(type), bytes = pq_type_bytes(type);
+    const pq_format *format = pq_type_format(type);
+    const size_t n = quantizer->cols, elements = format->block;
     pq_decoded block[PQ_GROUPS];
     const float *w = NULL;
     if (quantizer->importance) {
@@ -104,8 +98,8 @@ static void quantize_blocks(const pq_quantizer *quantizer, const float *x, float
         count = (n - i) / elements < PQ_GROUPS ? (n - i) / elements : PQ_GROUPS;
         quantizer->search(type, &quantizer->levels, x + i, elements, w ? w + i : NULL, elements,
                           count, block);
-        for (size_t b = 0; b < count; b++, dst += bytes)
-            pq_encode_block(type, &block[b], dst);
+        for (size_t b = 0; b < count; b++, dst += format->bytes)
+            format->encode(&block[b], dst);
     }
 }
 

@@ -9,6 +9,7 @@
 #endif
 
 #include "check.h"
+#include "kernels/gemm_any.h"
 #include "kernels/kernels.h"
 
 enum { PAGE = 65536, BLOCKS = 4, ROWS = 19, MAX_TOKENS = 37 };
@@ -121,7 +122,7 @@ static void test_type(const pq_kernels *kernels, uint32_t type) {
     const size_t cols = pq_type_block(type) == 1 ? 77 : BLOCKS * pq_type_block(type);
     const pq_matrix packed = random_matrix(type, ROWS, cols, kernels->lanes);
     const pq_matrix plain = random_matrix(type, ROWS, cols, 1);
-    multiply(kernels, &packed, kernels->gemm[type], pq_quantizes(type));
+    multiply(kernels, &packed, pq_gemm_for(kernels, type), pq_quantizes(type));
     multiply(kernels, &plain, kernels->gemm_exact, 0);
 }
 
@@ -131,8 +132,8 @@ static void test_wide(const pq_kernels *kernels, uint32_t type, size_t cols) {
     const pq_matrix w = random_matrix(type, WIDE_ROWS, cols, kernels->lanes);
     const pq_acts x = random_acts(kernels, TOKENS, cols, 1);
     float *y = guarded((size_t)TOKENS * WIDE_ROWS * sizeof *y, 4);
-    kernels->gemm[type](&w, 0, (WIDE_ROWS + w.lanes - 1) / w.lanes, &x, 0, TOKENS, y, WIDE_ROWS,
-                        guarded(pq_gemm_scratch(kernels, &w), 64));
+    pq_gemm_for(kernels, type)(&w, 0, (WIDE_ROWS + w.lanes - 1) / w.lanes, &x, 0, TOKENS, y,
+                               WIDE_ROWS, guarded(pq_gemm_scratch(kernels, &w), 64));
 }
 
 /* AMX alone keeps more than panels that are unpacked. */
@@ -153,7 +154,7 @@ static void test_part(const pq_kernels *kernels) {
     for (size_t t = 0; t < 9; t++)
         for (size_t r = 0; r < ROWS + 2; r++)
             y[t][r] = -1.0f;
-    kernels->gemm[PQ_Q4_K](&w, panel, panel + 1, &x, 2, 5, y[0], ROWS + 2, scratch);
+    pq_gemm_for(kernels, PQ_Q4_K)(&w, panel, panel + 1, &x, 2, 5, y[0], ROWS + 2, scratch);
     for (size_t t = 0; t < 9; t++)
         for (size_t r = 0; r < ROWS + 2; r++)
             CHECK((y[t][r] != -1.0f) == (t >= 2 && t < 5 && r >= row0 && r < row1));

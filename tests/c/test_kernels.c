@@ -186,12 +186,12 @@ static void compare_products(const weights *w, const pq_acts *x, const size_t *c
     const size_t stride = w->rows + 1, from = x->rows / 2 * stride;
     const pq_matrix plain = pack(w, 1);
     for (int exact = 0; exact < 2; exact++) {
-        const float *expected =
-            product(exact ? scalar->gemm_exact : scalar->gemm[w->type], &plain, x, 0, x->rows);
+        const float *expected = product(exact ? scalar->gemm_exact : pq_gemm_for(scalar, w->type),
+                                        &plain, x, 0, x->rows);
         const size_t used = arena_used;
         EACH_ISA {
             arena_used = used;
-            const pq_gemm_fn gemm = exact ? kernels->gemm_exact : kernels->gemm[w->type];
+            const pq_gemm_fn gemm = exact ? kernels->gemm_exact : pq_gemm_for(kernels, w->type);
             const pq_matrix matrix = exact ? plain : pack(w, kernels->lanes);
             for (size_t i = 0; i < n; i++) {
                 const float *y = product(gemm, &matrix, x, 0, counts[i]);
@@ -528,12 +528,11 @@ static void test_products_and_attention(void) {
         test_gemm_panels(type);
         test_gemm_extremes(type);
     }
-    static const pq_kv_type types[] = {PQ_KV_F16, PQ_KV_Q8_0, PQ_KV_F32};
     static const size_t dims[] = {32, 64, 96, 128, 256};
-    for (size_t t = 0; t < 3; t++) {
+    for (uint32_t type = 0; pq_kv_type_name(type); type++) {
         for (size_t d = 0; d < 5; d++)
-            test_attention(types[t], dims[d], 0);
-        test_attention(types[t], 64, 1);
+            test_attention((pq_kv_type)type, dims[d], 0);
+        test_attention((pq_kv_type)type, 64, 1);
     }
 }
 

@@ -23,7 +23,7 @@ typedef struct super_unpacked {
     super_scales scales;
 } super_unpacked;
 
-/* The places of the quants of element 128 h + 32 s + 4 j, see decode.c; h need not be a constant. */
+/* The places of the quants of element 128 h + 32 s + 4 j, see formats/bits.h; h need not be a constant. */
 
 PQ_INLINE uint8x16_t two_bits(const uint8_t *q, size_t h, const int s, const int j) {
     return bits_at(vld1q_u8(q + h * 256 + j * 32), s * 2, 2);

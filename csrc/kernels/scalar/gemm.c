@@ -6,8 +6,8 @@
 
 #include <math.h>
 
-#include "../../formats/decode.h"
 #include "../../formats/dequantize.h"
+#include "../../formats/format.h"
 
 enum { TILE = 32 }; /* tokens that share the decoding of a block */
 
@@ -71,12 +71,13 @@ typedef float (*block_fn)(const pq_decoded *w, operand x, float acc);
 
 static void multiply_row(const pq_matrix *w, const uint8_t *row, block_fn multiply,
                          const pq_acts *x, size_t token0, size_t tokens, float *acc) {
-    const size_t elements = pq_type_block(w->type), bytes = pq_type_bytes(w->type);
+    const pq_format *format = pq_type_format(w->type);
+    const size_t elements = format->block;
     pq_decoded decoded;
     for (size_t t = 0; t < tokens; t++)
         acc[t] = 0.0f;
     for (size_t b = 0; b < w->cols / elements; b++) {
-        pq_decode_block(w->type, row + b * bytes, &decoded);
+        format->decode(row + b * format->bytes, &decoded);
         for (size_t t = 0; t < tokens; t++) {
             const size_t k = (token0 + t) * x->cols + b * elements;
             const operand block = {x->q + k, x->d + k / 32, x->sums + k / 16, x->s + k / 32};
@@ -85,10 +86,24 @@ static void multiply_row(const pq_matrix *w, const uint8_t *row, block_fn multip
     }
 }
 
-static void gemm(block_fn multiply, const pq_matrix *w, size_t row0, size_t row1, const pq_acts *x,
-                 size_t token0, size_t token1, float *y, size_t y_stride) {
+static block_fn multiply_of(const pq_format *format) {
+    switch (format->family) {
+    case PQ_FAMILY_BLOCK:
+        return block_32;
+    case PQ_FAMILY_BLOCK_MIN:
+        return block_32_min;
+    case PQ_FAMILY_SUPER_MIN:
+        return format->sub == 32 ? super_block_min_32 : super_block_min_16;
+    default:
+        return super_block;
+    }
+}
+
+PQ_GEMM_HEAD(pq_gemm_scalar) {
+    (void)scratch;
+    const block_fn multiply = multiply_of(pq_type_format(w->type));
     float acc[TILE];
-    for (size_t r = row0; r < row1; r++) {
+    for (size_t r = panel0; r < panel1; r++) {
         for (size_t t = token0; t < token1; t += TILE) {
             const size_t n = token1 - t < TILE ? token1 - t : TILE;
             multiply_row(w, w->data + r * w->panel_bytes, multiply, x, t, n, acc);
@@ -96,38 +111,6 @@ static void gemm(block_fn multiply, const pq_matrix *w, size_t row0, size_t row1
                 y[(t + i) * y_stride + r] = acc[i];
         }
     }
-}
-
-static void gemm_block(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
-                       size_t token0, size_t token1, float *y, size_t y_stride, void *scratch) {
-    (void)scratch;
-    gemm(block_32, w, panel0, panel1, x, token0, token1, y, y_stride);
-}
-
-static void gemm_block_min(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
-                           size_t token0, size_t token1, float *y, size_t y_stride, void *scratch) {
-    (void)scratch;
-    gemm(block_32_min, w, panel0, panel1, x, token0, token1, y, y_stride);
-}
-
-static void gemm_super(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
-                       size_t token0, size_t token1, float *y, size_t y_stride, void *scratch) {
-    (void)scratch;
-    gemm(super_block, w, panel0, panel1, x, token0, token1, y, y_stride);
-}
-
-static void gemm_super_min_32(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
-                              size_t token0, size_t token1, float *y, size_t y_stride,
-                              void *scratch) {
-    (void)scratch;
-    gemm(super_block_min_32, w, panel0, panel1, x, token0, token1, y, y_stride);
-}
-
-static void gemm_super_min_16(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
-                              size_t token0, size_t token1, float *y, size_t y_stride,
-                              void *scratch) {
-    (void)scratch;
-    gemm(super_block_min_16, w, panel0, panel1, x, token0, token1, y, y_stride);
 }
 
 /* ------------------------------------------------------------------------------- float matrices */
@@ -153,8 +136,7 @@ static void multiply_float_row(const pq_matrix *w, const uint8_t *row, const pq_
     }
 }
 
-void pq_gemm_exact_scalar(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
-                          size_t token0, size_t token1, float *y, size_t y_stride, void *scratch) {
+PQ_GEMM_HEAD(pq_gemm_exact_scalar) {
     (void)scratch;
     float acc[TILE][2];
     for (size_t r = panel0; r < panel1; r++) {
@@ -166,14 +148,3 @@ void pq_gemm_exact_scalar(const pq_matrix *w, size_t panel0, size_t panel1, cons
         }
     }
 }
-
-const pq_gemm_fn pq_gemm_table_scalar[PQ_TYPE_COUNT] = {
-    [PQ_F32] = pq_gemm_exact_scalar,  [PQ_F16] = pq_gemm_exact_scalar,
-    [PQ_BF16] = pq_gemm_exact_scalar, [PQ_Q4_0] = gemm_block,
-    [PQ_Q5_0] = gemm_block,           [PQ_Q8_0] = gemm_block,
-    [PQ_IQ4_NL] = gemm_block,         [PQ_Q4_1] = gemm_block_min,
-    [PQ_Q5_1] = gemm_block_min,       [PQ_Q3_K] = gemm_super,
-    [PQ_Q6_K] = gemm_super,           [PQ_IQ4_XS] = gemm_super,
-    [PQ_Q2_K] = gemm_super_min_16,    [PQ_Q4_K] = gemm_super_min_32,
-    [PQ_Q5_K] = gemm_super_min_32,
-};

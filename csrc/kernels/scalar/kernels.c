@@ -1,13 +1,20 @@
 /* kernels.c - the table of kernels in plain C. */
 #include "scalar.h"
 
+/* Quantized types: gemm_any.c. */
+static const pq_gemm_fn PRODUCTS[PQ_TYPE_COUNT] = {
+    [PQ_F32] = pq_gemm_exact_scalar,
+    [PQ_F16] = pq_gemm_exact_scalar,
+    [PQ_BF16] = pq_gemm_exact_scalar,
+};
+
 const pq_kernels pq_kernels_scalar = {
     .isa = "scalar",
     .summary = "plain C, runs everywhere",
     .lanes = 1,
     .chunk_macs = 2 << 20,
     .quantize_activations = pq_quantize_activations_scalar,
-    .gemm = pq_gemm_table_scalar,
+    .gemm = PRODUCTS,
     .gemm_exact = pq_gemm_exact_scalar,
     .kv_store = pq_kv_store_scalar,
     .attend = pq_attend_scalar,

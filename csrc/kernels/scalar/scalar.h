@@ -28,8 +28,8 @@ void pq_from_f16_scalar(const uint16_t *x, size_t n, float *y);
 
 void pq_quantize_activations_scalar(const float *x, size_t n, int8_t *q, float *d, int16_t *sums,
                                     float *s);
-extern const pq_gemm_fn pq_gemm_table_scalar[PQ_TYPE_COUNT];
-void pq_gemm_exact_scalar(const pq_matrix *w, size_t panel0, size_t panel1, const pq_acts *x,
-                          size_t token0, size_t token1, float *y, size_t y_stride, void *scratch);
+/* Of every quantized type, and of every type in float32; lanes == 1. */
+PQ_GEMM_HEAD(pq_gemm_scalar);
+PQ_GEMM_HEAD(pq_gemm_exact_scalar);
 
 #endif

@@ -82,7 +82,7 @@ PQ_INLINE __m256i low_bits(__m256i x, const int bits) {
     return _mm256_and_si256(x, _mm256_set1_epi8((char)((1 << bits) - 1)));
 }
 
-/* The places of the quants of element 128 h + 32 s + 4 j, see decode.c; h need not be a
+/* The places of the quants of element 128 h + 32 s + 4 j, see formats/bits.h; h need not be a
  * constant. */
 
 PQ_INLINE __m256i two_bits(const uint8_t *q, size_t h, const int s, const int j) {

@@ -23,7 +23,7 @@ PQ_INLINE int sub_vectors(const uint32_t type) {
     return type == PQ_Q4_K || type == PQ_Q5_K || type == PQ_IQ4_XS ? 8 : 4;
 }
 
-/* The places of the quants of element 128 h + 32 s + 4 j, see decode.c; h need not be a constant.
+/* The places of the quants of element 128 h + 32 s + 4 j, see formats/bits.h; h need not be a constant.
  * Shifts are of 32-bit lanes and let in bits of the neighboring byte, to be masked. */
 
 PQ_INLINE pq_ints low_bits(pq_ints x, const int bits) {

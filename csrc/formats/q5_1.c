@@ -1,0 +1,30 @@
+/* q5_1.c - Q5_1: five bits from a minimum on, a scale for 32. */
+#include "bits.h"
+
+static void decode(const void *block, pq_decoded *out) {
+    const pq_block_q5_1 *b = block;
+    out->d = pq_load_f16(b->d);
+    out->m = pq_load_f16(b->m);
+    get_five_bits(b->q, b->high, 0, out->value);
+}
+
+static void encode(const pq_decoded *in, void *block) {
+    pq_block_q5_1 *b = block;
+    put_f16(b->d, in->d);
+    put_f16(b->m, in->m);
+    put_five_bits(in->value, 0, b->q, b->high);
+}
+
+const pq_format pq_format_q5_1 = {
+    .name = "Q5_1",
+    .block = 32,
+    .bytes = sizeof(pq_block_q5_1),
+    .family = PQ_FAMILY_BLOCK_MIN,
+    .members = {PQ_NUMBER(pq_block_q5_1, d), PQ_NUMBER(pq_block_q5_1, m),
+                PQ_MEMBER(pq_block_q5_1, high), PQ_MEMBER(pq_block_q5_1, q)},
+    .fifth_bits = offsetof(pq_block_q5_1, high),
+    .low = 0,
+    .high = 31,
+    .decode = decode,
+    .encode = encode,
+};
