@@ -1,7 +1,7 @@
 /* gemm_block.c - matrix products of the types with blocks of 32: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL. See gemm_tile.h. */
 #include "../x86_avx512vnni/vectors.h"
 
-#include "../x86_vnni/quants_block.h"
+#include "../templates/x86/quants_block.h"
 #include "gemm_tile.h"
 
 PQ_INLINE size_t bytes_of(const uint32_t type) {

@@ -14,7 +14,7 @@
 
 #include "../x86_avx512vnni/vectors.h"
 
-#include "../x86_vnni/gemm_tile.h"
+#include "../templates/x86/gemm_tile.h"
 
 /* The scratch memory: a slice of some panels, and the sums of some tokens with them. A panel's slice is 8 groups
  * of 256 columns with two bytes per weight, or 12 with one. */

@@ -244,7 +244,7 @@ PQ_INLINE pq_vec v_nonlinear(pq_vec x) {
                             _mm256_permutevar8x32_ps(upper, index), last);
 }
 
-/* ----------------------------------------------------- for products of quantized matrices: x86_vnni */
+/* ----------------------------------------------------- for products of quantized matrices: templates/x86 */
 
 typedef __m256i pq_ints;
 

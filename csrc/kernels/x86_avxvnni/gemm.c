@@ -1,6 +1,6 @@
-/* gemm.c - matrix products of all quantized types: the templates of x86_vnni. */
+/* gemm.c - matrix products of all quantized types: the templates of templates/x86. */
 #include "vectors.h"
 
-#include "../x86_vnni/gemm_block.h"
-#include "../x86_vnni/gemm_driver.h"
-#include "../x86_vnni/gemm_super.h"
+#include "../templates/x86/gemm_block.h"
+#include "../templates/x86/gemm_driver.h"
+#include "../templates/x86/gemm_super.h"

@@ -1,4 +1,4 @@
-/* vectors.h - what the templates of x86_vnni/ are made of, for AVX-VNNI: AVX2's, and products of int8. */
+/* vectors.h - what the templates of templates/x86 are made of, for AVX-VNNI: AVX2's, and products of int8. */
 #ifndef PQ_AVXVNNI_VECTORS_H
 #define PQ_AVXVNNI_VECTORS_H
 

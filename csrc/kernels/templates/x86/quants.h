@@ -1,11 +1,11 @@
 /* quants.h - what the quants of all types have in common, and where they are in a packed panel. For the files that
  * include vectors.h. */
-#ifndef PQ_VNNI_QUANTS_H
-#define PQ_VNNI_QUANTS_H
+#ifndef PQ_X86_QUANTS_H
+#define PQ_X86_QUANTS_H
 
 #include "gemm_tile.h"
 
-#include "../../formats/blocks.h"
+#include "../../../formats/blocks.h"
 
 PQ_INLINE int has_min(const uint32_t type) {
     return type == PQ_Q4_1 || type == PQ_Q5_1 || type == PQ_Q2_K || type == PQ_Q4_K ||

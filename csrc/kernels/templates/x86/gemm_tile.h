@@ -15,12 +15,12 @@
  * bytes and ready scales in scratch memory, as many as stay in the second-level cache, and then
  * meet all tokens.
  */
-#ifndef PQ_VNNI_GEMM_TILE_H
-#define PQ_VNNI_GEMM_TILE_H
+#ifndef PQ_X86_GEMM_TILE_H
+#define PQ_X86_GEMM_TILE_H
 
-#include "../templates/table.h"
-#include "../templates/unroll.h"
-#include "../unpacked.h"
+#include "../table.h"
+#include "../unroll.h"
+#include "../../unpacked.h"
 
 enum {
     PQ_VECTOR_BYTES = 4 * PQ_LANES,

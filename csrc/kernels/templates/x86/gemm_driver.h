@@ -1,6 +1,6 @@
 /* gemm_driver.h - cuts a product into tiles: see gemm_tile.h. */
-#ifndef PQ_VNNI_GEMM_DRIVER_H
-#define PQ_VNNI_GEMM_DRIVER_H
+#ifndef PQ_X86_GEMM_DRIVER_H
+#define PQ_X86_GEMM_DRIVER_H
 
 #include "gemm_tile.h"
 
