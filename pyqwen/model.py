@@ -31,6 +31,7 @@ from pyqwen.loading.settings import (
 from pyqwen.loading.weights import Weights
 from pyqwen.sampling import SamplingParams
 from pyqwen.scores import Scores
+from pyqwen.several import SeveralAnswers
 from pyqwen.text.chat_template import ChatTemplate, template_metadata
 from pyqwen.text.tokenizer import Tokenizer
 
@@ -60,7 +61,7 @@ class OpenOptions(TypedDict, total=False):
     download_progress: DownloadProgress | None
 
 
-class Model(Completions, Scores):
+class Model(Completions, SeveralAnswers, Scores):
     """A model that is loaded and ready to answer.
 
     Any number of threads and asyncio tasks may call it at once; up to ``max_sequences`` requests run

@@ -112,6 +112,7 @@ def test_sampling_params(name: str) -> None:
 
 
 MODEL_CALLS = ["generate", "stream", "chat", "stream_chat", "logits", "logprobs"]
+SEVERAL = ["generate_n", "chat_n", "stream_n", "stream_chat_n"]
 
 
 @pytest.mark.parametrize("method", MODEL_CALLS)
@@ -130,6 +131,14 @@ def test_what_a_model_is_asked(model: Model, method: str) -> None:
                 lambda o=options: call([1, 2, 3] if "chat" not in method else "Hi", **o),
                 f"{method}(..., {name}={kind})",
             )
+
+
+@pytest.mark.parametrize("method", SEVERAL)
+def test_how_many_answers(model: Model, method: str) -> None:
+    call = getattr(model, method)
+    for kind, value in HOSTILE.items():
+        attempt(lambda v=value: call("Hi", v, max_tokens=1), f"{method}(n={kind})")
+        attempt(lambda v=value: call(v, 2, max_tokens=1), f"{method}({kind})")
 
 
 def test_messages(model: Model) -> None:

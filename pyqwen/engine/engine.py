@@ -240,8 +240,11 @@ class Engine:
             self._call(request, request.cancelled)
 
     def _admit(self) -> None:
-        while self._waiting and self._cache.place(self._waiting[0]):
-            request = self._waiting.popleft()
+        """Give slots to those who wait, first come, first served."""
+        while (
+            request := next((r for r in self._waiting if r.may_start), None)
+        ) is not None and self._cache.place(request):
+            self._waiting.remove(request)
             self._active.append(request)
             try:
                 request.started()

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
 from pyqwen._native import Draw, Run, Sample
+from pyqwen.engine.shared_prompt import SharedPrompt
 from pyqwen.engine.step import Constraint, Draft, Step, plan_run
 from pyqwen.errors import CancelledError
 from pyqwen.results import (
@@ -77,6 +78,11 @@ class Request(ABC):
         self.slot: Slot | None = None
         self.cancel_requested = False
         self.done = False
+
+    @property
+    def may_start(self) -> bool:
+        """Whether a slot would be of use now; False while another request does what this one needs."""
+        return True
 
     def started(self) -> None:  # noqa: B027 (nothing to do for most)
         """The request got its slot, which holds the beginning of ``tokens``."""
@@ -179,11 +185,21 @@ class Generation(Request):
         self.draft: Draft | None = None
         self.constraint: Constraint | None = None  # stands at the beginning of the answer
         self.unenforced: tuple[str, ...] = ()  # of the schema, by the constraint
+        self.shared: SharedPrompt | None = None  # with other answers to the same prompt
         self.prompt_length = len(prompt)
         self._unread = len(prompt)
         self._cached = 0
         self._submitted = perf_counter()
         self._start = self._first = self._last = 0.0
+
+    @property
+    def has_read(self) -> bool:
+        """Whether the whole prompt was read."""
+        return self._unread == 0
+
+    @property
+    def may_start(self) -> bool:
+        return self.shared is None or self.shared.may_start(self)
 
     def started(self) -> None:
         self._start = perf_counter()

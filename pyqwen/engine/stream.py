@@ -7,7 +7,7 @@ early, by ``break``, an exception or garbage collection, stops the model.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -58,7 +58,7 @@ class Waiter:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
         self._events: SimpleQueue[Event] = SimpleQueue()
         self.last = _LastEvent()
 
@@ -75,16 +75,16 @@ class Waiter:
                 if _is_last(event):
                     self._events.put(event)
                 return event
-            self._engine.check_process()
+            self.engine.check_process()
 
     def last_event(self, request: Request) -> Any:
         """Submit and wait for the result; what interrupts the wait cancels the request."""
-        try:
-            self._engine.submit(request)
-            while not _is_last(event := self.next_event()):
-                pass
-        finally:
-            self._engine.cancel(request)
+        return last_events([self], [request])[0]
+
+    def result(self, request: Request) -> Any:
+        """Wait for what a submitted request ends with; raise it if it is an exception."""
+        while not _is_last(event := self.next_event()):
+            pass
         if isinstance(event, BaseException):
             raise event
         return _concluded(request, event)
@@ -97,13 +97,25 @@ def _concluded(request: Request, event: Any) -> Any:
     return request.conclusion(event)
 
 
+def last_events(waiters: Sequence[Waiter], requests: Sequence[Request]) -> list[Any]:
+    """Submit requests and wait for all results; the first that fails, or an interrupt, cancels all."""
+    engine = waiters[0].engine
+    try:
+        for request in requests:
+            engine.submit(request)
+        return [w.result(request) for w, request in zip(waiters, requests, strict=True)]
+    finally:
+        for request in requests:
+            engine.cancel(request)
+
+
 class AsyncWaiter:
     """A ``Waiter`` for the tasks of the running event loop."""
 
     def __init__(self, engine: Engine) -> None:
         import asyncio  # takes as long as the rest of the package, and most programs do without
 
-        self._engine = engine
+        self.engine = engine
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self.last = _LastEvent()
@@ -121,12 +133,12 @@ class AsyncWaiter:
 
     async def last_event(self, request: Request) -> Any:
         """As ``Waiter.last_event``."""
-        try:
-            self._engine.submit(request)
-            while not _is_last(event := await self.next_event()):
-                pass
-        finally:
-            self._engine.cancel(request)
+        return (await async_last_events([self], [request]))[0]
+
+    async def result(self, request: Request) -> Any:
+        """As ``Waiter.result``."""
+        while not _is_last(event := await self.next_event()):
+            pass
         if isinstance(event, BaseException):
             raise event
         return await _concluded_beside(request, event)
@@ -139,6 +151,20 @@ async def _concluded_beside(request: Request, event: Any) -> Any:
     import asyncio
 
     return await asyncio.to_thread(request.conclusion, event)
+
+
+async def async_last_events(
+    waiters: Sequence[AsyncWaiter], requests: Sequence[Request]
+) -> list[Any]:
+    """As ``last_events``."""
+    engine = waiters[0].engine
+    try:
+        for request in requests:
+            engine.submit(request)
+        return [await w.result(request) for w, request in zip(waiters, requests, strict=True)]
+    finally:
+        for request in requests:
+            engine.cancel(request)
 
 
 Answer = TypeVar("Answer", bound=Completion)
