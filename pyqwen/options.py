@@ -6,10 +6,19 @@ which ``sampling.py`` checks by name and range.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
 from pyqwen.sampling import SamplingOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+LogitsProcessor: TypeAlias = (
+    "Callable[[list[int], npt.NDArray[np.float32]], npt.NDArray[np.float32] | None]"
+)
+"""``process(ids, logits)``: see ``RequestOptions.logits_processor``."""
 
 
 class FormatOptions(TypedDict, total=False):
@@ -21,20 +30,38 @@ class FormatOptions(TypedDict, total=False):
     """Whether a schema that cannot be enforced in full is refused."""
 
 
-class GenerateOptions(SamplingOptions, FormatOptions, total=False):
+class RequestOptions(SamplingOptions, FormatOptions, total=False):
+    """Keywords of all calls that write text."""
+
+    timeout: float | None
+    """Seconds after which the answer ends as it is, with ``finish_reason`` ``timeout``; waiting counts."""
+    prompt_logprobs: bool | None
+    """Whether ``Completion.prompt_logprobs`` is filled in, with the ``top_logprobs`` likeliest tokens. The
+    whole prompt is read for it, whatever is cached."""
+    logits_processor: LogitsProcessor | None
+    """``process(ids, logits)`` is called for each token, with prompt and answer so far and the model's
+    logits, float32 (real tokens), which it may change or replace by what it returns. They are valid until
+    it returns, and come before masks, penalties and temperature. Slow, and in the engine's thread: while it
+    runs, all requests of the model wait, and it must not call the model. What it raises ends this request
+    only."""
+
+
+class GenerateOptions(RequestOptions, total=False):
     """Keywords of ``Model.generate`` and its relatives."""
 
     special: bool
     """Whether the names of control tokens in a text mean these tokens."""
 
 
-class ChatOptions(SamplingOptions, FormatOptions, total=False):
+class ChatOptions(RequestOptions, total=False):
     """Keywords of ``Model.chat`` and its relatives."""
 
     template: str | None
     """The name of another template that the file holds."""
     template_variables: Mapping[str, Any] | None
     """What the template sees besides the messages."""
+    continue_final_message: bool | None
+    """Whether the answer goes on with the last message, an assistant's, instead of following it."""
 
 
 def sampling_of(options: GenerateOptions | ChatOptions, kind: type) -> SamplingOptions:

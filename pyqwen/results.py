@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "timeout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,14 @@ class Completion:
     """A finished answer.
 
     ``token_ids`` are the tokens written, without the end token; ``finish_reason`` is ``stop`` (end
-    token or stop string), ``length`` (``max_tokens`` or the context) or ``cancelled``. ``seed``
-    makes the same answer again. ``logprobs`` has one entry for each of ``token_ids``, or is None.
-    ``stop_reason`` is the stop string, or the id in ``stop_token_ids``, that ended the answer; None
-    for the model's own end. With a ``response_format``, ``parsed`` is what the answer says: an instance
-    of the type, else plain data; None where the answer was cut off. ``unenforced`` names the keywords of
-    the schema that the answer was only checked against when it was finished.
+    token or stop string), ``length`` (``max_tokens`` or the context), ``cancelled`` or ``timeout``.
+    ``seed`` makes the same answer again. ``logprobs`` has one entry for each of ``token_ids``, or is
+    None. ``stop_reason`` is the stop string, or the id in ``stop_token_ids``, that ended the answer;
+    None for the model's own end. With a ``response_format``, ``parsed`` is what the answer says: an
+    instance of the type, else plain data; None where the answer was cut off. ``unenforced`` names the
+    keywords of the schema that the answer was only checked against when it was finished.
+    ``prompt_logprobs`` has one entry for each token of the prompt, None for the first, which has nothing
+    before it; None where they were not asked for, or the answer ended before the prompt was read.
     """
 
     text: str
@@ -126,6 +129,7 @@ class Completion:
     stop_reason: str | int | None = None
     parsed: Any = field(default=None, kw_only=True)
     unenforced: tuple[str, ...] = field(default=(), kw_only=True)
+    prompt_logprobs: list[TokenLogprob | None] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +139,13 @@ class ChatCompletion(Completion):
     ``content_ids`` are the tokens that make exactly ``text``: ``token_ids`` up to a stop string. None
     where there are no such tokens: a stop string began inside one, or a control token is among them.
     ``reasoning`` is what a thinking model wrote before its answer, which ``text`` and ``message`` leave
-    out; None if it did not think. ``token_ids`` and ``logprobs`` are of both.
+    out; None if it did not think. ``token_ids`` and ``logprobs`` are of both. ``begun`` is the message
+    that ``continue_final_message`` went on with, which ``message`` has in front of ``text``, else None.
     """
 
     content_ids: list[int] | None = None
     reasoning: str | None = None
+    begun: Mapping[str, Any] | None = None
 
     @property
     def message(self) -> dict[str, Any]:
@@ -147,9 +153,15 @@ class ChatCompletion(Completion):
 
         Its ``token_ids`` let the conversation go on with the tokens that the model wrote, where
         encoding the text again might give others, so that they need not be read again. Leave the
-        key out to change the content or to ask another model.
+        key out to change the content or to ask another model. After ``continue_final_message`` it
+        takes the place of the final message, whose content it begins with.
         """
         message: dict[str, Any] = {"role": "assistant", "content": self.text}
-        if self.content_ids:
-            message["token_ids"] = list(self.content_ids)
+        ids = list(self.content_ids or ())
+        if self.begun is not None:
+            message = {**self.begun, "content": self.begun["content"] + self.text}
+            first = message.pop("token_ids", ())
+            ids = [*first, *ids] if first and (ids or not self.text) else []
+        if ids:
+            message["token_ids"] = ids
         return message

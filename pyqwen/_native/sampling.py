@@ -115,6 +115,7 @@ class SamplerHandle:
         top: int = 0,
     ) -> None:
         self.want_logprob, self.top = want_logprob, top
+        self.real_tokens = real_tokens
         self._mask_words = (real_tokens + 31) // 32
         options = ffi.new("pq_sampler_options *")
         options.temperature, options.top_k, options.top_p = temperature, top_k, top_p

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import index
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pyqwen import _native
+from pyqwen.engine.logits_processing import ProcessedDraw
+from pyqwen.engine.prompt_scores import PromptScores
 from pyqwen.engine.request import Deliver, Generation, TokenTexts
 from pyqwen.engine.shared_prompt import SharedPrompt
 from pyqwen.errors import ContextOverflowError
-from pyqwen.options import ChatOptions, GenerateOptions, sampling_of
-from pyqwen.sampling import SamplingOptions, SamplingParams
+from pyqwen.options import (
+    ChatOptions,
+    GenerateOptions,
+    LogitsProcessor,
+    RequestOptions,
+    sampling_of,
+)
+from pyqwen.sampling import NEUTRAL, SamplingOptions, SamplingParams
 from pyqwen.text.answer_tokens import check_answer_tokens
 from pyqwen.text.chat_template import ChatTemplate
 from pyqwen.text.messages import Messages, normalize_messages
-from pyqwen.text.reasoning import ReasoningStream, is_closed, is_open, is_thinking
+from pyqwen.text.reasoning import ReasoningStream, is_closed, is_inside, is_open, is_thinking
 from pyqwen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -35,15 +44,25 @@ MOST_ANSWERS = 1024
 """To one prompt in one call."""
 
 
+class Extras(NamedTuple):
+    """Options of a call that are no settings of sampling, checked."""
+
+    format: ResponseFormat | None
+    timeout: float | None
+    prompt_logprobs: bool
+    logits_processor: LogitsProcessor | None
+
+
 class Task(NamedTuple):
     """What is asked of the model, from which any number of requests can be made."""
 
     tokens: list[int]
     settings: SamplingParams
-    format: ResponseFormat | None
+    extras: Extras
     is_chat: bool = False
     reasons: bool = False  # the model thinks before it answers
     in_reasoning: bool = False  # and the prompt has begun that
+    begun: Mapping[str, Any] | None = None  # the message that the answer goes on with
 
 
 class Sizes(Protocol):
@@ -139,25 +158,33 @@ class Calls:
                 raise ValueError("the prompt is empty; the model needs at least one token")
             prompt = self._tokenizer.encode(prompt, options.get("special", False))
         settings = self._settings(params, sampling_of(options, GenerateOptions))
-        return Task(self.checked_ids(prompt), settings, _format(options))
+        return Task(self.checked_ids(prompt), settings, _extras(options))
 
     def _answering(
         self, messages: Messages, params: SamplingParams | None, options: ChatOptions
     ) -> Task:
         overrides = sampling_of(options, ChatOptions)
-        settings = self._settings(params, overrides)
+        settings, extras = self._settings(params, overrides), _extras(options)
         messages = normalize_messages(messages)
         check_answer_tokens(messages, self._tokenizer)
+        begun = messages[-1] if _flag(options, "continue_final_message") else None
         chat_template = self._template(options.get("template"))
-        variables = options.get("template_variables")
-        rendered = chat_template.render(messages, template_variables=variables)
+        rendered = chat_template.render(
+            messages,
+            add_generation_prompt=begun is None,
+            continue_final_message=begun is not None,
+            template_variables=options.get("template_variables"),
+        )
         tokens = self.checked_ids(self._tokenizer.encode_segments(rendered.segments))
-        wanted = _format(options)
-        if not is_thinking(chat_template.source):
-            return Task(tokens, settings, wanted, is_chat=True)
-        if is_closed(rendered.text):
+        reasons = is_thinking(chat_template.source)
+        if reasons and is_closed(rendered.text):
             settings = self._settings(params, overrides, self._without_thinking)
-        return Task(tokens, settings, wanted, True, True, is_open(rendered.text))
+        in_reasoning = reasons and is_open(rendered.text)
+        if begun is not None:  # what goes on with an answer thinks no more
+            reasons = in_reasoning = reasons and is_inside(begun["content"])
+            if not rendered.text.endswith(begun["content"]):  # the template drops white space
+                begun = {**begun, "content": begun["content"].rstrip()}
+        return Task(tokens, settings, extras, True, reasons, in_reasoning, begun)
 
     def _settings(
         self,
@@ -177,13 +204,16 @@ class Calls:
         if seed is None:
             seed = SystemRandom().getrandbits(64)
         shared = SharedPrompt()
-        requests = []
+        requests: list[Generation] = []
         for i, deliver in enumerate(delivers):
             settings = task.settings.replace(seed=(seed + i) % 2**64)
             # Each has its own list of tokens, which grows.
-            own = task._replace(tokens=list(task.tokens), settings=settings)
+            extras = task.extras._replace(prompt_logprobs=task.extras.prompt_logprobs and i == 0)
+            own = task._replace(tokens=list(task.tokens), settings=settings, extras=extras)
             request = self._generation(own, deliver, streaming)
             request.shared = shared
+            if requests:
+                request.prompt_scores = requests[0].prompt_scores
             requests.append(request)
         return requests
 
@@ -195,11 +225,12 @@ class Calls:
             usual = THINKING_MAX_TOKENS if task.reasons else CHAT_MAX_TOKENS
             most = min(self._context, usual) if task.is_chat else self._context
             settings = settings.replace(max_tokens=most)
+        sampler = self._sampler(settings)
         request = Generation(
             task.tokens,
             deliver,
             settings=settings,
-            sampler=self._sampler(settings),
+            sampler=sampler,
             texts=self._texts,
             end_ids=self._tokenizer.eog_ids,
             context=self._context,
@@ -207,10 +238,33 @@ class Calls:
             streaming=streaming,
             reasoning=ReasoningStream(is_open=task.in_reasoning) if task.reasons else None,
         )
-        if task.format is not None:
-            request.constraint, request.unenforced = task.format.guide(self._grammars())
-            request.conclusion = task.format.conclude
+        wanted = task.extras.format
+        if wanted is not None:
+            request.constraint, request.unenforced = wanted.guide(self._grammars())
+            request.conclusion = wanted.conclude
+        request.begun = task.begun
+        request.timeout = task.extras.timeout
+        if task.extras.prompt_logprobs:
+            request.prompt_scores = self._prompt_scores(task)
+        process = task.extras.logits_processor
+        if process is not None:
+            scorer = self._scorer(settings)
+            request.processed = ProcessedDraw(process, sampler, scorer, self._config.vocab_rows)
         return request
+
+    def _scorer(self, settings: SamplingParams) -> _native.SamplerHandle:
+        """What reports the model's own log-probabilities of given tokens."""
+        return self._sampler(
+            NEUTRAL.replace(logprobs=True, top_logprobs=settings.top_logprobs, seed=0)
+        )
+
+    def _prompt_scores(self, task: Task) -> PromptScores:
+        tokens = task.tokens
+        if max(tokens) >= self._config.real_tokens:
+            raise ValueError(
+                f"token id {max(tokens)} is padding, which has no probability: leave prompt_logprobs out"
+            )
+        return PromptScores(list(tokens), self._scorer(task.settings), self._texts.describe)
 
     def _sampler(self, settings: SamplingParams) -> _native.SamplerHandle:
         value: Any = settings.__getattribute__
@@ -257,9 +311,34 @@ class Calls:
         return tokens
 
 
-def _format(options: GenerateOptions | ChatOptions) -> ResponseFormat | None:
+def _extras(options: RequestOptions) -> Extras:
+    seconds = options.get("timeout")
+    if seconds is not None:
+        if isinstance(seconds, bool | str) or not hasattr(seconds, "__float__"):
+            raise TypeError(f"timeout must be a number of seconds, not {type(seconds).__name__}")
+        try:
+            seconds = float(seconds)
+        except OverflowError:
+            seconds = math.inf
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"timeout must be a finite number above 0, not {seconds} seconds")
+    process = options.get("logits_processor")
+    if process is not None and not callable(process):
+        kind = type(process).__name__
+        raise TypeError(f"logits_processor must be a function of ids and logits, not {kind}")
+    return Extras(_format(options), seconds, _flag(options, "prompt_logprobs"), process)
+
+
+def _format(options: RequestOptions) -> ResponseFormat | None:
     if options.get("response_format") is None:
         return None
     from pyqwen.constraints.response_format import response_format
 
     return response_format(options["response_format"], strict=options.get("strict", False))
+
+
+def _flag(options: Mapping[str, Any], name: str) -> bool:
+    value = options.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+    return bool(value)

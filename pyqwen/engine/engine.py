@@ -23,6 +23,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from pyqwen._native import Sampled
+from pyqwen.engine.deadlines import Deadlines
 from pyqwen.engine.prefix_cache import PrefixCache
 from pyqwen.engine.request import Event, Outbox, Request
 from pyqwen.engine.step import Step
@@ -84,6 +85,7 @@ class Engine:
         self._session_open = True  # False: unloaded
         self._interrupted = False  # whether the session's own flag may be set
         self._pid = os.getpid()
+        self._deadlines = Deadlines(self._expire)
         self._thread = threading.Thread(target=self._work, name="pyqwen-engine", daemon=True)
 
     def start(self) -> None:
@@ -100,8 +102,15 @@ class Engine:
         self.check_process()
         if self._closing:
             raise ClosedError("the model was closed")
+        if threading.current_thread() is self._thread:
+            raise PyQwenError(
+                "a logits_processor called its own model, which waits for it; ask another model, or "
+                "another time"
+            )
         request.outbox = self._outbox
         self._inbox.put(request)
+        if request.timeout is not None:
+            self._limit(request, request.timeout)
         if self._stopped:  # the worker may have looked into the inbox for the last time already
             self._reject_all()
 
@@ -113,6 +122,18 @@ class Engine:
         if request in self._running:
             self._interrupt()
         self._inbox.put(None)
+
+    def _limit(self, request: Request, seconds: float) -> None:
+        try:
+            self._deadlines.add(request, seconds)
+        except NoThreadError:
+            self.cancel(request)
+            raise
+
+    def _expire(self, request: Request) -> None:
+        if not request.cancel_requested:
+            request.timed_out = True
+            self.cancel(request)
 
     def close(self) -> None:
         """End all requests with ``CancelledError``, free the session, stop; may be called twice."""
@@ -417,8 +438,8 @@ class Engine:
                 self._waiting.remove(request)
         else:
             self._active.remove(request)
-            if not request.may_reuse:
-                self._cache.forget(request.slot)  # scored texts are seldom continued
+            if not request.leaves_cache:
+                self._cache.forget(request.slot)
             self._cache.release(request.slot)
             request.slot = None
         request.done = True
@@ -443,6 +464,7 @@ class Engine:
     def _shut_down(self) -> None:
         self._stopped = True
         self._closing = True
+        self._deadlines.stop()
         for request in (*self._active, *self._waiting):
             request.done = True  # the cache is left alone: after a bug it may not be in order
             self._outbox.append((request, self._stop_error()))

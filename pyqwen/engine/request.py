@@ -10,9 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyqwen._native import Draw, Run, Sample
+from pyqwen.engine.logits_processing import ProcessedDraw
+from pyqwen.engine.prompt_scores import PromptScores
 from pyqwen.engine.shared_prompt import SharedPrompt
 from pyqwen.engine.step import Constraint, Draft, Step, plan_run
 from pyqwen.errors import CancelledError
@@ -67,9 +69,10 @@ class Request(ABC):
     delivered.
     """
 
-    may_reuse = True  # whether positions that are cached already need not be run
+    leaves_cache = True  # whether what it leaves in its slot is likely to be of use
     adapter: str | None = None  # whose positions are not those of others
     conclusion: Conclusion | None = None  # what those who wait make of the whole answer
+    timeout: float | None = None  # seconds
 
     def __init__(self, tokens: list[int], deliver: Deliver) -> None:
         self.tokens = tokens
@@ -77,7 +80,13 @@ class Request(ABC):
         self.outbox: Outbox = []  # the engine puts its own here
         self.slot: Slot | None = None
         self.cancel_requested = False
+        self.timed_out = False  # and cancelled therefore
         self.done = False
+
+    @property
+    def may_reuse(self) -> bool:
+        """Whether positions that are cached already need not be run."""
+        return True
 
     @property
     def may_start(self) -> bool:
@@ -117,7 +126,7 @@ class Request(ABC):
 
     @abstractmethod
     def cancelled(self) -> Event:
-        """The last event of a request that its owner cancelled."""
+        """The last event of a request that its owner cancelled, or whose time is up."""
 
 
 class TokenTexts:
@@ -133,6 +142,12 @@ class TokenTexts:
         if shown:
             return stream.feed(shown)
         return stream.feed_unseen(self.bytes_of(token).decode("utf-8", "replace"))
+
+    def describe(self, sample: Sample) -> TokenLogprob:
+        """What results say of a sample."""
+        text_of = self.bytes_of
+        top = tuple(TokenLogprob(token, text_of(token), value) for token, value in sample.top)
+        return TokenLogprob(sample.token, text_of(sample.token), sample.logprob, top)
 
 
 class _Shown(dict[int, bytes]):
@@ -186,6 +201,9 @@ class Generation(Request):
         self.constraint: Constraint | None = None  # stands at the beginning of the answer
         self.unenforced: tuple[str, ...] = ()  # of the schema, by the constraint
         self.shared: SharedPrompt | None = None  # with other answers to the same prompt
+        self.prompt_scores: PromptScores | None = None
+        self.processed: ProcessedDraw | None = None
+        self.begun: Mapping[str, Any] | None = None  # the message that the answer goes on with
         self.prompt_length = len(prompt)
         self._unread = len(prompt)
         self._cached = 0
@@ -198,6 +216,10 @@ class Generation(Request):
         return self._unread == 0
 
     @property
+    def may_reuse(self) -> bool:
+        return self.prompt_scores is None or self.prompt_scores.is_complete
+
+    @property
     def may_start(self) -> bool:
         return self.shared is None or self.shared.may_start(self)
 
@@ -205,14 +227,22 @@ class Generation(Request):
         self._start = perf_counter()
         self._cached = len(self.placed.tokens)
         self._max_tokens = min(self._max_tokens, self._context - self.prompt_length)
+        if self.prompt_scores is not None and not self.prompt_scores.is_complete:
+            self.prompt_scores.restart()
         self.sampler.accept(self.tokens, generated=False)
 
     def next(self, room: int) -> Step:
         first = len(self.placed.tokens)
         tokens = self.tokens[first : first + room]
         n = len(tokens)
+        scores = self.prompt_scores
+        if scores is not None and not scores.is_complete:
+            del tokens[self.prompt_length - 1 - first :]  # after the last one nothing is scored
+            return Step(tokens, [1] * len(tokens), read=scores.read)
         if first + n < len(self.tokens) or self._max_tokens == 0:
             return Step(tokens, [0] * n)
+        if self.processed is not None:
+            return Step(tokens, [0] * (n - 1) + [1], read=self._draw_processed)
         if self.draft is None and self.constraint is None:
             return Step(tokens, [1] if n == 1 else [0] * (n - 1) + [1], self._plain_run)
         written = len(self.tokens) - self.prompt_length
@@ -228,12 +258,18 @@ class Generation(Request):
         outputs = [0] * (n - 1) + [int(wants_logprobs or not draw.forced) for draw in draws]
         return Step(tokens + proposals, outputs, Run(self.sampler, draws), len(proposals))
 
+    def _draw_processed(self, session: SessionHandle, output: int, index: int, n: int) -> None:
+        assert self.processed is not None
+        self.processed.draw(session, output, self.tokens, self.constraint)
+
     def advance(self, samples: Sequence[Sample]) -> Event | None:
         if self._unread:
             self._note_prompt()
             if self._unread == 0 and self._max_tokens == 0:
                 self._first = perf_counter()
                 return self._completion("length")
+        if self.processed is not None:
+            samples = self.processed.take()
         for sample in samples:
             event = self._take(sample)
             if event is not None:
@@ -281,7 +317,7 @@ class Generation(Request):
         if self.constraint is not None:
             self.constraint.accept(token)
         if self._logprobs is not None:
-            self._logprobs.append(self._logprob_of(sample))
+            self._logprobs.append(self._texts.describe(sample))
         piece = self._add(self._texts.feed(self._text, token))
         if self._text.matched_stop is not None:
             return self._completion("stop", piece, self._text.matched_stop)
@@ -307,7 +343,7 @@ class Generation(Request):
         return piece
 
     def cancelled(self) -> Event:
-        return self._completion("cancelled")
+        return self._completion("timeout" if self.timed_out else "cancelled")
 
     def _completion(
         self,
@@ -324,14 +360,19 @@ class Generation(Request):
         text = "".join(self._answer)
         timings = self._timings()
         facts = (text, written, reason, usage, timings, self._logprobs, self._seed, stop_reason)
+        scores = self.prompt_scores
+        further: dict[str, Any] = {
+            "unenforced": self.unenforced,
+            "prompt_logprobs": scores.entries if scores and scores.is_complete else None,
+        }
         if not self._is_chat:
-            return Completion(*facts, unenforced=self.unenforced)
+            return Completion(*facts, **further)
         before, thoughts = "", None
         if self._reasoning is not None and self._reasoning.found:
             before = "".join(self._written)[: self._reasoning.answer_start]
             thoughts = "".join(self._thoughts)
         ids = ids_of_answer(text, written, self._texts.shown, before)
-        return ChatCompletion(*facts, ids, thoughts, unenforced=self.unenforced)
+        return ChatCompletion(*facts, ids, thoughts, self.begun, **further)
 
     def _send(self, piece: Piece, reason: FinishReason | None) -> None:
         ids, self._pending = self._pending, []
@@ -339,11 +380,6 @@ class Generation(Request):
         if self._logprobs is not None:
             logprobs = self._logprobs[len(self._logprobs) - len(ids) :]
         self.outbox.append((self, Chunk(piece[1], ids, reason, logprobs, piece[0])))
-
-    def _logprob_of(self, sample: Sample) -> TokenLogprob:
-        text_of = self._texts.bytes_of
-        top = tuple(TokenLogprob(token, text_of(token), value) for token, value in sample.top)
-        return TokenLogprob(sample.token, text_of(sample.token), sample.logprob, top)
 
     def _timings(self) -> Timings:
         start = self._start or perf_counter()
@@ -366,7 +402,7 @@ def _rate(count: int, seconds: float) -> float:
 class Scoring(Request):
     """Evaluates given tokens and keeps numbers about every position, made a few rows at a time."""
 
-    may_reuse = False  # the outputs of positions that are cached are gone
+    leaves_cache = False  # scored texts are seldom continued
 
     def __init__(
         self,
@@ -386,6 +422,10 @@ class Scoring(Request):
         self._logits, self._hidden = logits, hidden
         self._result = np.empty(len(tokens), np.float32)
         self._first = 0  # position of the step's first token
+
+    @property
+    def may_reuse(self) -> bool:
+        return False  # the outputs of positions that are cached are gone
 
     def next(self, room: int) -> Step:
         self._first = len(self.placed.tokens)

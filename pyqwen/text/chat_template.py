@@ -17,6 +17,7 @@ from pyqwen.text.control_text import ControlTextCutter
 from pyqwen.text.messages import Messages, normalize_messages, plain_copy
 
 if TYPE_CHECKING:
+    from pyqwen.text.jinja.tracked import Span
     from pyqwen.text.tokenizer import Tokenizer
 
 _KEY = "tokenizer.chat_template"
@@ -157,9 +158,13 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         template_variables: Mapping[str, Any] | None = None,
     ) -> Rendered:
         """The prompt for ``messages`` (see ``normalize_messages``).
+
+        With ``continue_final_message`` it ends with the content of the last one, an assistant's, for an
+        answer that goes on with it: ``ValueError`` where it is another's.
 
         The ``token_ids`` of a message, which the caller checked (``check_answer_tokens``), become a
         segment where the template writes the content as it is. Templates do not see them.
@@ -177,6 +182,13 @@ class ChatTemplate:
             for i, message in enumerate(plain)
             if (ids := tuple(message.pop("token_ids", ())))
         }
+        final = len(plain) - 1
+        if continue_final_message:
+            _check_continued(plain[final], add_generation_prompt)
+            if not plain[final]["content"]:  # what follows is an answer from its beginning
+                return self.render(
+                    messages[:-1], tools=tools, template_variables=template_variables
+                )
         size = 0
 
         def text(value: str) -> str:
@@ -193,12 +205,16 @@ class ChatTemplate:
         }
         for i, message in enumerate(variables["messages"]):
             message["role"] = plain[i]["role"]  # ours: templates may build tokens of it
-            if i in answers:
+            if i in answers or (continue_final_message and i == final):
                 message["content"] = user_text(plain[i]["content"], answer=i)
         variables |= {**self._constants, "add_generation_prompt": add_generation_prompt}
         prompt = self._template.render(variables, size)
-        spans = prompt.spans if isinstance(prompt, Text) else ()
-        return Rendered(str(prompt), tuple(self._segments(str(prompt), spans, answers)))
+        spans: Sequence[Span] = prompt.spans if isinstance(prompt, Text) else ()
+        whole = str(prompt)
+        if continue_final_message:
+            end = _end_of_answer(whole, spans, final, plain[final]["content"])
+            whole, spans = whole[:end], [(a, min(b, end), i) for a, b, i in spans if a < end]
+        return Rendered(whole, tuple(self._segments(whole, spans, answers)))
 
     def _checked_variables(self, variables: Mapping[str, Any] | None) -> Mapping[str, Any]:
         if variables is None:
@@ -220,11 +236,11 @@ class ChatTemplate:
     def _segments(
         self,
         prompt: str,
-        spans: Sequence[tuple[int, int, int]],
+        spans: Sequence[Span],
         answers: Mapping[int, tuple[int, ...]],
     ) -> Iterable[Segment]:
         cuts = set(self._cutter.cuts(prompt, [(start, end) for start, end, _ in spans]))
-        ids = {start: (end, answers[i]) for start, end, i in spans if i >= 0}
+        ids = {start: (end, answers[i]) for start, end, i in spans if i in answers}
         position = 0
         for place in sorted({*cuts, *ids, len(prompt)}):
             if place < position:  # inside an answer
@@ -241,6 +257,34 @@ def template_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """What ``ChatTemplate.from_metadata`` reads of a file's metadata, for when the file is closed."""
     keys = [key for key in metadata if key == _KEY or key.startswith(f"{_KEY}.")]
     return {key: metadata[key] for key in keys}
+
+
+def _check_continued(message: Mapping[str, Any], add_generation_prompt: bool) -> None:
+    if add_generation_prompt:
+        raise ValueError("continue_final_message goes on with a message, add_generation_prompt not")
+    if message["role"] != "assistant":
+        raise ValueError(
+            "continue_final_message goes on with the last message, which must be an assistant's, not "
+            f"that of {message['role']!r}"
+        )
+    if message.get("tool_calls"):
+        raise ValueError("continue_final_message cannot go on with a message that has tool_calls")
+
+
+def _end_of_answer(prompt: str, spans: Sequence[Span], number: int, content: str) -> int:
+    """Where the content of the final message ends; without white space where the template drops that."""
+    end = max((end for _, end, i in spans if i == number), default=-1)
+    if end >= 0:
+        return end
+    kept = content.strip()
+    start = prompt.rfind(kept)
+    if not kept or start < 0:
+        raise TemplateError(
+            "the chat template does not write the last message as it is, so that no answer can go on "
+            "with it: leave continue_final_message out"
+        )
+    rest = content.lstrip()
+    return start + len(rest if prompt.startswith(rest, start) else kept)
 
 
 def template_names(metadata: Mapping[str, Any]) -> list[str]:

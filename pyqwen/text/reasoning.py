@@ -24,6 +24,11 @@ def is_closed(prompt: str) -> bool:
     return prompt.rstrip().endswith(END)
 
 
+def is_inside(answer: str) -> bool:
+    """Whether a part of an answer ends inside its reasoning."""
+    return answer.rfind(BEGIN) > answer.rfind(END)
+
+
 class ReasoningStream:
     """Splits the text of an answer, as it comes, into reasoning and answer.
 
