@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, Unpack
 from pyqwen import _native
 from pyqwen.catalog.public import DownloadProgress, stoppable
 from pyqwen.completions import Completions
+from pyqwen.drafting import Draft, checked_draft, open_drafts
 from pyqwen.engine.calls import Calls
 from pyqwen.engine.engine import Engine
 from pyqwen.errors import ClosedError
@@ -57,6 +58,7 @@ class OpenOptions(TypedDict, total=False):
     exact: bool | None
     batch: int
     unload_after: float | None
+    draft: Draft
     progress: _native.Progress | None
     download_progress: DownloadProgress | None
 
@@ -100,6 +102,7 @@ class Model(Completions, SeveralAnswers, Scores):
         exact: bool | None = None,
         batch: int = DEFAULT_BATCH,
         unload_after: float | None = None,
+        draft: Draft = None,
         progress: _native.Progress | None = None,
         download_progress: DownloadProgress | None = None,
     ) -> None:
@@ -123,6 +126,10 @@ class Model(Completions, SeveralAnswers, Scores):
           one loads them again, from the packed weights if there are any: the answers are the same,
           but what was read before is read again. It raises ``ModelNotFoundError`` or
           ``ModelChangedError`` if the file is not what it was. None: never.
+        - ``draft``: what guesses the next tokens, so that one pass checks several: ``"ngram"`` looks
+          them up in the text and in recent answers; a path, a name or an open ``Model`` is a smaller
+          one of the same vocabulary, which guesses where nothing is found. Answers stay the same, bit
+          for bit. It is used as far as it is measured to pay.
         - ``progress``: called with bytes done and bytes in all while loading; False stops it.
         - ``download_progress``: the same while a model that is not here is fetched.
 
@@ -142,6 +149,7 @@ class Model(Completions, SeveralAnswers, Scores):
             cache=cache,
         )
         unload_after = checked_seconds("unload_after", unload_after)
+        checked_draft(draft)
         self.path: Path = catalog.resolve(
             os.fspath(path_or_name), progress=stoppable(download_progress)
         )
@@ -152,7 +160,10 @@ class Model(Completions, SeveralAnswers, Scores):
             self.context: int = session.context
             self.threads: int = session.threads
             self._describe(weights)
-            self._engine = Engine(session, self._residence, unload_after)
+            speculator = open_drafts(draft, weights, download_progress)
+            if speculator is not None:
+                undo.callback(speculator.unload)
+            self._engine = Engine(session, self._residence, unload_after, speculator)
             undo.callback(self._engine.close)
             self._engine.start()
             self._finalizer = weakref.finalize(self, _close, self._engine, self._closers)

@@ -36,6 +36,11 @@ class PackedStrings:
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
+    def beginning(self, count: int) -> tuple[bytes, bytes]:
+        """Return the first ``count`` texts as bytes, and their bounds: the same for the same texts."""
+        bounds = bytes(ffi.buffer(self.bounds, (count + 1) * ffi.sizeof("uint64_t")))
+        return bytes(self.text[: self.bounds[count]]), bounds
+
     def unpacked(self) -> list[bytes]:
         """Return each text by itself."""
         ends = ffi.unpack(self.bounds, len(self.bounds))

@@ -26,6 +26,7 @@ from pyqwen._native import Sampled
 from pyqwen.engine.deadlines import Deadlines
 from pyqwen.engine.prefix_cache import PrefixCache
 from pyqwen.engine.request import Event, Outbox, Request
+from pyqwen.engine.speculation import Speculator
 from pyqwen.engine.step import Step
 from pyqwen.errors import CancelledError, ClosedError, NoThreadError, OutOfMemoryError, PyQwenError
 
@@ -60,10 +61,15 @@ class Engine:
     """Runs requests until it is closed. Every method may be called from any thread."""
 
     def __init__(
-        self, session: SessionHandle, residence: Residence, unload_after: float | None = None
+        self,
+        session: SessionHandle,
+        residence: Residence,
+        unload_after: float | None = None,
+        speculator: Speculator | None = None,
     ) -> None:
         """``session`` is what ``residence`` holds now; it is unloaded when the engine stops, and
-        after ``unload_after`` seconds without a request, until the next one."""
+        after ``unload_after`` seconds without a request, until the next one. ``speculator`` drafts for
+        all requests that write, and is unloaded with it."""
         if session.batch < session.sequences:
             raise ValueError(
                 f"a batch of {session.batch} rows is too small for {session.sequences} sequences"
@@ -71,13 +77,13 @@ class Engine:
         self._session = session
         self._residence = residence
         self._unload_after = unload_after
+        self._speculator = speculator or Speculator(looks_up=False)
         self._cache = PrefixCache(session)
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()  # None: look at the flags
         self._waiting: deque[Request] = deque()
         self._active: list[Request] = []  # those with a slot, in the order of their arrival
         self._running: Sequence[Request] = ()  # those that the core works on at this moment
         self._outbox: Outbox = []
-        self._rows_per_second = 0.0
         self._closing = False
         self._stopped = False
         self._failure: BaseException | None = None
@@ -176,12 +182,14 @@ class Engine:
             if self._session_open:
                 self._interrupted = True
                 self._session.cancel()
+                self._speculator.cancel()
 
     def _forget_interrupt(self) -> None:
         if self._interrupted:
             with self._session_guard:
                 self._interrupted = False
                 self._session.cancel(False)
+                self._speculator.cancel(False)
 
     # The worker
 
@@ -231,6 +239,7 @@ class Engine:
     def _unload(self) -> None:
         with self._session_guard:
             self._session_open = self._interrupted = False
+            self._speculator.unload()
         self._residence.unload()
         _log.info("the model was unloaded: nobody asked for %g s", self._unload_after)
 
@@ -245,6 +254,7 @@ class Engine:
                 self._end(request, error)
             return False
         self._cache = PrefixCache(session)
+        self._speculator.load(self._keep_loading)
         with self._session_guard:
             self._session, self._session_open = session, True
         return True
@@ -269,6 +279,7 @@ class Engine:
             self._active.append(request)
             try:
                 request.started()
+                self._speculator.begin(request)
             except Exception as error:
                 self._end(request, error)
 
@@ -277,15 +288,30 @@ class Engine:
         work: list[Work] = []
         writing = [request for request in self._active if not request.is_reading]
         room = self._session.batch
+        if self._speculator.drafts and writing:
+            self._draft(writing, room)
         for others, request in zip(range(len(writing) - 1, -1, -1), writing, strict=True):
             room -= self._add_step(work, request, room - others)  # one row for each of the others
         if work:
-            rows = max(_BESIDE_ROWS, int(self._rows_per_second * _BESIDE_SECONDS))
-            room = min(room, rows)
+            room = min(room, self._rows_beside())
         for request in [request for request in self._active if request.is_reading]:
             if room > 0:
                 room -= self._add_step(work, request, room)
         return work
+
+    def _draft(self, writing: list[Request], room: int) -> None:
+        """Choose what the requests that write propose in their next steps."""
+        waiting = sum([r.remaining for r in self._active if r.is_reading])
+        beside = min(waiting, self._rows_beside(), room - len(writing))
+        try:
+            if self._may_run(writing):
+                self._speculator.allot(writing, room, beside)
+        finally:
+            self._running = ()
+
+    def _rows_beside(self) -> int:
+        """How many rows of prompts are read in a step of answers."""
+        return max(_BESIDE_ROWS, int(self._speculator.costs.rows_per_second * _BESIDE_SECONDS))
 
     def _add_step(self, work: list[Work], request: Request, room: int) -> int:
         """Ask a request for its next step; return how many tokens it has."""
@@ -298,6 +324,7 @@ class Engine:
         return len(step.tokens)
 
     def _step(self, work: list[Work]) -> None:
+        start = perf_counter()
         try:
             done = self._evaluate(work)
         except Exception as error:
@@ -306,6 +333,7 @@ class Engine:
         if done:
             self._use_outputs(work)
             self._cache.trim()
+            self._speculator.note_cost(work, perf_counter() - start)
 
     def _on_failure(self, work: list[Work], error: Exception) -> None:
         """A step failed and left everything as it was: find out whose fault it is."""
@@ -340,9 +368,9 @@ class Engine:
             return False
         finally:
             self._running = ()
-        if len(tokens) >= _BESIDE_ROWS:
+        if len(tokens) > _BESIDE_ROWS:  # not a draft
             rate = len(tokens) / (perf_counter() - start)
-            self._rows_per_second += 0.5 * (rate - self._rows_per_second)
+            self._speculator.costs.note_reading(rate)
         return True
 
     def _may_run(self, requests: Sequence[Request]) -> bool:
@@ -442,6 +470,7 @@ class Engine:
                 self._cache.forget(request.slot)
             self._cache.release(request.slot)
             request.slot = None
+            self._speculator.ended(request)
         request.done = True
         self._outbox.append((request, event))
 
@@ -472,6 +501,7 @@ class Engine:
         self._reject_all()
         with self._session_guard:
             self._session_open = False
+            self._speculator.unload()
         self._residence.unload()
 
     def _reject_all(self) -> None:

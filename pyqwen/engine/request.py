@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from pyqwen._native import SamplerHandle, SessionHandle
     from pyqwen.engine.slot import Slot
+    from pyqwen.engine.speculation import Speculation
     from pyqwen.sampling import SamplingParams
     from pyqwen.text.tokenizer import Tokenizer
 
@@ -70,6 +71,7 @@ class Request(ABC):
     """
 
     leaves_cache = True  # whether what it leaves in its slot is likely to be of use
+    drafts = False  # whether it writes, so that guesses of what comes next may save steps
     adapter: str | None = None  # whose positions are not those of others
     conclusion: Conclusion | None = None  # what those who wait make of the whole answer
     timeout: float | None = None  # seconds
@@ -79,6 +81,7 @@ class Request(ABC):
         self.deliver = deliver
         self.outbox: Outbox = []  # the engine puts its own here
         self.slot: Slot | None = None
+        self.speculation: Speculation | None = None  # the engine's, where it drafts
         self.cancel_requested = False
         self.timed_out = False  # and cancelled therefore
         self.done = False
@@ -111,6 +114,11 @@ class Request(ABC):
     def is_reading(self) -> bool:
         """Whether more than one token is waiting: a prompt rather than an answer."""
         return self.remaining > 1
+
+    @property
+    def most_drafted(self) -> int:
+        """How many tokens may be drafted before the end is reached."""
+        return 0
 
     @abstractmethod
     def next(self, room: int) -> Step:
@@ -162,6 +170,8 @@ class _Shown(dict[int, bytes]):
 
 class Generation(Request):
     """Writes an answer to a prompt."""
+
+    drafts = True
 
     def __init__(
         self,
@@ -231,6 +241,14 @@ class Generation(Request):
             self.prompt_scores.restart()
         self.sampler.accept(self.tokens, generated=False)
 
+    @property
+    def most_drafted(self) -> int:
+        return self._max_tokens - (len(self.tokens) - self.prompt_length) - 1
+
+    @property
+    def _is_drafting(self) -> bool:
+        return self.speculation is not None and self.speculation.is_drafting
+
     def next(self, room: int) -> Step:
         first = len(self.placed.tokens)
         tokens = self.tokens[first : first + room]
@@ -243,14 +261,14 @@ class Generation(Request):
             return Step(tokens, [0] * n)
         if self.processed is not None:
             return Step(tokens, [0] * (n - 1) + [1], read=self._draw_processed)
-        if self.draft is None and self.constraint is None:
+        draft = self.draft or (self.speculation if self._is_drafting else None)
+        if draft is None and self.constraint is None:
             return Step(tokens, [1] if n == 1 else [0] * (n - 1) + [1], self._plain_run)
-        written = len(self.tokens) - self.prompt_length
         wants_logprobs = self._logprobs is not None
         draws, proposals = plan_run(
             self.tokens,
-            min(room - n, self._max_tokens - written - 1),
-            draft=self.draft,
+            min(room - n, self.most_drafted),
+            draft=draft,
             constraint=self.constraint,
             end_ids=self._end_ids,
             wants_logprobs=wants_logprobs,

@@ -26,6 +26,7 @@ class Residence:
         self._held = ExitStack()
         self._seen: Mapping[Path, tuple[int, int]] = {}  # size and time of change of each file
         self.writer: Writer | None = None
+        self.weights: Weights | None = None  # while they are there
 
     def first_load(
         self, progress: _native.Progress | None = None
@@ -65,6 +66,7 @@ class Residence:
                 held.callback(self.writer.stop)
                 self.writer.start()
             self._held = held.pop_all()
+            self.weights = weights
         return weights, session
 
     def is_settled(self) -> bool:
@@ -73,6 +75,7 @@ class Residence:
 
     def unload(self) -> None:
         """Free session, weights and file; without effect if they are not there."""
+        self.weights = None
         self._held.close()
 
 
