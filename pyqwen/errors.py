@@ -53,7 +53,17 @@ class FileAccessError(ModelFileError, OSError):
 
 
 class ContextOverflowError(PyQwenError, ValueError):
-    """A prompt, or a prompt with its answer, does not fit the context."""
+    """A prompt, or a prompt with its answer, does not fit the context.
+
+    ``tokens`` is how many there are, ``context`` how many fit; None where they were not counted.
+    """
+
+    def __init__(
+        self, message: str, *, tokens: int | None = None, context: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+        self.context = context
 
 
 class OutOfMemoryError(PyQwenError, MemoryError):

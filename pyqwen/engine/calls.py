@@ -306,7 +306,9 @@ class Calls:
             longer = f" or open the model with a longer context (it was trained for {trained:,})"
             raise ContextOverflowError(
                 f"{len(tokens):,} tokens do not fit the context of {self._context:,}: shorten the "
-                f"prompt{longer if self._context < trained else ''}"
+                f"prompt{longer if self._context < trained else ''}",
+                tokens=len(tokens),
+                context=self._context,
             )
         return tokens
 

@@ -135,8 +135,9 @@ def test_answer_ends_where_the_context_ends(model):
 
 
 def test_prompt_longer_than_the_context(model):
-    with pytest.raises(pyqwen.ContextOverflowError, match=r"513 .*512"):
+    with pytest.raises(pyqwen.ContextOverflowError, match=r"513 .*512") as caught:
         model.generate([1] * 513)
+    assert (caught.value.tokens, caught.value.context) == (513, 512)
     with pytest.raises(pyqwen.ContextOverflowError):
         model.logits([1] * 513)
 

@@ -141,7 +141,7 @@ def test_async_twins_give_the_same(model):
     assert "".join(chunk.text for chunk in chat_chunks) == chatted.text == stream.completion.text
 
 
-@pytest.mark.parametrize("name", ["agenerate", "achat"])
+@pytest.mark.parametrize("name", ["agenerate", "achat", "astart", "astart_chat"])
 def test_the_event_loop_runs_while_a_prompt_is_encoded(model, monkeypatch, name):
     loop_ran, waits = threading.Event(), []
 
@@ -160,7 +160,8 @@ def test_the_event_loop_runs_while_a_prompt_is_encoded(model, monkeypatch, name)
         while not waits and not task.done():
             await asyncio.sleep(0.001)
             loop_ran.set()
-        return await task
+        answer = await task
+        return await answer.result() if "start" in name else answer
 
     assert len(asyncio.run(main()).token_ids) == 1
     assert waits == [True]
