@@ -34,6 +34,7 @@ from pyqwen.cli import (
     quantize,
     remove,
     run,
+    serve,
     template,
     tokenize,
 )
@@ -43,6 +44,7 @@ from pyqwen.cli.options import add_debug_option
 VERBS = (
     run,
     chat,
+    serve,
     pull,
     list_models,
     remove,

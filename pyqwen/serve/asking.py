@@ -1,0 +1,199 @@
+"""What an API wants of a model, and the answers while they are written.
+
+A translation module makes an :class:`Ask` of its request; :func:`answering` runs it and yields events, which
+the module turns into its API's words. What an API can ask for and this library cannot do yet is refused here
+by its name, never dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import SystemRandom
+from typing import Any
+
+from pyqwen.engine.stream import AsyncStream, OnPrompt
+from pyqwen.model import Model
+from pyqwen.options import ChatOptions, GenerateOptions
+from pyqwen.results import Chunk, Completion
+from pyqwen.serve.errors import ApiError, refusals
+from pyqwen.serve.metrics import Metrics
+
+MAX_ANSWERS = 32
+
+# What a call has when nothing is asked for: such a value is no wish.
+_NO_WISH: dict[str, Any] = {"parallel_tool_calls": True, "tool_choice": "auto"}
+
+
+@dataclass(slots=True)
+class Ask:
+    """An answer to a conversation (``messages``), or the continuation of a text or ids (``prompt``).
+
+    ``options`` are keywords of the library's calls; None means: not given. ``n`` answers are written to
+    one prompt, number i with seed + i.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    messages: Any = None
+    prompt: str | list[int] | None = None
+    n: int = 1
+
+    def wanted(self) -> dict[str, Any]:
+        """The options that were given; ``ApiError`` for what this version cannot do."""
+        known = ChatOptions if self.prompt is None else GenerateOptions
+        names = known.__annotations__
+        given = {name: value for name, value in self.options.items() if value is not None}
+        for name in given.keys() - names.keys():
+            if given[name] == _NO_WISH.get(name):
+                del given[name]
+                continue
+            kind = "chats" if self.prompt is None else "continuations of a text"
+            raise ApiError(
+                501, f"{name} is not supported for {kind} here", code="unsupported", param=name
+            )
+        return given
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The next chunk of answer number ``index``."""
+
+    index: int
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """``done`` of ``total`` tokens of the prompt are read."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing came for a while: time for a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    index: int
+    error: BaseException | None
+
+
+Event = Piece | Reading | Silence
+
+
+class Answers:
+    """The answers to one ask. Iterate over ``events`` once; then ``completions`` has all of them."""
+
+    def __init__(self, model: Model, ask: Ask) -> None:
+        self._model = model
+        self._ask = ask
+        self._events: asyncio.Queue[Piece | Reading | _End] = asyncio.Queue()
+        self._prompt_read = asyncio.Event()
+        self._tasks: list[asyncio.Future[None]] = []
+        self.completions: list[Any] = [None] * ask.n
+
+    async def begin(self) -> None:
+        """Hand the first answer to the engine; ``ApiError`` for what cannot be asked."""
+        first = await self._start(0, self._note_progress)
+        self._tasks.append(asyncio.ensure_future(self._pump(0, first)))
+        for i in range(1, self._ask.n):
+            self._tasks.append(asyncio.ensure_future(self._follow(i)))
+
+    async def events(self, silence: float | None = None) -> AsyncIterator[Event]:
+        """What happens, until all answers are complete; :class:`Silence` after as many seconds."""
+        left = self._ask.n
+        while left:
+            try:
+                async with asyncio.timeout(silence):
+                    event = await self._events.get()
+            except TimeoutError:
+                yield Silence()
+                continue
+            if isinstance(event, _End):
+                if event.error is not None:
+                    raise event.error
+                left -= 1
+            else:
+                yield event
+
+    async def whole(self) -> list[Any]:
+        """Wait for all answers."""
+        async for _ in self.events():
+            pass
+        return self.completions
+
+    async def stop(self) -> None:
+        """Stop the model, and wait until it has."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _note_progress(self, done: int, total: int) -> None:
+        self._events.put_nowait(Reading(done, total))
+
+    async def _start(self, index: int, on_prompt: OnPrompt | None = None) -> AsyncStream[Any]:
+        ask, options = self._ask, self._ask.wanted()
+        if index:
+            options["seed"] = (options["seed"] + index) % 2**64
+        with refusals():
+            if ask.prompt is None:
+                return await self._model.astart_chat(ask.messages, on_prompt=on_prompt, **options)
+            return await self._model.astart(ask.prompt, on_prompt=on_prompt, **options)
+
+    async def _follow(self, index: int) -> None:
+        """Begin when the first answer has read the prompt, which then need not be read again."""
+        await self._prompt_read.wait()
+        try:
+            stream = await self._start(index)
+        except Exception as error:
+            self._events.put_nowait(_End(index, error))
+            return
+        await self._pump(index, stream)
+
+    async def _pump(self, index: int, stream: AsyncStream[Any]) -> None:
+        error: BaseException | None = None
+        try:
+            async for chunk in stream:
+                self._prompt_read.set()
+                self._events.put_nowait(Piece(index, chunk))
+            self.completions[index] = stream.completion
+        except Exception as failure:
+            error = failure
+        finally:
+            self._prompt_read.set()
+            self._events.put_nowait(_End(index, error))
+
+
+@asynccontextmanager
+async def answering(
+    model: Model, asks: Sequence[Ask], metrics: Metrics
+) -> AsyncIterator[list[Answers]]:
+    """Run several asks together; leaving stops those that are not complete."""
+    running = [Answers(model, ask) for ask in asks]
+    for ask in asks:
+        if not 1 <= ask.n <= MAX_ANSWERS:
+            raise ApiError(400, f"n must be from 1 to {MAX_ANSWERS}, not {ask.n}", param="n")
+        if ask.n > 1 and ask.options.get("seed") is None:
+            ask.options["seed"] = SystemRandom().getrandbits(63)
+    metrics.processing += len(running)
+    try:
+        for answers in running:
+            await answers.begin()
+        yield running
+    finally:
+        metrics.processing -= len(running)
+        await asyncio.gather(*(answers.stop() for answers in running))
+        for answers in running:
+            metrics.note(done for done in answers.completions if done is not None)
+
+
+def merged_usage(completions: Sequence[Completion]) -> tuple[int, int, int]:
+    """Tokens of the prompt, written, and of the prompt that were cached: the prompt counts once."""
+    written = sum(done.usage.completion_tokens for done in completions)
+    usage = completions[0].usage
+    return usage.prompt_tokens, written, usage.cached_tokens
