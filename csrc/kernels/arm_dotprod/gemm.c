@@ -1,10 +1,8 @@
 /* gemm.c - matrix products of all quantized types: the templates of arm_neon. */
+#define PQ_GEMM_NAME(name) pq_gemm_##name##_dotprod
 #include "gemm_products.h"
 
 #include "../arm_neon/gemm_columns.h"
 
 #include "../arm_neon/gemm_block.h"
 #include "../arm_neon/gemm_super.h"
-
-PQ_BLOCK_GEMMS(dotprod)
-PQ_SUPER_GEMMS(dotprod)

@@ -3,8 +3,6 @@
 
 #include "gemm_columns.h"
 
+#include "../templates/gemm_driver.h"
 #include "gemm_block.h"
 #include "gemm_super.h"
-
-PQ_BLOCK_GEMMS(neon)
-PQ_SUPER_GEMMS(neon)

@@ -4,8 +4,6 @@
 
 #include "gemm_tile.h"
 
-#include "../../formats/blocks.h"
-
 /* To the left, or to the right if negative; a count need not be a constant. */
 PQ_INLINE uint8x16_t shifted(uint8x16_t x, const int left) {
     return vshlq_u8(x, vdupq_n_s8((int8_t)left));

@@ -55,13 +55,11 @@ PQ_INLINE void block_unpack(const uint32_t type, const uint8_t *group, size_t bl
     }
 }
 
-/* The gemms of instruction set `isa`. */
-#define PQ_BLOCK_GEMMS(isa)                                                                        \
-    PQ_TILES(block, q4_0, PQ_Q4_0, isa)                                                            \
-    PQ_TILES(block, q4_1, PQ_Q4_1, isa)                                                            \
-    PQ_TILES(block, q5_0, PQ_Q5_0, isa)                                                            \
-    PQ_TILES(block, q5_1, PQ_Q5_1, isa)                                                            \
-    PQ_TILES(block, q8_0, PQ_Q8_0, isa)                                                            \
-    PQ_TILES(block, iq4_nl, PQ_IQ4_NL, isa)
+PQ_TILES(block, PQ_BLOCK_TILE, q4_0, PQ_Q4_0, PQ_DIRECT_TOKENS)
+PQ_TILES(block, PQ_BLOCK_TILE, q4_1, PQ_Q4_1, PQ_DIRECT_TOKENS)
+PQ_TILES(block, PQ_BLOCK_TILE, q5_0, PQ_Q5_0, PQ_DIRECT_TOKENS)
+PQ_TILES(block, PQ_BLOCK_TILE, q5_1, PQ_Q5_1, PQ_DIRECT_TOKENS)
+PQ_TILES(block, PQ_BLOCK_TILE, q8_0, PQ_Q8_0, PQ_DIRECT_TOKENS)
+PQ_TILES(block, PQ_BLOCK_TILE, iq4_nl, PQ_IQ4_NL, PQ_DIRECT_TOKENS)
 
 #endif

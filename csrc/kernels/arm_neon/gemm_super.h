@@ -135,13 +135,11 @@ PQ_INLINE void super_unpack(const uint32_t type, const uint8_t *group, size_t bl
     }
 }
 
-/* The gemms of instruction set `isa`. */
-#define PQ_SUPER_GEMMS(isa)                                                                        \
-    PQ_TILES(super, q2_k, PQ_Q2_K, isa)                                                            \
-    PQ_TILES(super, q3_k, PQ_Q3_K, isa)                                                            \
-    PQ_TILES(super, q4_k, PQ_Q4_K, isa)                                                            \
-    PQ_TILES(super, q5_k, PQ_Q5_K, isa)                                                            \
-    PQ_TILES(super, q6_k, PQ_Q6_K, isa)                                                            \
-    PQ_TILES(super, iq4_xs, PQ_IQ4_XS, isa)
+PQ_TILES(super, PQ_SUPER_TILE, q2_k, PQ_Q2_K, PQ_DIRECT_TOKENS)
+PQ_TILES(super, PQ_SUPER_TILE, q3_k, PQ_Q3_K, PQ_DIRECT_TOKENS)
+PQ_TILES(super, PQ_SUPER_TILE, q4_k, PQ_Q4_K, PQ_DIRECT_TOKENS)
+PQ_TILES(super, PQ_SUPER_TILE, q5_k, PQ_Q5_K, PQ_DIRECT_TOKENS)
+PQ_TILES(super, PQ_SUPER_TILE, q6_k, PQ_Q6_K, PQ_DIRECT_TOKENS)
+PQ_TILES(super, PQ_SUPER_TILE, iq4_xs, PQ_IQ4_XS, PQ_DIRECT_TOKENS)
 
 #endif

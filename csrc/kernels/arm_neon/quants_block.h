@@ -31,21 +31,20 @@ PQ_INLINE uint8x16_t five_bits(const uint8_t *q, const uint8_t *high, const int 
 PQ_INLINE int8x16_t block_quants(const uint32_t type, const uint8_t *group, const int j) {
     switch (type) {
     case PQ_Q4_0:
-        return minus(nibbles(group + PQ_LANES * offsetof(pq_block_q4_0, q), j), 8);
+        return minus(nibbles(MEMBER(group, pq_block_q4_0, q), j), stored_offset(type));
     case PQ_Q4_1:
-        return minus(nibbles(group + PQ_LANES * offsetof(pq_block_q4_1, q), j), 0);
+        return minus(nibbles(MEMBER(group, pq_block_q4_1, q), j), 0);
     case PQ_Q5_0:
-        return minus(five_bits(group + PQ_LANES * offsetof(pq_block_q5_0, q),
-                               group + PQ_LANES * offsetof(pq_block_q5_0, high), j),
-                     16);
+        return minus(
+            five_bits(MEMBER(group, pq_block_q5_0, q), MEMBER(group, pq_block_q5_0, high), j),
+            stored_offset(type));
     case PQ_Q5_1:
-        return minus(five_bits(group + PQ_LANES * offsetof(pq_block_q5_1, q),
-                               group + PQ_LANES * offsetof(pq_block_q5_1, high), j),
-                     0);
+        return minus(
+            five_bits(MEMBER(group, pq_block_q5_1, q), MEMBER(group, pq_block_q5_1, high), j), 0);
     case PQ_Q8_0:
-        return minus(vld1q_u8(group + PQ_LANES * offsetof(pq_block_q8_0, q) + j * 32), 0);
+        return minus(vld1q_u8(MEMBER(group, pq_block_q8_0, q) + j * 32), 0);
     default: /* PQ_IQ4_NL */
-        return iq4_values(nibbles(group + PQ_LANES * offsetof(pq_block_iq4_nl, q), j));
+        return iq4_values(nibbles(MEMBER(group, pq_block_iq4_nl, q), j));
     }
 }
 

@@ -55,25 +55,25 @@ PQ_INLINE int8x16_t super_quants(const uint32_t type, const uint8_t *group, size
                                  const int j) {
     switch (type) {
     case PQ_Q2_K:
-        return minus(two_bits(group + PQ_LANES * offsetof(pq_block_q2_k, q), h, s, j), 0);
+        return minus(two_bits(MEMBER(group, pq_block_q2_k, q), h, s, j), 0);
     case PQ_Q3_K: {
-        const uint8x16_t two = two_bits(group + PQ_LANES * offsetof(pq_block_q3_k, q), h, s, j);
-        const uint8_t *high = group + PQ_LANES * offsetof(pq_block_q3_k, high);
-        return minus(vorrq_u8(two, one_bit(high, h, s, j, 2)), 4);
+        const uint8x16_t two = two_bits(MEMBER(group, pq_block_q3_k, q), h, s, j);
+        const uint8_t *high = MEMBER(group, pq_block_q3_k, high);
+        return minus(vorrq_u8(two, one_bit(high, h, s, j, 2)), stored_offset(type));
     }
     case PQ_Q4_K:
-        return minus(four_bits(group + PQ_LANES * offsetof(pq_block_q4_k, q), h, s, j), 0);
+        return minus(four_bits(MEMBER(group, pq_block_q4_k, q), h, s, j), 0);
     case PQ_Q5_K: {
-        const uint8x16_t four = four_bits(group + PQ_LANES * offsetof(pq_block_q5_k, q), h, s, j);
-        const uint8_t *high = group + PQ_LANES * offsetof(pq_block_q5_k, high);
+        const uint8x16_t four = four_bits(MEMBER(group, pq_block_q5_k, q), h, s, j);
+        const uint8_t *high = MEMBER(group, pq_block_q5_k, high);
         return minus(vorrq_u8(four, one_bit(high, h, s, j, 4)), 0);
     }
     case PQ_Q6_K:
-        return minus(six_bits(group + PQ_LANES * offsetof(pq_block_q6_k, low),
-                              group + PQ_LANES * offsetof(pq_block_q6_k, high), h, s, j),
-                     32);
+        return minus(six_bits(MEMBER(group, pq_block_q6_k, low), MEMBER(group, pq_block_q6_k, high),
+                              h, s, j),
+                     stored_offset(type));
     default:
-        return iq4_values(iq4_indices(group + PQ_LANES * offsetof(pq_block_iq4_xs, q), h, s, j));
+        return iq4_values(iq4_indices(MEMBER(group, pq_block_iq4_xs, q), h, s, j));
     }
 }
 
@@ -104,7 +104,7 @@ PQ_INLINE void set_numbers(const uint8_t *group, size_t offset, float32x4_t out[
 }
 
 PQ_INLINE void scales_q2_k(const uint8_t *group, super_scales *out) {
-    const uint8_t *both = group + PQ_LANES * offsetof(pq_block_q2_k, scales);
+    const uint8_t *both = MEMBER(group, pq_block_q2_k, scales);
     set_numbers(group, offsetof(pq_block_q2_k, d), out->d);
     set_numbers(group, offsetof(pq_block_q2_k, dmin), out->dmin);
     for (int unit = 0; unit < 4; unit++) {
@@ -122,7 +122,7 @@ PQ_INLINE void scales_q2_k(const uint8_t *group, super_scales *out) {
 }
 
 PQ_INLINE void scales_q3_k(const uint8_t *group, super_scales *out) {
-    const uint8_t *packed = group + PQ_LANES * offsetof(pq_block_q3_k, scales);
+    const uint8_t *packed = MEMBER(group, pq_block_q3_k, scales);
     set_numbers(group, offsetof(pq_block_q3_k, d), out->d);
     PQ_EACH(r, PQ_HALVES, {
         const uint8x16_t high = load_unit(packed, 2, r);
@@ -141,7 +141,7 @@ PQ_INLINE uint8x16_t with_top_bits(uint8x16_t low, const int first, uint8x16_t t
 
 /* Q4_K and Q5_K begin alike. */
 PQ_INLINE void scales_q4_k(const uint8_t *group, super_scales *out) {
-    const uint8_t *packed = group + PQ_LANES * offsetof(pq_block_q4_k, scales);
+    const uint8_t *packed = MEMBER(group, pq_block_q4_k, scales);
     set_numbers(group, offsetof(pq_block_q4_k, d), out->d);
     set_numbers(group, offsetof(pq_block_q4_k, dmin), out->dmin);
     PQ_EACH(r, PQ_HALVES, {
@@ -159,7 +159,7 @@ PQ_INLINE void scales_q4_k(const uint8_t *group, super_scales *out) {
 }
 
 PQ_INLINE void scales_q6_k(const uint8_t *group, super_scales *out) {
-    const uint8_t *packed = group + PQ_LANES * offsetof(pq_block_q6_k, scales);
+    const uint8_t *packed = MEMBER(group, pq_block_q6_k, scales);
     set_numbers(group, offsetof(pq_block_q6_k, d), out->d);
     for (int unit = 0; unit < 4; unit++) {
         PQ_EACH(r, PQ_HALVES, { set_factors(load_unit(packed, unit, r), 0, 4 * unit, 1, r, out); });
@@ -173,8 +173,8 @@ PQ_INLINE int32x4_t iq4_xs_high(uint32x4_t x, const int i) {
 }
 
 PQ_INLINE void scales_iq4_xs(const uint8_t *group, super_scales *out) {
-    const uint8_t *low = group + PQ_LANES * offsetof(pq_block_iq4_xs, scales_low);
-    const uint8_t *high = group + PQ_LANES * offsetof(pq_block_iq4_xs, scales_high);
+    const uint8_t *low = MEMBER(group, pq_block_iq4_xs, scales_low);
+    const uint8_t *high = MEMBER(group, pq_block_iq4_xs, scales_high);
     set_numbers(group, offsetof(pq_block_iq4_xs, d), out->d);
     PQ_EACH(r, PQ_HALVES, {
         const uint8x16_t four = load_unit(low, 0, r);

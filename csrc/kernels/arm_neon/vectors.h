@@ -14,6 +14,7 @@
 #define PQ_NAME(name) pq_##name##_neon
 
 enum { PQ_VEC = 4, PQ_LANES = 8 }; /* LANES: rows of a panel */
+#define PQ_EACH_MOST 4             /* repeated statements have lane numbers, 0 .. 3 */
 
 typedef float32x4_t pq_vec;
 typedef uint32x4_t pq_mask;

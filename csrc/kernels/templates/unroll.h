@@ -3,7 +3,10 @@
 #ifndef PQ_UNROLL_H
 #define PQ_UNROLL_H
 
-enum { PQ_EACH_MOST = 8 }; /* the length of arrays that PQ_EACH goes through */
+/* The length of arrays that PQ_EACH goes through: 8, or 4 where vectors.h says so. */
+#ifndef PQ_EACH_MOST
+#define PQ_EACH_MOST 8
+#endif
 
 /* Repeats statements for t = 0 .. n - 1, n <= PQ_EACH_MOST, with `t` a constant each time. */
 #define PQ_EACH(t, n, ...)                                                                         \
@@ -12,11 +15,21 @@ enum { PQ_EACH_MOST = 8 }; /* the length of arrays that PQ_EACH goes through */
         PQ_ONCE(t, n, 1, __VA_ARGS__)                                                              \
         PQ_ONCE(t, n, 2, __VA_ARGS__)                                                              \
         PQ_ONCE(t, n, 3, __VA_ARGS__)                                                              \
-        PQ_ONCE(t, n, 4, __VA_ARGS__)                                                              \
-        PQ_ONCE(t, n, 5, __VA_ARGS__)                                                              \
-        PQ_ONCE(t, n, 6, __VA_ARGS__)                                                              \
-        PQ_ONCE(t, n, 7, __VA_ARGS__)                                                              \
+        PQ_MORE(t, n, __VA_ARGS__)                                                                 \
     } while (0)
+#if PQ_EACH_MOST == 4
+#define PQ_MORE(t, n, ...)
+#define PQ_FOR_EACH PQ_FOR_4
+#define PQ_NAMES_EACH PQ_NAMES_4
+#else
+#define PQ_MORE(t, n, ...)                                                                         \
+    PQ_ONCE(t, n, 4, __VA_ARGS__)                                                                  \
+    PQ_ONCE(t, n, 5, __VA_ARGS__)                                                                  \
+    PQ_ONCE(t, n, 6, __VA_ARGS__)                                                                  \
+    PQ_ONCE(t, n, 7, __VA_ARGS__)
+#define PQ_FOR_EACH PQ_FOR_8
+#define PQ_NAMES_EACH PQ_NAMES_8
+#endif
 #define PQ_ONCE(t, n, value, ...)                                                                  \
     if ((n) > value) {                                                                             \
         enum { t = value };                                                                        \

@@ -9,7 +9,7 @@
  */
 #include "../x86_avx512vnni/vectors.h"
 
-#include "../templates/x86/quants_super.h"
+#include "../templates/x86/scales_super.h"
 #include "gemm_tile.h"
 
 /* 1: the sums are of values, yet without the scale of their 32 columns. */

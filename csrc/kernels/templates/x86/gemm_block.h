@@ -1,7 +1,7 @@
 /* gemm_block.h - matrix products of the types with blocks of 32: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL.
  *
  * One template, block_tile(), whose type, form and number of tokens are constants where it is used; what
- * differs between the types is in quants_block.h. See gemm_tile.h.
+ * differs between the types is in quants_block.h. The file that includes it brings multiply_block(). See gemm_tile.h.
  */
 #include "quants_block.h"
 
@@ -13,8 +13,7 @@ PQ_INLINE block_scales unpacked_scales(const uint32_t type, const uint8_t *group
 
 /* ------------------------------------------------------------------------------ the template */
 
-PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int n,
-                          const pq_vnni_tile *a) {
+PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int n, const pq_tile *a) {
     const size_t group_bytes = unpacked ? sizeof(block_unpacked) : PQ_LANES * block_bytes(type);
     const pq_ints offset = pq_all_words(-offset_of(type));
     const uint8_t *group = a->panel;
@@ -34,13 +33,7 @@ PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int n,
                 sum[t] = pq_dot_words(sum[t], offset,
                                       pq_broadcast(a->sums + t * (a->cols / 16) + 2 * b));
         });
-        PQ_UNROLL
-        for (int j = 0; j < BLOCK_VECTORS; j++) {
-            const pq_ints w =
-                unpacked ? pq_load_ints(group + j * PQ_VECTOR_BYTES) : block_quants(type, group, j);
-            PQ_EACH(t, n,
-                    { sum[t] = pq_dot_bytes(sum[t], w, pq_broadcast(q[t] + b * 32 + j * 4)); });
-        }
+        multiply_block(type, unpacked, n, group, q, b * 32, sum);
         const block_scales s =
             unpacked ? unpacked_scales(type, group) : block_scales_of(type, group);
         PQ_EACH(t, n, {

@@ -1,65 +1,30 @@
-/* quants.h - what the quants of all types have in common, and where they are in a packed panel. For the files that
- * include vectors.h. */
+/* quants.h - what the quants of all types have in common. For the files that include vectors.h. Unsigned quants are as
+ * stored; signed ones become unsigned by PQ_SIGNED_OFFSET, 128, unless a folder wants them as they are and says 0.
+ */
 #ifndef PQ_X86_QUANTS_H
 #define PQ_X86_QUANTS_H
 
 #include "gemm_tile.h"
 
-#include "../../../formats/blocks.h"
+#ifndef PQ_SIGNED_OFFSET
+#define PQ_SIGNED_OFFSET 128
+#endif
 
-PQ_INLINE int has_min(const uint32_t type) {
-    return type == PQ_Q4_1 || type == PQ_Q5_1 || type == PQ_Q2_K || type == PQ_Q4_K ||
-           type == PQ_Q5_K;
-}
-
-/* What was added to the values to make unsigned quants of them. */
+/* What was added to the values to make quants of them. */
 PQ_INLINE int offset_of(const uint32_t type) {
-    switch (type) {
-    case PQ_Q3_K:
-        return 4;
-    case PQ_Q4_0:
-        return 8;
-    case PQ_Q5_0:
-        return 16;
-    case PQ_Q6_K:
-        return 32;
-    case PQ_Q8_0:
-    case PQ_IQ4_NL:
-    case PQ_IQ4_XS:
-        return 128;
-    default: /* those with a minimum */
-        return 0;
-    }
+    return is_signed(type) ? PQ_SIGNED_OFFSET : stored_offset(type);
 }
 
-PQ_INLINE size_t block_bytes(const uint32_t type) {
-    switch (type) {
-    case PQ_Q4_1:
-        return sizeof(pq_block_q4_1);
-    case PQ_Q5_0:
-        return sizeof(pq_block_q5_0);
-    case PQ_Q5_1:
-        return sizeof(pq_block_q5_1);
-    case PQ_Q8_0:
-        return sizeof(pq_block_q8_0);
-    case PQ_Q2_K:
-        return sizeof(pq_block_q2_k);
-    case PQ_Q3_K:
-        return sizeof(pq_block_q3_k);
-    case PQ_Q4_K:
-        return sizeof(pq_block_q4_k);
-    case PQ_Q5_K:
-        return sizeof(pq_block_q5_k);
-    case PQ_Q6_K:
-        return sizeof(pq_block_q6_k);
-    case PQ_IQ4_XS:
-        return sizeof(pq_block_iq4_xs);
-    default: /* Q4_0, IQ4_NL */
-        return sizeof(pq_block_q4_0);
-    }
+PQ_INLINE pq_ints signed_quants(pq_ints q) {
+    return PQ_SIGNED_OFFSET ? pq_xor(q, pq_all_bytes(PQ_SIGNED_OFFSET)) : q;
 }
 
-/* Where a member of a block begins in a group of blocks. */
-#define MEMBER(group, block, name) ((group) + PQ_LANES * offsetof(block, name))
+/* PQ_IQ4_VALUES, and those with 128 added. */
+PQ_INLINE pq_ints nonlinear_quants(pq_ints index) {
+    static const int8_t values[16] = PQ_IQ4_VALUES;
+    static const uint8_t above_0[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                        129, 141, 153, 166, 181, 197, 217, 241};
+    return pq_look_up(PQ_SIGNED_OFFSET ? (const void *)above_0 : values, index);
+}
 
 #endif

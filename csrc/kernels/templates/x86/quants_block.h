@@ -1,6 +1,9 @@
 /* quants_block.h - what the types with blocks of 32 are made of: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL. Quants and
  * scales of a group of blocks, out of a packed panel (pack.c). For the files that include vectors.h.
  */
+#ifndef PQ_X86_QUANTS_BLOCK_H
+#define PQ_X86_QUANTS_BLOCK_H
+
 #include "quants.h"
 
 /* The scales of a block of all rows. */
@@ -41,12 +44,9 @@ PQ_INLINE pq_ints block_quants(const uint32_t type, const uint8_t *group, const 
         return pq_or(nibbles(MEMBER(group, pq_block_q5_1, q), j),
                      fifth_bits(MEMBER(group, pq_block_q5_1, high), j));
     case PQ_Q8_0:
-        return pq_xor(pq_load_ints(MEMBER(group, pq_block_q8_0, q) + j * PQ_VECTOR_BYTES),
-                      pq_all_bytes(128));
-    default: { /* PQ_IQ4_NL */
-        static const uint8_t values[16] = PQ_IQ4_UNSIGNED;
-        return pq_look_up(values, nibbles(MEMBER(group, pq_block_iq4_nl, q), j));
-    }
+        return signed_quants(pq_load_ints(MEMBER(group, pq_block_q8_0, q) + j * PQ_VECTOR_BYTES));
+    default: /* PQ_IQ4_NL */
+        return nonlinear_quants(nibbles(MEMBER(group, pq_block_iq4_nl, q), j));
     }
 }
 
@@ -55,3 +55,5 @@ PQ_INLINE block_scales block_scales_of(const uint32_t type, const uint8_t *group
     const pq_vec d = v_load_halves(group);
     return (block_scales){d, has_min(type) ? v_load_halves(group + 2 * PQ_LANES) : d};
 }
+
+#endif

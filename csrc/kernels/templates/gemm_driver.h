@@ -1,11 +1,11 @@
 /* gemm_driver.h - cuts a product into tiles: see gemm_tile.h. */
-#ifndef PQ_X86_GEMM_DRIVER_H
-#define PQ_X86_GEMM_DRIVER_H
+#ifndef PQ_TEMPLATES_GEMM_DRIVER_H
+#define PQ_TEMPLATES_GEMM_DRIVER_H
 
 #include "gemm_tile.h"
 
 typedef struct job {
-    const pq_vnni_tiles *kernels;
+    const pq_tiles *kernels;
     const pq_matrix *w;
     const pq_acts *x;
     float *y;
@@ -16,11 +16,10 @@ static size_t min_size(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-static void run_tile(const job *j, pq_vnni_tile_fn fn, const uint8_t *data, size_t panel,
-                     size_t token) {
+static void run_tile(const job *j, pq_tile_fn fn, const uint8_t *data, size_t panel, size_t token) {
     const pq_acts *x = j->x;
     const size_t row = panel * PQ_LANES;
-    const pq_vnni_tile tile = {
+    const pq_tile tile = {
         .panel = data,
         .blocks = x->cols / pq_type_block(j->w->type),
         .q = x->q + token * x->cols,
@@ -36,8 +35,8 @@ static void run_tile(const job *j, pq_vnni_tile_fn fn, const uint8_t *data, size
 }
 
 /* Token ranges are cut into tiles of nearly equal size: 9 tokens are 5 and 4, not 8 and 1. */
-static size_t next_tile(size_t tokens) {
-    const size_t tiles = (tokens + PQ_MAX_TILE - 1) / PQ_MAX_TILE;
+static size_t next_tile(size_t tokens, size_t most) {
+    const size_t tiles = (tokens + most - 1) / most;
     return (tokens + tiles - 1) / tiles;
 }
 
@@ -45,7 +44,7 @@ static void multiply_packed(const job *j, size_t panel0, size_t panel1, size_t t
                             size_t token1) {
     for (size_t p = panel0; p < panel1; p++) {
         for (size_t t = token0; t < token1;) {
-            const size_t n = next_tile(token1 - t);
+            const size_t n = next_tile(token1 - t, PQ_MAX_TILE);
             run_tile(j, j->kernels->direct[n - 1], j->w->data + p * j->w->panel_bytes, p, t);
             t += n;
         }
@@ -61,14 +60,14 @@ static void multiply_unpacked(const job *j, size_t panel0, size_t panel1, size_t
         j->kernels->unpack(j->w->data + p * j->w->panel_bytes, blocks,
                            scratch + (p - panel0) * bytes);
     for (size_t t = token0; t < token1;) {
-        const size_t n = next_tile(token1 - t);
+        const size_t n = next_tile(token1 - t, PQ_MAX_UNPACKED_TILE);
         for (size_t p = panel0; p < panel1; p++)
             run_tile(j, j->kernels->unpacked[n - 1], scratch + (p - panel0) * bytes, p, t);
         t += n;
     }
 }
 
-void PQ_NAME(gemm_by_tiles)(const pq_vnni_tiles *kernels, const pq_matrix *w, size_t panel0,
+void PQ_NAME(gemm_by_tiles)(const pq_tiles *kernels, const pq_matrix *w, size_t panel0,
                             size_t panel1, const pq_acts *x, size_t token0, size_t token1, float *y,
                             size_t y_stride, void *scratch) {
     const job j = {.kernels = kernels, .w = w, .x = x, .y = y, .y_stride = y_stride};

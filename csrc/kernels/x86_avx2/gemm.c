@@ -1,0 +1,13 @@
+/* gemm.c - matrix products of all quantized types: the templates of templates/x86, with 16-bit chains. */
+#include "vectors.h"
+
+/* Six tokens share the unpacking of packed quants; of unpacked ones, four are as fast. */
+#define PQ_MAX_TILE 6
+#define PQ_MAX_UNPACKED_TILE 4
+#define PQ_SIGNED_OFFSET 0
+
+#include "dot_chains.h"
+
+#include "../templates/gemm_driver.h"
+#include "../templates/x86/gemm_block.h"
+#include "../templates/x86/gemm_super.h"
