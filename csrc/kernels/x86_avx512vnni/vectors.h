@@ -1,7 +1,5 @@
 /* vectors.h - what the templates of kernels and the search of the quantizer are made of, for AVX-512 with VNNI: 16
- * lanes of 32 bits.
- *
- * v_max(a, b) is a where a > b, else b; v_min(a, b) is a where a < b, else b. Addresses need no alignment. */
+ * lanes of 32 bits. See templates/x86/vectors.h. */
 #ifndef PQ_AVX512VNNI_VECTORS_H
 #define PQ_AVX512VNNI_VECTORS_H
 
@@ -18,15 +16,18 @@ enum { PQ_VEC = 16, PQ_LANES = 16 }; /* LANES: rows of a panel */
 #define PQ_MAX_TILE 8                /* tokens: their sums and totals fit the 32 registers */
 
 typedef __m512 pq_vec;
+typedef __m512i pq_ints;
 typedef __mmask16 pq_mask;
 
-PQ_INLINE pq_vec v_load(const float *p) {
-    return _mm512_loadu_ps(p);
+#define PQ_X86(op) _mm512_##op
+#define PQ_X86_INTS(op) _mm512_##op##_si512
+
+/* The same bits. */
+PQ_INLINE pq_vec pq_as_floats(pq_ints x) {
+    return _mm512_castsi512_ps(x);
 }
 
-PQ_INLINE void v_store(float *p, pq_vec x) {
-    _mm512_storeu_ps(p, x);
-}
+#include "../templates/x86/vectors.h"
 
 /* float16, and int8, to float32. */
 PQ_INLINE pq_vec v_load_halves(const void *p) {
@@ -51,56 +52,6 @@ PQ_INLINE void v_store_halves(void *p, pq_vec x) {
 /* The first `count` lanes, 1 .. PQ_VEC. */
 PQ_INLINE void v_store_first(float *p, size_t count, pq_vec x) {
     _mm512_mask_storeu_ps(p, (__mmask16)(count >= PQ_VEC ? 0xFFFF : (1u << count) - 1), x);
-}
-
-/* Asks for a line of memory, into the second-level cache. */
-PQ_INLINE void v_prefetch(const void *p) {
-    _mm_prefetch((const char *)p, _MM_HINT_T1);
-}
-
-PQ_INLINE pq_vec v_all(float x) {
-    return _mm512_set1_ps(x);
-}
-
-PQ_INLINE pq_vec v_add(pq_vec a, pq_vec b) {
-    return _mm512_add_ps(a, b);
-}
-
-PQ_INLINE pq_vec v_sub(pq_vec a, pq_vec b) {
-    return _mm512_sub_ps(a, b);
-}
-
-PQ_INLINE pq_vec v_mul(pq_vec a, pq_vec b) {
-    return _mm512_mul_ps(a, b);
-}
-
-PQ_INLINE pq_vec v_div(pq_vec a, pq_vec b) {
-    return _mm512_div_ps(a, b);
-}
-
-/* a * b + c, a * b - c and c - a * b, rounded once. */
-PQ_INLINE pq_vec v_fma(pq_vec a, pq_vec b, pq_vec c) {
-    return _mm512_fmadd_ps(a, b, c);
-}
-
-PQ_INLINE pq_vec v_fms(pq_vec a, pq_vec b, pq_vec c) {
-    return _mm512_fmsub_ps(a, b, c);
-}
-
-PQ_INLINE pq_vec v_fnma(pq_vec a, pq_vec b, pq_vec c) {
-    return _mm512_fnmadd_ps(a, b, c);
-}
-
-PQ_INLINE pq_vec v_negate(pq_vec x) {
-    return _mm512_xor_ps(x, _mm512_set1_ps(-0.0f));
-}
-
-PQ_INLINE pq_vec v_min(pq_vec a, pq_vec b) {
-    return _mm512_min_ps(a, b);
-}
-
-PQ_INLINE pq_vec v_max(pq_vec a, pq_vec b) {
-    return _mm512_max_ps(a, b);
 }
 
 /* To the nearest integer, ties to even. */
@@ -130,12 +81,6 @@ PQ_INLINE int v_any(pq_mask mask) {
     return mask != 0;
 }
 
-/* x with the integer in the low bits of n added to its exponent. */
-PQ_INLINE pq_vec v_scale_exponent(pq_vec x, pq_vec n) {
-    const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(n), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), exponent));
-}
-
 /* Of all lanes, none of which is NaN. */
 PQ_INLINE float v_largest(pq_vec x) {
     return _mm512_reduce_max_ps(x);
@@ -145,9 +90,7 @@ PQ_INLINE float v_largest(pq_vec x) {
 PQ_INLINE float v_sum16(const pq_vec lanes[16 / PQ_VEC]) {
     const __m256 l8 =
         _mm256_add_ps(_mm512_castps512_ps256(lanes[0]), _mm512_extractf32x8_ps(lanes[0], 1));
-    const __m128 l4 = _mm_add_ps(_mm256_castps256_ps128(l8), _mm256_extractf128_ps(l8, 1));
-    const __m128 l2 = _mm_add_ps(l4, _mm_movehl_ps(l4, l4));
-    return _mm_cvtss_f32(_mm_add_ss(l2, _mm_movehdup_ps(l2)));
+    return pq_sum8(l8);
 }
 
 /* Pairs of neighbors in two vectors, to their first and their second numbers, and back. In between, the lanes are in
@@ -187,32 +130,11 @@ PQ_INLINE float v_largest_magnitude(const pq_vec x[32 / PQ_VEC]) {
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)_mm512_reduce_max_epu32(m))));
 }
 
-/* 32 bytes. */
-typedef __m256i pq_bytes32;
-
-PQ_INLINE pq_bytes32 v_zero_bytes(void) {
-    return _mm256_setzero_si256();
-}
-
 /* 32 numbers to the nearest integers, ties to even. */
 PQ_INLINE pq_bytes32 v_to_bytes(const pq_vec x[32 / PQ_VEC]) {
     const __m128i low = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x[0]));
     return _mm256_inserti128_si256(_mm256_castsi128_si256(low),
                                    _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x[1])), 1);
-}
-
-PQ_INLINE void v_store_bytes(void *p, pq_bytes32 x) {
-    _mm256_storeu_si256((__m256i *)p, x);
-}
-
-/* The sums of the lower and the upper 16. */
-PQ_INLINE void v_sum_bytes(pq_bytes32 x, int sums[2]) {
-    __m256i s = _mm256_maddubs_epi16(_mm256_set1_epi8(1), x);
-    s = _mm256_madd_epi16(s, _mm256_set1_epi16(1));
-    s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0x4E));
-    s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0xB1));
-    sums[0] = _mm_cvtsi128_si32(_mm256_castsi256_si128(s));
-    sums[1] = _mm_cvtsi128_si32(_mm256_extracti128_si256(s, 1));
 }
 
 /* The value of the non-linear types nearest to x: a binary search among the borders of the values. */
@@ -233,78 +155,15 @@ PQ_INLINE pq_vec v_nonlinear(pq_vec x) {
 
 /* ---------------------------------------------------------- products of quantized matrices */
 
-typedef __m512i pq_ints;
-
-PQ_INLINE pq_ints pq_load_ints(const void *p) {
-    return _mm512_loadu_si512(p);
-}
-
-PQ_INLINE void pq_store_ints(void *p, pq_ints x) {
-    _mm512_store_si512(p, x);
-}
-
 /* 16-bit numbers, one per lane, zero-extended. */
 PQ_INLINE pq_ints pq_load_words(const void *p) {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
 
-PQ_INLINE pq_ints pq_zero(void) {
-    return _mm512_setzero_si512();
-}
-
-PQ_INLINE pq_ints pq_all_bytes(const int value) {
-    return _mm512_set1_epi8((char)value);
-}
-
-PQ_INLINE pq_ints pq_all_words(const int value) {
-    return _mm512_set1_epi16((short)value);
-}
-
-PQ_INLINE pq_ints pq_all_ints(const int value) {
-    return _mm512_set1_epi32(value);
-}
-
-PQ_INLINE pq_ints pq_and(pq_ints a, pq_ints b) {
-    return _mm512_and_si512(a, b);
-}
-
-PQ_INLINE pq_ints pq_or(pq_ints a, pq_ints b) {
-    return _mm512_or_si512(a, b);
-}
-
-PQ_INLINE pq_ints pq_xor(pq_ints a, pq_ints b) {
-    return _mm512_xor_si512(a, b);
-}
-
-PQ_INLINE pq_ints pq_subtract(pq_ints a, pq_ints b) {
-    return _mm512_sub_epi32(a, b);
-}
-
-/* Of the lanes of 32 bits. */
-PQ_INLINE pq_ints pq_right(pq_ints x, const int bits) {
-    return _mm512_srli_epi32(x, (unsigned)bits);
-}
-
-PQ_INLINE pq_ints pq_left(pq_ints x, const int bits) {
-    return _mm512_slli_epi32(x, (unsigned)bits);
-}
-
-/* The same, with copies of the sign. */
-PQ_INLINE pq_ints pq_right_signed(pq_ints x, const int bits) {
-    return _mm512_srai_epi32(x, (unsigned)bits);
-}
-
 /* table[index] of every byte, 16 entries. */
-PQ_INLINE pq_ints pq_look_up(const uint8_t *table, pq_ints index) {
+PQ_INLINE pq_ints pq_look_up(const void *table, pq_ints index) {
     const __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table));
     return _mm512_shuffle_epi8(all, index);
-}
-
-/* Four neighboring activations, or two neighboring sums of them, in every lane. */
-PQ_INLINE pq_ints pq_broadcast(const void *p) {
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return _mm512_set1_epi32(v);
 }
 
 /* sum + the products of four unsigned bytes of w with four signed ones of x. */
@@ -315,19 +174,6 @@ PQ_INLINE pq_ints pq_dot_bytes(pq_ints sum, pq_ints w, pq_ints x) {
 /* sum + the products of two 16-bit numbers. */
 PQ_INLINE pq_ints pq_dot_words(pq_ints sum, pq_ints w, pq_ints x) {
     return _mm512_dpwssd_epi32(sum, w, x);
-}
-
-PQ_INLINE pq_vec pq_to_float(pq_ints x) {
-    return _mm512_cvtepi32_ps(x);
-}
-
-/* The same bits. */
-PQ_INLINE pq_vec pq_as_floats(pq_ints x) {
-    return _mm512_castsi512_ps(x);
-}
-
-PQ_INLINE pq_ints pq_as_ints(pq_vec x) {
-    return _mm512_castps_si512(x);
 }
 
 #endif
