@@ -123,6 +123,10 @@ void pq_map_close(pq_map *map) {
     map->data = NULL;
 }
 
+void pq_map_ask_for_huge_pages(const pq_map *map) {
+    (void)map;
+}
+
 pq_status pq_map_read(const pq_map *map, const char *name, uint64_t offset, uint64_t bytes,
                       void *dst, pq_error *err) {
     uint8_t *to = dst;
@@ -237,6 +241,15 @@ void pq_map_close(pq_map *map) {
         munmap((void *)(uintptr_t)map->data, (size_t)map->bytes);
     close((int)map->handle);
     map->data = NULL;
+}
+
+void pq_map_ask_for_huge_pages(const pq_map *map) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (map->data)
+        madvise((void *)(uintptr_t)map->data, (size_t)map->bytes, MADV_HUGEPAGE);
+#else
+    (void)map;
+#endif
 }
 
 pq_status pq_map_read(const pq_map *map, const char *name, uint64_t offset, uint64_t bytes,

@@ -20,6 +20,11 @@ typedef struct pq_map {
 pq_status pq_map_open(pq_map *out, const char *path, const char *name, int mapped, pq_error *err);
 void pq_map_close(pq_map *map);
 
+/* Asks for huge pages, as memory of one's own gets them: what is read from the disk after this comes in pieces that
+ * the processor maps as one, where kernel and file system can do that (Linux: ext4 since 6.16, XFS and others
+ * earlier). Elsewhere nothing happens. */
+void pq_map_ask_for_huge_pages(const pq_map *map);
+
 /* Copies bytes offset .. offset + bytes - 1, which the caller knows to be inside the file. Any
  * number of threads at once. Goes through the system and not the mapping, so that a file which has
  * become shorter is an error and not a fault. */

@@ -122,6 +122,7 @@ pq_status pq_packed_map(pq_map *out, const char *path, const pq_packed_id *id, u
     pq_status st = pq_map_open(&map, path, "the packed weights", 1, err);
     if (st != PQ_OK)
         return st;
+    pq_map_ask_for_huge_pages(&map); /* decoding out of small pages is a tenth slower */
     st = check_header(&map, id, err);
     if (st == PQ_OK)
         st = verify(&map, id, threads, step, arg, err);

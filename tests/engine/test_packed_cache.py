@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,20 @@ def test_the_second_start_gives_the_same_bits(path, folder):
     assert plain.tobytes() == packing.tobytes() == mapped.tobytes()
     assert pyqwen.plan(path).cache == before.st_size > before.st_size // 2 > 0
     assert pyqwen.plan(path, cache=False).cache == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_it_is_mapped_in_huge_pages_where_there_are_any(path, folder):
+    """Out of small pages decoding is a tenth slower. Whether there are any is the file system's choice."""
+    logits(path, stored=False)
+    with Model(path):
+        mappings = Path("/proc/self/smaps").read_text().split("VmFlags:")
+    flags = next(
+        after.splitlines()[0].split()
+        for before, after in pairwise(mappings)
+        if f"{packed_files(folder)[0]}\n" in before
+    )
+    assert "hg" in flags or not Path("/sys/kernel/mm/transparent_hugepage").is_dir()
 
 
 def test_a_cache_that_was_made_by_other_threads_is_the_same(path, folder):
