@@ -2,6 +2,7 @@
  * processor and the operating system allow; knows nothing of what the kernels do. */
 #include "kernels.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -209,6 +210,18 @@ static const struct {
 
 enum { CHOICES = sizeof choices / sizeof choices[0] };
 
+/* The answer does not change, and each question takes 20 microseconds in a virtual machine, which CPUID leaves. */
+static int is_available(size_t choice) {
+    enum { UNKNOWN, NO, YES };
+    static atomic_int answers[CHOICES];
+    int answer = atomic_load_explicit(&answers[choice], memory_order_relaxed);
+    if (answer == UNKNOWN) {
+        answer = choices[choice].available() ? YES : NO;
+        atomic_store_explicit(&answers[choice], answer, memory_order_relaxed);
+    }
+    return answer == YES;
+}
+
 const char *pq_isa_name(uint32_t index) {
     return index < CHOICES ? choices[index].table->isa : NULL;
 }
@@ -216,7 +229,7 @@ const char *pq_isa_name(uint32_t index) {
 int pq_isa_available(const char *name) {
     for (size_t i = 0; name && i < CHOICES; i++) {
         if (strcmp(choices[i].table->isa, name) == 0)
-            return choices[i].available();
+            return is_available(i);
     }
     return 0;
 }
@@ -231,7 +244,7 @@ const char *pq_isa_summary(const char *name) {
 
 const char *pq_isa_default(void) {
     size_t i = 0;
-    while (choices[i].by_name || !choices[i].available()) /* scalar is always there */
+    while (choices[i].by_name || !is_available(i)) /* scalar is always there */
         i++;
     return choices[i].table->isa;
 }
@@ -246,7 +259,7 @@ pq_status pq_kernels_select(const pq_kernels **out, const char *isa, pq_error *e
         const pq_kernels *table = choices[i].table;
         const int named = strcmp(table->isa, isa) == 0;
         compiled_in |= named;
-        if (!choices[i].available())
+        if (!is_available(i))
             continue;
         if (named) {
             *out = table;
