@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pyqwen.constraints.schema import check
 from pyqwen.errors import ConstraintError
 
 Whitespace = Literal["flexible", "compact"]
@@ -65,7 +66,9 @@ class Constraint:
         if not isinstance(schema, Mapping | bool):
             kind = type(schema).__name__
             raise TypeError(f"a JSON schema is a dict, or its text, not {kind}")
-        return cls("json", _dumped(schema), whitespace, bool(strict))
+        text = _dumped(schema)
+        check(json.loads(text))
+        return cls("json", text, whitespace, bool(strict))
 
     @classmethod
     def regex(cls, pattern: str) -> Constraint:
@@ -107,15 +110,12 @@ class Constraint:
         if self.kind not in ("json", "regex", "lark"):
             raise ValueError(f"a constraint is json, regex or lark, not {self.kind!r}")
 
-    def grammar(self, *, lenient: bool = False) -> str:
-        """What llguidance compiles; ``lenient`` leaves out what it cannot enforce of a schema."""
-        if self.kind != "json":
-            return self.text
-        schema = json.loads(self.text)
-        if isinstance(schema, bool):
-            schema = {} if schema else {"not": {}}
-        options = {**_WHITESPACE[self.whitespace], **({"lenient": True} if lenient else {})}
-        return json.dumps({"x-guidance": options, **schema}, ensure_ascii=False)
+
+def json_grammar(schema: Mapping[str, Any], whitespace: Whitespace, lenient: bool) -> str:
+    """What llguidance compiles; ``lenient`` leaves out what it cannot enforce of a schema."""
+    options = {**_WHITESPACE[whitespace], **({"lenient": True} if lenient else {})}
+    rest = {key: value for key, value in schema.items() if key != "x-guidance"}
+    return json.dumps({"x-guidance": options, **rest}, ensure_ascii=False)
 
 
 def _quoted(text: str) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyqwen.constraints.compiling import Compiled, compile_constraint
+from pyqwen.constraints.constraint import Constraint
 from pyqwen.constraints.guide import Guide, MaskThread
 from pyqwen.constraints.llguidance import GrammarMatcher, GrammarTokenizer
 from pyqwen.text.vocabulary import TokenKind
@@ -41,29 +43,29 @@ class Grammars:
         self._tokenizer: GrammarTokenizer | None = None
         self._setup = threading.Lock()
         self._lock = threading.Lock()
-        self._compiled: OrderedDict[tuple[str, str], GrammarMatcher] = OrderedDict()
+        self._compiled: OrderedDict[Constraint, Compiled] = OrderedDict()
         self._text = 0
         self._masks = MaskThread()
 
-    def guide(self, kind: str, grammar: str) -> Guide:
-        """Return what guides a new answer; ``GrammarRefused`` for a grammar that is none.
+    def compiled(self, constraint: Constraint) -> Compiled:
+        """Return a constraint as compiled, now or before; ``ConstraintError`` says what is wrong."""
+        found = self.find(constraint)
+        if found is None:
+            found = compile_constraint(constraint, self._build)
+            self._keep(constraint, found)
+        return found
 
-        ``kind`` is ``json``, ``regex`` or ``lark``.
-        """
-        key = kind, grammar
+    def find(self, constraint: Constraint) -> Compiled | None:
+        """Return a constraint that was compiled before; takes no time."""
         with self._lock:
-            compiled = self._compiled.get(key)
-            if compiled is not None:
-                self._compiled.move_to_end(key)
-        if compiled is None:
-            compiled = self._compile(kind, grammar)
-            self._keep(key, compiled)
-        return Guide(compiled.copy(), self._words, self._masks.submit)
+            found = self._compiled.get(constraint)
+            if found is not None:
+                self._compiled.move_to_end(constraint)
+            return found
 
-    def is_ready(self, kind: str, grammar: str) -> bool:
-        """Whether ``guide`` returns at once."""
-        with self._lock:
-            return (kind, grammar) in self._compiled
+    def guide(self, compiled: Compiled) -> Guide:
+        """Return what guides a new answer."""
+        return Guide(compiled.matcher.copy(), self._words, self._masks.submit)
 
     def close(self) -> None:
         """Let the thread beside the engine end."""
@@ -74,7 +76,7 @@ class Grammars:
         assert self._tokenizer is not None, "nothing was compiled"
         return self._tokenizer.words
 
-    def _compile(self, kind: str, grammar: str) -> GrammarMatcher:
+    def _build(self, kind: str, grammar: str) -> GrammarMatcher:
         with self._setup:
             if self._tokenizer is None:
                 self._tokenizer = grammar_tokenizer(self._source)
@@ -83,19 +85,19 @@ class Grammars:
         matcher.copy().write_mask(np.empty(self._words, np.uint32))
         return matcher
 
-    def _keep(self, key: tuple[str, str], compiled: GrammarMatcher) -> None:
+    def _keep(self, constraint: Constraint, compiled: Compiled) -> None:
         dropped = []
         with self._lock:
-            if key in self._compiled:
+            if constraint in self._compiled:
                 return
-            self._compiled[key] = compiled
-            self._text += len(key[1])
+            self._compiled[constraint] = compiled
+            self._text += len(constraint.text)
             while len(self._compiled) > _MOST_GRAMMARS or (
                 self._text > _MOST_TEXT and len(self._compiled) > 1
             ):
-                oldest, matcher = self._compiled.popitem(last=False)
-                self._text -= len(oldest[1])
-                dropped.append(matcher)  # freed when the lock is
+                oldest, unused = self._compiled.popitem(last=False)
+                self._text -= len(oldest.text)
+                dropped.append(unused)  # freed when the lock is
 
 
 def grammar_tokenizer(tokenizer: Tokenizer) -> GrammarTokenizer:

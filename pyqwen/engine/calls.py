@@ -30,7 +30,7 @@ from pyqwen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from pyqwen.constraints.grammars import Grammars
-    from pyqwen.constraints.response_format import ResponseFormat
+    from pyqwen.constraints.response_format import Guided, ResponseFormat
 
 Prompt = str | Sequence[int]
 
@@ -240,8 +240,7 @@ class Calls:
         )
         wanted = task.extras.format
         if wanted is not None:
-            request.constraint, request.unenforced = wanted.guide(self._grammars())
-            request.conclusion = wanted.conclude
+            self._constrain(request, wanted)
         request.begun = task.begun
         request.timeout = task.extras.timeout
         if task.extras.prompt_logprobs:
@@ -251,6 +250,18 @@ class Calls:
             scorer = self._scorer(settings)
             request.processed = ProcessedDraw(process, sampler, scorer, self._config.vocab_rows)
         return request
+
+    def _constrain(self, request: Generation, wanted: ResponseFormat) -> None:
+        grammars = self._grammars()
+        guided = wanted.find(grammars)
+
+        def apply(guided: Guided) -> None:
+            request.constraint, request.unenforced, request.conclusion = guided
+
+        if guided is not None:
+            apply(guided)
+        else:
+            request.preparation = lambda: apply(wanted.make(grammars))
 
     def _scorer(self, settings: SamplingParams) -> _native.SamplerHandle:
         """What reports the model's own log-probabilities of given tokens."""

@@ -105,6 +105,16 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Queue a request; what becomes of it reaches ``request.deliver``."""
+        self.check_caller()
+        request.outbox = self._outbox
+        self._inbox.put(request)
+        if request.timeout is not None:
+            self._limit(request, request.timeout)
+        if self._stopped:  # the worker may have looked into the inbox for the last time already
+            self._reject_all()
+
+    def check_caller(self) -> None:
+        """Raise what ``submit`` would, whatever the request."""
         self.check_process()
         if self._closing:
             raise ClosedError("the model was closed")
@@ -113,18 +123,14 @@ class Engine:
                 "a logits_processor called its own model, which waits for it; ask another model, or "
                 "another time"
             )
-        request.outbox = self._outbox
-        self._inbox.put(request)
-        if request.timeout is not None:
-            self._limit(request, request.timeout)
-        if self._stopped:  # the worker may have looked into the inbox for the last time already
-            self._reject_all()
 
     def cancel(self, request: Request) -> None:
         """End a request within milliseconds; without effect on one that is over."""
         if request.done or os.getpid() != self._pid:
             return
         request.cancel_requested = True
+        if request.abandon is not None:
+            request.abandon()
         if request in self._running:
             self._interrupt()
         self._inbox.put(None)

@@ -73,6 +73,8 @@ class Request(ABC):
     leaves_cache = True  # whether what it leaves in its slot is likely to be of use
     drafts = False  # whether it writes, so that guesses of what comes next may save steps
     adapter: str | None = None  # whose positions are not those of others
+    preparation: Callable[[], None] | None = None  # what takes time before the engine gets it
+    abandon: Callable[[], None] | None = None  # ends the preparation, while it lasts
     conclusion: Conclusion | None = None  # what those who wait make of the whole answer
     timeout: float | None = None  # seconds
 

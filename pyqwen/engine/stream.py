@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
 
+from pyqwen.engine.preparation import submit
 from pyqwen.engine.request import Event, PromptProgress, Request
 from pyqwen.errors import PyQwenError
 from pyqwen.results import Chunk, Completion, FinishReason
@@ -101,8 +102,7 @@ def last_events(waiters: Sequence[Waiter], requests: Sequence[Request]) -> list[
     """Submit requests and wait for all results; the first that fails, or an interrupt, cancels all."""
     engine = waiters[0].engine
     try:
-        for request in requests:
-            engine.submit(request)
+        submit(engine, *requests)
         return [w.result(request) for w, request in zip(waiters, requests, strict=True)]
     finally:
         for request in requests:
@@ -159,8 +159,7 @@ async def async_last_events(
     """As ``last_events``."""
     engine = waiters[0].engine
     try:
-        for request in requests:
-            engine.submit(request)
+        submit(engine, *requests)
         return [await w.result(request) for w, request in zip(waiters, requests, strict=True)]
     finally:
         for request in requests:
@@ -270,7 +269,7 @@ class Stream(_Progress[Answer]):
     ) -> None:
         super().__init__(owner, engine, waiter.last, request, on_prompt)
         self._waiter = waiter
-        engine.submit(request)
+        submit(engine, request)
 
     def __iter__(self) -> Iterator[Chunk]:
         try:
@@ -335,7 +334,7 @@ class AsyncStream(_Progress[Answer]):
     ) -> None:
         super().__init__(owner, engine, waiter.last, request, on_prompt)
         self._waiter = waiter
-        engine.submit(request)
+        submit(engine, request)
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         try:

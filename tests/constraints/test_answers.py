@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -27,12 +25,6 @@ PERSON: dict[str, Any] = {
     "required": ["name", "age", "tags", "kind"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_path: Path) -> Iterator[Model]:
-    with Model(tiny_model_path, threads=2) as model:
-        yield model
 
 
 @pytest.mark.parametrize("whitespace", ["flexible", "compact"])
@@ -125,7 +117,6 @@ def test_together_as_alone(model: Model) -> None:
     "constraint",
     [
         Constraint.json({"$ref": "#"}),
-        Constraint.json({"$ref": "#/$defs/missing"}),
         Constraint.regex("(a"),
         Constraint.lark("no rules"),
         Constraint.lark("start: <no_such_token>"),
