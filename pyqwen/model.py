@@ -19,6 +19,7 @@ from pyqwen.drafting import Draft, checked_draft, open_drafts
 from pyqwen.engine.calls import Calls
 from pyqwen.engine.engine import Engine
 from pyqwen.errors import ClosedError
+from pyqwen.infilling import Infilling
 from pyqwen.loading.config import ModelConfig
 from pyqwen.loading.generation_defaults import read_defaults
 from pyqwen.loading.gguf_file import Load
@@ -34,6 +35,7 @@ from pyqwen.sampling import SamplingParams
 from pyqwen.scores import Scores
 from pyqwen.several import SeveralAnswers
 from pyqwen.text.chat_template import ChatTemplate, template_metadata
+from pyqwen.text.infill import find_infill
 from pyqwen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class OpenOptions(TypedDict, total=False):
     download_progress: DownloadProgress | None
 
 
-class Model(Completions, SeveralAnswers, Scores):
+class Model(Completions, SeveralAnswers, Infilling, Scores):
     """A model that is loaded and ready to answer.
 
     Any number of threads and asyncio tasks may call it at once; up to ``max_sequences`` requests run
@@ -233,6 +235,8 @@ class Model(Completions, SeveralAnswers, Scores):
             context=self.context,
             config=self.config,
             grammars=lambda: model._grammar_compiler(),
+            infill=find_infill(weights.file.metadata, self.tokenizer),
+            source=self.path.name,
         )
 
     def _grammar_compiler(self) -> Grammars:

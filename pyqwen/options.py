@@ -64,7 +64,18 @@ class ChatOptions(RequestOptions, total=False):
     """Whether the answer goes on with the last message, an assistant's, instead of following it."""
 
 
-def sampling_of(options: GenerateOptions | ChatOptions, kind: type) -> SamplingOptions:
+class InfillOptions(RequestOptions, total=False):
+    """Keywords of ``Model.infill`` and its relatives."""
+
+    files: Mapping[str, str] | None
+    """Other files of the repository, by name; the last ones are the first to be kept where not all fit."""
+    filename: str | None
+    """The name of the file to fill in, where it is to be told."""
+    repository: str | None
+    """The name of the repository, told along with files."""
+
+
+def sampling_of(options: RequestOptions, kind: type) -> SamplingOptions:
     """Return the keywords that are no options of this ``kind`` of calls: settings, and unknown names."""
     own = kind.__annotations__.keys() - SamplingOptions.__annotations__.keys()
     return cast(

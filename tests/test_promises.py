@@ -141,6 +141,25 @@ def test_how_many_answers(model: Model, method: str) -> None:
         attempt(lambda v=value: call(v, 2, max_tokens=1), f"{method}({kind})")
 
 
+@pytest.mark.parametrize("method", ["infill", "stream_infill"])
+def test_filling_in(make_tiny_model: Callable[..., Path], method: str) -> None:
+    roles = {
+        f"tokenizer.ggml.fim_{role}_token_id": i
+        for i, role in enumerate(["pre", "suf", "mid", "sep"])
+    }
+    with Model(make_tiny_model(metadata=roles), context=128, threads=1) as model:
+        call = getattr(model, method)
+        for kind, value in HOSTILE.items():
+            attempt(lambda v=value: call(v, "b", max_tokens=2), f"{method}({kind}, ...)")
+            attempt(lambda v=value: call("a", v, max_tokens=2), f"{method}(..., {kind})")
+            for name in ("files", "filename", "repository"):
+                for options in ({name: value}, {name: {"a": value}, "filename": "b"}):
+                    attempt(
+                        lambda o=options: call("a", "b", **{"max_tokens": 2, **o}),
+                        f"{method}(..., {name}={kind})",
+                    )
+
+
 def test_messages(model: Model) -> None:
     for kind, value in HOSTILE.items():
         for message in (

@@ -17,6 +17,7 @@ from pyqwen.errors import ContextOverflowError
 from pyqwen.options import (
     ChatOptions,
     GenerateOptions,
+    InfillOptions,
     LogitsProcessor,
     RequestOptions,
     sampling_of,
@@ -24,6 +25,7 @@ from pyqwen.options import (
 from pyqwen.sampling import NEUTRAL, SamplingOptions, SamplingParams
 from pyqwen.text.answer_tokens import check_answer_tokens
 from pyqwen.text.chat_template import ChatTemplate
+from pyqwen.text.infill import Infill, checked_files, checked_infill, checked_text
 from pyqwen.text.messages import Messages, normalize_messages
 from pyqwen.text.reasoning import ReasoningStream, is_closed, is_inside, is_open, is_thinking
 from pyqwen.text.tokenizer import Tokenizer
@@ -40,6 +42,8 @@ THINKING_MAX_TOKENS = 32_768
 """The same for models that think before they answer, as Qwen3's model cards recommend."""
 
 
+INFILL_MAX_TOKENS = 512
+"""The same for what is filled in between two texts."""
 MOST_ANSWERS = 1024
 """To one prompt in one call."""
 
@@ -63,6 +67,7 @@ class Task(NamedTuple):
     reasons: bool = False  # the model thinks before it answers
     in_reasoning: bool = False  # and the prompt has begun that
     begun: Mapping[str, Any] | None = None  # the message that the answer goes on with
+    end_ids: frozenset[int] = frozenset()  # besides the model's own
 
 
 class Sizes(Protocol):
@@ -94,9 +99,12 @@ class Calls:
         context: int,
         config: Sizes,
         grammars: Callable[[], Grammars],
+        infill: Infill | None = None,
+        source: str = "",
     ) -> None:
         """``defaults`` complete the settings of a call, and ``without_thinking`` those of an answer
-        that a thinking model is to begin at once. ``context``: the most tokens of one request."""
+        that a thinking model is to begin at once. ``context``: the most tokens of one request.
+        ``source`` names the file in messages."""
         self._tokenizer = tokenizer
         self._texts = TokenTexts(tokenizer)
         self._template = template
@@ -105,6 +113,7 @@ class Calls:
         self._context = context
         self._config = config
         self._grammars = grammars
+        self._infill, self._source = infill, source
 
     def continuation(
         self,
@@ -149,6 +158,38 @@ class Calls:
     ) -> list[Generation]:
         """Several answers to one conversation, which is read once."""
         return self._answers(self._answering(messages, params, options), delivers, streaming)
+
+    def filling(
+        self,
+        prefix: str,
+        suffix: str,
+        params: SamplingParams | None,
+        options: InfillOptions,
+        deliver: Deliver,
+        streaming: bool = False,
+    ) -> Generation:
+        """What stands between two texts; the arguments as in ``Model.infill``."""
+        settings = self._settings(params, sampling_of(options, InfillOptions))
+        if settings.max_tokens is None:
+            settings = settings.replace(max_tokens=INFILL_MAX_TOKENS)
+        files = checked_files(options.get("files"))
+        names = {name: options.get(name) for name in ("filename", "repository")}
+        for name, value in {"prefix": prefix, "suffix": suffix, **names}.items():
+            if value is not None or name not in names:
+                checked_text(name, value)
+        infill = checked_infill(
+            self._infill, self._source, with_files=bool(files) or names["filename"] is not None
+        )
+        tokens = infill.prompt(
+            prefix,
+            suffix,
+            files=files,
+            filename=options.get("filename"),
+            repository=options.get("repository"),
+            room=self._context - min(settings.max_tokens or 0, self._context // 2),
+        )
+        task = Task(self.checked_ids(tokens), settings, _extras(options), end_ids=infill.end_ids)
+        return self._generation(task, deliver, streaming)
 
     def _continuing(
         self, prompt: Prompt, params: SamplingParams | None, options: GenerateOptions
@@ -232,7 +273,7 @@ class Calls:
             settings=settings,
             sampler=sampler,
             texts=self._texts,
-            end_ids=self._tokenizer.eog_ids,
+            end_ids=self._tokenizer.eog_ids | task.end_ids,
             context=self._context,
             is_chat=task.is_chat,
             streaming=streaming,

@@ -111,6 +111,13 @@ class Tokenizer:
         token = self._vocabulary.find(text) if len(text) > 1 else None
         return token if token is not None and self._vocabulary.is_control(token) else None
 
+    def marker_id(self, text: str) -> int | None:
+        """The id of the control or user-defined token of exactly this text, if there is one."""
+        token = self._vocabulary.find(text)
+        if token is None or self.is_control(token):
+            return token
+        return token if self._vocabulary.kinds[token] == TokenKind.USER_DEFINED else None
+
     # Text to ids
 
     def encode(self, text: str, special: bool = False, *, add_bos: bool | None = None) -> list[int]:

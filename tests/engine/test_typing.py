@@ -22,6 +22,12 @@ def good(model: Model, messages: list[dict[str, object]]) -> None:
     model.chat("x", params=SamplingParams(top_k=3), stop="a", logprobs=True)
     model.generate("<s>", special=True)
     model.chat("x", template="tool_use", template_variables={"enable_thinking": False})
+    model.generate("x", timeout=1.5, prompt_logprobs=True, logits_processor=lambda ids, row: row)
+    model.chat("x", continue_final_message=True)
+    answers: list[pyqwen.Completion] = model.generate_n("x", 3, seed=1)
+    messages.append(model.chat_n("x", 3, timeout=None)[0].message)
+    streams: list[pyqwen.Stream[pyqwen.ChatCompletion]] = model.stream_chat_n("x", 2)
+    filled: pyqwen.Completion = model.infill("a", "b", files={"c": "d"}, filename="e")
     with model.stream_chat("x", max_tokens=5) as stream:
         for chunk in stream:
             text: str = chunk.text
@@ -35,6 +41,7 @@ async def good_async(model: Model) -> list[Chunk]:
     message = (await stream.result()).message
     print(message, stream.completion.message)
     await model.achat("x", seed=1)
+    print((await model.achat_n("x", 2))[0].message, (await model.ainfill("a", "b")).text)
     return [chunk async for chunk in model.astream("x", top_p=0.5)]
 
 async def bad(model: Model) -> None:
@@ -46,6 +53,12 @@ async def bad(model: Model) -> None:
     model.chat("x", stop=5)  # wrong: arg-type
     model.chat("x", special=True)  # wrong: call-arg
     model.chat("x", template=5)  # wrong: arg-type
+    model.generate("x", timeout="1")  # wrong: arg-type
+    model.generate("x", logits_processor="f")  # wrong: arg-type
+    model.generate("x", continue_final_message=True)  # wrong: call-arg
+    model.generate_n("x", "3")  # wrong: arg-type
+    model.chat_n("x", 3, special=True)  # wrong: call-arg
+    model.infill("a", "b", files=["c"])  # wrong: arg-type
     model.stream_chat("x", max_token=5)  # wrong: call-arg
     model.stream_chat("x", logit_bias=[1])  # wrong: arg-type
     await model.agenerate("x", max_token=5)  # wrong: call-arg
@@ -75,5 +88,5 @@ def test_mypy_on_a_program(tmp_path: Path) -> None:
         for number, line in enumerate(SNIPPET.splitlines(), 1)
         if "# wrong: " in line
     ]
-    assert len(wrong) == 18
+    assert len(wrong) > 20
     assert found == wrong, done.stdout + done.stderr
