@@ -12,17 +12,13 @@ from pyqwen.catalog.public import stoppable
 from pyqwen.engine.draft_model import DraftModel
 from pyqwen.engine.speculation import Speculator
 from pyqwen.errors import ClosedError, ModelFileError
+from pyqwen.loading.memory_plan import DRAFT_BATCH, DRAFT_CONTEXT, LOOK_UP
 from pyqwen.loading.residence import Residence
 from pyqwen.loading.settings import Settings, resolve_settings
 from pyqwen.loading.weights import Weights, load_weights
 
 if TYPE_CHECKING:
     from pyqwen.catalog.public import DownloadProgress
-
-LOOK_UP = "ngram"
-CONTEXT = 2048
-"""Tokens that a drafting model holds of each request; then it begins anew with the end of the text."""
-_BATCH = 64
 
 
 class OpenModel(Protocol):
@@ -94,10 +90,10 @@ def _open(weights: Weights, settings: Settings, owned: ExitStack) -> DraftModel:
             closing(
                 _native.SessionHandle(
                     weights.model,
-                    context=min(CONTEXT, config["context"]),
+                    context=min(DRAFT_CONTEXT, config["context"]),
                     sequences=settings.max_sequences,
                     threads=settings.threads,
-                    batch=max(_BATCH, settings.max_sequences),
+                    batch=max(DRAFT_BATCH, settings.max_sequences),
                     kv_type=settings.kv_type,
                 )
             )

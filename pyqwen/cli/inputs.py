@@ -67,6 +67,8 @@ def open_model(args: argparse.Namespace) -> Model:
 
     path = find_model(args.model)
     settings = given(args, "context", "threads", "kv_type", "cache")
+    if args.draft != "off":
+        settings["draft"] = args.draft if args.draft == "ngram" else find_model(args.draft)
     if not getattr(args, "quiet", False):
         say(describe_plan(plan(path, max_sequences=1, **settings), path))
     with ProgressBar("loading", "bytes") as bar:

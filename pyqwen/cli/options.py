@@ -132,6 +132,17 @@ def add_cache_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_draft_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--draft",
+        metavar="ngram|MODEL|off",
+        default="ngram",
+        help="what guesses the next tokens, so that one pass checks several: look them up in the "
+        "text, a smaller model of the same vocabulary, or nothing; the answer is the same "
+        "(default: ngram)",
+    )
+
+
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "sampling", "What is not given is taken from the model: pyqwen inspect shows its defaults."
@@ -165,6 +176,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     add_threads_option(parser)
     add_kv_type_option(parser)
     add_cache_option(parser)
+    add_draft_option(parser)
     add_sampling_options(parser)
 
 

@@ -10,6 +10,7 @@ from pyqwen.cli.memory import describe_fit
 from pyqwen.cli.options import (
     Verbs,
     add_context_option,
+    add_draft_option,
     add_json_option,
     add_kv_type_option,
     add_verb,
@@ -41,17 +42,20 @@ def add_parser(verbs: Verbs) -> None:
         metavar="N",
         help="requests that run at the same time (default: 1)",
     )
+    add_draft_option(parser)
     add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from pyqwen import plan
 
+    draft = None if args.draft == "off" else args.draft
     result = plan(
         find_local_model(args.model),
         context=args.context,
         kv_type=args.kv_type,
         max_sequences=args.parallel,
+        draft=draft if draft in {None, "ngram"} else find_local_model(draft),
     )
     if args.json:
         print_json(result.to_dict())
@@ -66,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
             f"{format_bytes(result.kv_per_token)} each; grows as it is used",
         ),
         ("compute", result.compute, "activations and logits"),
+        *([("draft", result.draft, "the model that drafts")] if result.draft else []),
         ("tokenizer", result.tokenizer, ""),
         ("interpreter", result.interpreter, "Python and its libraries"),
         ("total", result.total, f"{format_bytes(result.available)} available on this machine"),

@@ -9,13 +9,27 @@ from typing import Any
 from pyqwen import _native
 from pyqwen.loading import packed_cache
 from pyqwen.loading.gguf_file import GGUFFile
-from pyqwen.loading.settings import DEFAULT_BATCH, DEFAULT_MAX_SEQUENCES, resolve_settings
+from pyqwen.loading.settings import (
+    DEFAULT_BATCH,
+    DEFAULT_MAX_SEQUENCES,
+    Settings,
+    resolve_settings,
+)
 
 # Resident bytes measured on 64-bit Linux with Python 3.11 and numpy 2: the interpreter with everything that
 # Model and chat templates import (at most 42 MiB), and what the vocabulary adds per token, in the file's
 # directory and in the tokenizer (148 for Qwen2.5's 151,936, 153 for SmolLM2's 49,152).
 INTERPRETER_BYTES = 42 * 2**20
 TOKENIZER_BYTES_PER_TOKEN = 160
+
+LOOK_UP = "ngram"
+"""The draft that is looked up, not a model's."""
+LOOKED_UP_BYTES_PER_TOKEN = 140  # measured as above
+MOST_LOOKED_UP = 65_536  # tokens of a request: MOST_INDEXED of pyqwen/engine/ngrams.py
+DRAFT_CONTEXT = 2048
+"""Tokens that a drafting model holds of each request; then it begins anew with the end of the text."""
+DRAFT_BATCH = 64
+"""Rows that it evaluates together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,9 @@ class MemoryPlan:
     ``context``; the cache grows up to that as it is used, by ``kv_per_token``. Requests that come
     one after the other take a ``max_sequences``-th of it, however many a model could run: what is
     kept of earlier requests and the one that runs hold one context together.
+
+    ``draft`` is what a model that drafts adds: its weights, cache and activations. The index of what
+    is looked up for drafts counts as ``compute``.
     """
 
     context: int
@@ -45,11 +62,13 @@ class MemoryPlan:
     tokenizer: int
     available: int
     cache: int
+    draft: int = 0
 
     @property
     def total(self) -> int:
         """Peak resident bytes of the process with all sequences full."""
-        return self.weights + self.kv + self.compute + self.interpreter + self.tokenizer
+        parts = self.weights, self.kv, self.compute, self.interpreter, self.tokenizer, self.draft
+        return sum(parts)
 
     @property
     def fits(self) -> bool:
@@ -79,6 +98,7 @@ def plan(
     exact: bool | None = None,
     batch: int = DEFAULT_BATCH,
     cache: bool = True,
+    draft: str | os.PathLike[str] | None = None,
 ) -> MemoryPlan:
     """Return what opening this model with these settings will take; no weights are read.
 
@@ -111,11 +131,14 @@ def plan(
             isa=settings.isa,
             exact=settings.exact,
         )
+        context_tokens = settings.context or config["context"]
+        indexed = 0 if draft is None else min(context_tokens, MOST_LOOKED_UP)
+        looked_up = indexed * LOOKED_UP_BYTES_PER_TOKEN * settings.max_sequences
         packed = None
         if settings.cache:
             packed = packed_cache.locate(file, path, isa=settings.isa, exact=settings.exact)
         return MemoryPlan(
-            context=settings.context or config["context"],
+            context=context_tokens,
             trained_context=config["context"],
             max_sequences=settings.max_sequences,
             kv_type=settings.kv_type,
@@ -123,9 +146,27 @@ def plan(
             weights=sizes["weights"],
             kv=sizes["kv"],
             kv_per_token=sizes["kv_per_token"],
-            compute=sizes["compute"],
+            compute=sizes["compute"] + looked_up,
             interpreter=INTERPRETER_BYTES,
             tokenizer=config["vocab"] * TOKENIZER_BYTES_PER_TOKEN,
             available=_native.machine()["available_bytes"],
             cache=packed.size if packed is not None else 0,
+            draft=0 if draft is None or draft == LOOK_UP else _draft_bytes(draft, settings),
         )
+
+
+def _draft_bytes(draft: str | os.PathLike[str], settings: Settings) -> int:
+    from pyqwen import catalog
+
+    with GGUFFile(catalog.resolve(os.fspath(draft))) as file:
+        sizes = _native.plan(
+            file.handle,
+            context=min(DRAFT_CONTEXT, _native.read_config(file.handle)["context"]),
+            sequences=settings.max_sequences,
+            threads=settings.threads,
+            batch=max(DRAFT_BATCH, settings.max_sequences),
+            kv_type=settings.kv_type,
+            isa=settings.isa,
+            exact=settings.exact,
+        )
+        return sizes["weights"] + sizes["kv"] + sizes["compute"]

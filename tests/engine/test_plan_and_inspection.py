@@ -137,3 +137,21 @@ def test_keys_of_a_wrong_type_do_not_end_an_inspection(make_tiny_model, key):
     if "license" in key:
         assert f"the key {key} holds list, not a text" in found.problems
     assert json.dumps(found.to_dict())
+
+
+def test_drafts_are_in_the_plan(tiny_model_path, make_tiny_model):
+    from pyqwen.engine.ngrams import MOST_INDEXED
+    from pyqwen.loading.memory_plan import MOST_LOOKED_UP
+
+    assert MOST_LOOKED_UP == MOST_INDEXED
+    none = pyqwen.plan(tiny_model_path)
+    looked_up = pyqwen.plan(tiny_model_path, draft="ngram")
+    assert 0 < looked_up.total - none.total == looked_up.compute - none.compute < 2**20
+    assert none.draft == looked_up.draft == 0
+    draft = make_tiny_model(seed=1)
+    by_model = pyqwen.plan(tiny_model_path, draft=draft)
+    assert by_model.draft > pyqwen.plan(draft).weights
+    assert by_model.total == looked_up.total + by_model.draft
+    with pyqwen.Model(tiny_model_path, draft=draft) as model:
+        session = model._engine._speculator.model._session
+        assert session.context * session.sequences <= pyqwen.plan(draft).kv

@@ -258,7 +258,7 @@ def test_tokens_that_a_draft_model_lacks(tiny_model_path: Path) -> None:
 
 
 def test_long_texts_move_the_window(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyqwen.drafting.CONTEXT", 100)
+    monkeypatch.setattr("pyqwen.drafting.DRAFT_CONTEXT", 100)
     options = {"max_tokens": 300, "temperature": 0, "seed": 0, "ignore_eos": True}
     with Model(tiny_model_path, draft=tiny_model_path) as model, Model(tiny_model_path) as plain:
         assert_same(model.generate(IDS * 3, **options), plain.generate(IDS * 3, **options))
