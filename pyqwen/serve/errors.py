@@ -126,6 +126,8 @@ def api_error(error: BaseException) -> ApiError:
             param="messages",
             facts=facts if error.tokens is not None else {},
         )
+    if isinstance(error, ConstraintError) and error.completion is not None:
+        return ApiError(422, f"the answer is not what was asked for: {error}", code="bad_answer")
     if isinstance(error, TemplateError | ConstraintError):
         return ApiError(400, str(error), code="invalid_value")
     if isinstance(error, OutOfMemoryError):
