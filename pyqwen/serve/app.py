@@ -11,7 +11,9 @@ from typing import Any, Unpack, cast
 from starlette.routing import Route, Router
 
 from pyqwen.model import OpenOptions
+from pyqwen.serve.anthropic import AnthropicMessages
 from pyqwen.serve.core import Core
+from pyqwen.serve.embeddings import Embeddings
 from pyqwen.serve.errors import (
     ApiError,
     Shape,
@@ -29,14 +31,18 @@ from pyqwen.serve.exchange import (
     Scope,
     Send,
     fail_event_stream,
+    fail_lines,
+    fail_named_event_stream,
 )
 from pyqwen.serve.llama import LlamaEndpoints
 from pyqwen.serve.llama_completion import LlamaCompletion
 from pyqwen.serve.metrics import Metrics
 from pyqwen.serve.models_list import Models
+from pyqwen.serve.ollama import Ollama
 from pyqwen.serve.openai_chat import ChatCompletions
 from pyqwen.serve.openai_completions import Completions
 from pyqwen.serve.registry import Registry, Sources
+from pyqwen.serve.responses import Responses
 from pyqwen.serve.settings import SETTING_NAMES, ServerSettings
 from pyqwen.serve.trust import Trust, path_of
 
@@ -161,6 +167,18 @@ class _Table:
             self.routes.append(Route(path, endpoint, methods=methods.split()))
 
 
+def _add_ollama(table: _Table, core: Core) -> None:
+    ollama = Ollama(core)
+    table.add("GET HEAD", "/", ollama.root)
+    table.add("GET HEAD", "/api/version", ollama.version)
+    table.add("GET HEAD", "/api/tags", ollama.tags)
+    table.add("GET", "/api/ps", ollama.ps)
+    table.add("POST", "/api/show", ollama.show)
+    table.add("POST", "/api/chat", ollama.chat, fail_lines)
+    table.add("POST", "/api/generate", ollama.generate, fail_lines)
+    table.add("POST", "/api/embed", Embeddings(core).ollama)
+
+
 def routes(core: Core) -> list[Route]:
     """All paths of the server."""
     table = _Table(core.settings)
@@ -175,6 +193,12 @@ def routes(core: Core) -> list[Route]:
         "/chat/completions/input_tokens /v1/chat/completions/input_tokens",
         llama.count_chat_tokens,
     )
+    table.add("POST", "/responses /v1/responses", Responses(core), fail_named_event_stream)
+    table.add("POST", "/embeddings /v1/embeddings", Embeddings(core).openai)
+    messages = AnthropicMessages(core)
+    table.add("POST", "/v1/messages", messages.create, fail_named_event_stream)
+    table.add("POST", "/v1/messages/count_tokens", messages.count)
+    _add_ollama(table, core)
     table.add("GET", "/props", llama.props)
     table.add("GET", "/slots", llama.slots)
     table.add("GET", "/metrics", llama.metrics)
