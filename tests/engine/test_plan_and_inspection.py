@@ -33,7 +33,12 @@ def test_plan_knows_what_loading_takes(make_tiny_model):
 def test_plan_and_model_have_the_same_arguments():
     of_model = inspect.signature(Model).parameters
     of_plan = inspect.signature(pyqwen.plan).parameters
-    assert of_model.keys() - of_plan.keys() == {"load", "progress", "download_progress", "unload_after"}
+    assert of_model.keys() - of_plan.keys() == {
+        "load",
+        "progress",
+        "download_progress",
+        "unload_after",
+    }
     for name, parameter in of_plan.items():
         assert (parameter.default, parameter.kind) == (of_model[name].default, of_model[name].kind)
 
