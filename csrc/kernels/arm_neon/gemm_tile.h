@@ -4,6 +4,9 @@
  * in a 32-bit lane belongs to one row; a panel is two such vectors side by side, the lower and the
  * upper rows. Weights are made signed as they are unpacked, offset and all, since Arm multiplies
  * signed bytes by signed bytes.
+ *
+ * The nests are Arm's own (gemm_block.h, gemm_super.h), over the tiles of all: those of templates/x86 have one vector per
+ * panel and one broadcast per four columns, while 16 activations are loaded once here and then named by their lane.
  */
 #ifndef PQ_NEON_GEMM_TILE_H
 #define PQ_NEON_GEMM_TILE_H

@@ -3,7 +3,7 @@
  *
  * vpmaddubsw makes 16-bit sums of two products, which are added up while they cannot overflow (the chain of a type), then
  * widened to 32 bits by vpmaddwd, which multiplies by the sub-block's scale on the way. dot_bytes.h would scale in float32
- * instead: the same bits, but a conversion and a product more for each sub-block, next to four or eight vpmaddubsw.
+ * instead: the same bits, but a product and an addition more for each sub-block, next to four or eight vpmaddubsw.
  */
 #include "../templates/x86/operands.h"
 #include "../templates/x86/quants_block.h"
