@@ -8,7 +8,7 @@
 #include "../pyqwen_test.h"
 
 enum {
-    ROUNDS = 8192,     /* of one chunk: about a millisecond */
+    ROUNDS = 4096,     /* of one chunk: about a millisecond */
     THREAD_CHUNKS = 8, /* for each thread, to share fairly */
     PASSES = 8,
 };

@@ -1,4 +1,5 @@
 /* int8_ceiling_arm_dotprod.c - see int8_ceiling_arm_dotprod.h. */
 #include "int8_ceiling_arm_dotprod.h"
 
-PQ_INT8_PRODUCTS(dotprod, vdotq_s32, 1)
+#define pq_dot vdotq_s32
+PQ_INT8_PRODUCTS(dotprod, 1)

@@ -5,19 +5,21 @@
 
 enum { VECTOR = 16, STEP = PQ_CEILING_SUMS / 2 * VECTOR };
 
+/* Even sums take the lower halves of a vector, odd ones the upper halves. */
 size_t pq_int8_products_neon(const int8_t *operands, size_t rounds, int32_t *sink) {
-    const int8x16_t x = vdupq_n_s8(1);
-    int16x8_t sums[PQ_CEILING_SUMS];
-    for (int k = 0; k < PQ_CEILING_SUMS; k++)
-        sums[k] = vdupq_n_s16(0);
+    int8x16_t x = vdupq_n_s8(1);
+#define ZERO(k) int16x8_t sum##k = vdupq_n_s16(0);
+#define MULTIPLY(k)                                                                                \
+    sum##k = (k) % 2 ? vmlal_high_s8(sum##k, vld1q_s8(w + (k) / 2 * VECTOR), x)                    \
+                     : vmlal_s8(sum##k, vld1_s8(w + (k) / 2 * VECTOR), vget_low_s8(x));            \
+    PQ_CHANGED_SUM(sum##k);
+#define ADD(k) *sink += vgetq_lane_s16(sum##k, 0);
+    PQ_EACH_SUM(ZERO)
     for (size_t round = 0; round < rounds; round++)
-        for (const int8_t *w = operands; w < operands + PQ_CEILING_BYTES; w += STEP)
-            for (int k = 0; k < PQ_CEILING_SUMS / 2; k++) {
-                const int8x16_t v = vld1q_s8(w + (size_t)k * VECTOR);
-                sums[2 * k] = vmlal_s8(sums[2 * k], vget_low_s8(v), vget_low_s8(x));
-                sums[2 * k + 1] = vmlal_high_s8(sums[2 * k + 1], v, x);
-            }
-    for (int k = 0; k < PQ_CEILING_SUMS; k++)
-        *sink += vgetq_lane_s16(sums[k], 0);
+        for (const int8_t *w = operands; w < operands + PQ_CEILING_BYTES; w += STEP) {
+            PQ_CHANGED(x);
+            PQ_EACH_SUM(MULTIPLY)
+        }
+    PQ_EACH_SUM(ADD)
     return PQ_CEILING_BYTES;
 }

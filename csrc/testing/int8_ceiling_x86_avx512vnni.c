@@ -3,12 +3,22 @@
 
 #include "int8_ceiling_x86_vnni.h"
 
-static inline __m512i load(const int8_t *p) {
+typedef __m512i pq_vector;
+
+static inline pq_vector pq_zero_sum(void) {
+    return _mm512_setzero_si512();
+}
+
+static inline pq_vector pq_load(const int8_t *p) {
     return _mm512_load_si512(p);
 }
 
-static inline int32_t low(__m512i x) {
+static inline pq_vector pq_dot(pq_vector sum, pq_vector a, pq_vector b) {
+    return _mm512_dpbusd_epi32(sum, a, b);
+}
+
+static inline int32_t pq_low(pq_vector x) {
     return _mm_cvtsi128_si32(_mm512_castsi512_si128(x));
 }
 
-PQ_INT8_PRODUCTS(avx512vnni, __m512i, _mm512_setzero_si512, load, _mm512_dpbusd_epi32, low)
+PQ_INT8_PRODUCTS(avx512vnni)
