@@ -17,6 +17,7 @@ from pyqwen.engine.preparation import submit
 from pyqwen.engine.request import Event, PromptProgress, Request
 from pyqwen.errors import PyQwenError
 from pyqwen.results import Chunk, Completion, FinishReason
+from pyqwen.text.partial_json import parse_partial
 
 if TYPE_CHECKING:
     import asyncio
@@ -189,6 +190,15 @@ class _Progress(Generic[Answer]):
         self._cancelled = False
         self._completion: Answer | None = None
         self._error: BaseException | None = None
+        self._texts: list[str] = []  # of the chunks so far
+
+    @property
+    def partial(self) -> Any:
+        """The JSON so far, as far as it parses: open strings, lists and objects as they are; None before
+        there is any. It takes as long as the text is: ask when something is to be shown."""
+        text = "".join(self._texts)
+        self._texts[:] = [text]
+        return parse_partial(text)
 
     @property
     def completion(self) -> Answer | Any:
@@ -224,6 +234,7 @@ class _Progress(Generic[Answer]):
     def _chunk_of(self, event: Event) -> Chunk | None:
         """Note what an event says; return it if it is a chunk, raise it if it is an exception."""
         if isinstance(event, Chunk):
+            self._texts.append(event.text)
             return event
         if isinstance(event, BaseException):
             self._error = event

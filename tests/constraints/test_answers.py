@@ -99,6 +99,19 @@ def test_streams(model: Model) -> None:
     asyncio.run(chat())
 
 
+def test_partial(model: Model) -> None:
+    seen: list[Any] = []
+    with model.stream_chat("Who?", response_format=PERSON, seed=1) as stream:
+        assert stream.partial is None
+        for _ in stream:
+            seen.append(stream.partial)
+    assert seen[-1] == stream.completion.parsed
+    sizes = [len(json.dumps(part)) for part in seen if part is not None]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 5
+    assert all(list(part) == PERSON["required"][: len(part)] for part in seen if part is not None)
+
+
 def test_together_as_alone(model: Model) -> None:
     formats = [None, PERSON, Constraint.choice(["one", "two"]), {"type": "object"}]
 
