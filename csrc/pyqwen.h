@@ -363,6 +363,8 @@ typedef struct pq_sampler_options {
     const int32_t *bias_tokens; /* (n_bias) copied */
     const float *bias_values;   /* (n_bias) added to the logits; -INFINITY forbids a token */
     uint32_t n_bias;
+    const uint32_t *
+        unpenalized; /* NULL, or a bit per token as in a mask: those that no penalty is for. Borrowed */
 } pq_sampler_options;
 
 enum { PQ_MAX_TOP_LOGPROBS = 20 };

@@ -17,7 +17,8 @@ typedef struct entry {
 struct pq_penalties {
     float repetition, presence, frequency;
     uint32_t real_tokens;
-    int counting; /* 0: no penalty is on, texts need not be counted */
+    const uint32_t *unpenalized; /* NULL, or a bit for each token that is not counted */
+    int counting;                /* 0: no penalty is on, texts need not be counted */
     entry *entries;
     size_t capacity; /* a power of two, at most half used */
     size_t used;
@@ -91,6 +92,7 @@ pq_status pq_penalties_open(pq_penalties **out, uint32_t real_tokens,
     p->frequency = options->frequency_penalty;
     p->counting = p->repetition != 1.0f || p->presence != 0.0f || p->frequency != 0.0f;
     p->real_tokens = real_tokens;
+    p->unpenalized = options->unpenalized;
     pq_status status = resize(p, FIRST_CAPACITY, err);
     if (status == PQ_OK)
         status = add_bias(p, options, err);
@@ -108,18 +110,23 @@ void pq_penalties_close(pq_penalties *p) {
     free(p);
 }
 
+static int counts(const pq_penalties *p, int32_t token) {
+    if ((uint32_t)token >= p->real_tokens)
+        return 0;
+    return !p->unpenalized || (p->unpenalized[token / 32] >> token % 32 & 1) == 0;
+}
+
 pq_status pq_penalties_accept(pq_penalties *p, const int32_t *tokens, size_t n, int generated,
                               pq_error *err) {
     if (!p->counting)
         return PQ_OK;
     for (size_t i = 0; i < n; i++) {
-        const pq_status status =
-            (uint32_t)tokens[i] < p->real_tokens ? add(p, tokens[i], err) : PQ_OK;
+        const pq_status status = counts(p, tokens[i]) ? add(p, tokens[i], err) : PQ_OK;
         if (status != PQ_OK)
             return status;
     }
     for (size_t i = 0; i < n; i++) {
-        if ((uint32_t)tokens[i] >= p->real_tokens)
+        if (!counts(p, tokens[i]))
             continue;
         entry *e = find(p->entries, p->capacity, tokens[i]);
         e->in_text = 1;
@@ -136,7 +143,7 @@ int pq_penalties_in_text(const pq_penalties *p, int32_t token) {
 /* The entry stays: one without effect changes no logit. */
 void pq_penalties_retract(pq_penalties *p, int32_t token, int generated, int in_text) {
     entry *e = find(p->entries, p->capacity, token);
-    if (e->token != token || !p->counting)
+    if (e->token != token || !p->counting || !counts(p, token))
         return;
     e->in_text = in_text != 0;
     e->generated -= generated != 0;

@@ -113,7 +113,9 @@ class SamplerHandle:
         logit_bias: dict[int, float],
         want_logprob: bool = False,
         top: int = 0,
+        unpenalized: Mask | None = None,
     ) -> None:
+        """``unpenalized`` has a bit for each token that no penalty is for."""
         self.want_logprob, self.top = want_logprob, top
         self.real_tokens = real_tokens
         self._mask_words = (real_tokens + 31) // 32
@@ -128,9 +130,16 @@ class SamplerHandle:
         values = ffi.new("float[]", list(logit_bias.values()))
         options.bias_tokens, options.bias_values = tokens, values
         options.n_bias = len(logit_bias)
+        spared = None
+        if unpenalized is not None:
+            if len(unpenalized) < self._mask_words:
+                raise ValueError(f"unpenalized has {len(unpenalized)} of {self._mask_words} words")
+            spared = ffi.new("uint32_t[]", len(unpenalized))
+            ffi.memmove(spared, unpenalized, 4 * len(unpenalized))
+            options.unpenalized = spared
         out, error = new_cell("pq_sampler **", lib.pq_sampler_close), new_error()
         check(lib.pq_sampler_open(out, real_tokens, options, error), error)
-        self.pointer = keeping(out[0], out)
+        self.pointer = keeping(out[0], out, spared)
 
     def accept(self, tokens: Sequence[int], *, generated: bool) -> None:
         """Tell the penalties what stands in the text already."""

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
+from pyqwen._native import Mask
 from pyqwen.constraints.compiling import Compiled, compile_constraint
 from pyqwen.constraints.constraint import Constraint
 from pyqwen.constraints.guide import Guide, MaskThread
@@ -46,6 +48,7 @@ class Grammars:
         self._compiled: OrderedDict[Constraint, Compiled] = OrderedDict()
         self._text = 0
         self._masks = MaskThread()
+        self._structure: Mask | None = None
 
     def compiled(self, constraint: Constraint) -> Compiled:
         """Return a constraint as compiled, now or before; ``ConstraintError`` says what is wrong."""
@@ -66,6 +69,12 @@ class Grammars:
     def guide(self, compiled: Compiled) -> Guide:
         """Return what guides a new answer."""
         return Guide(compiled.matcher.copy(), self._words, self._masks.submit)
+
+    def structural_tokens(self) -> Mask:
+        """A bit for each token that JSON is structured with, or that ends an answer: see ``structure_of``."""
+        if self._structure is None:
+            self._structure = structure_of(self._source)
+        return self._structure
 
     def close(self) -> None:
         """Let the thread beside the engine end."""
@@ -126,6 +135,28 @@ def grammar_tokenizer(tokenizer: Tokenizer) -> GrammarTokenizer:
         encode=_encoder(tokenizer, tags),
         slices=_SLICES,
     )
+
+
+def structure_of(tokenizer: Tokenizer) -> Mask:
+    """A bit for each token that has a quote, bracket, colon or comma, is blank, or ends an answer.
+
+    A penalty of these would make strings and lists go on that should end.
+    """
+    text, lengths = tokenizer.all_bytes()
+    chars = np.frombuffer(text, np.uint8)
+    ends = np.cumsum(lengths, dtype=np.int64)
+
+    def count(kinds: bytes) -> npt.NDArray[np.int64]:
+        """How many bytes of these kinds each token has."""
+        so_far = np.zeros(len(chars) + 1, np.int64)
+        np.cumsum(np.isin(chars, np.frombuffer(kinds, np.uint8)), out=so_far[1:])
+        counts: npt.NDArray[np.int64] = so_far[ends] - so_far[ends - lengths]
+        return counts
+
+    chosen = (count(b'"{}[]:,') > 0) | ((count(b" \t\r\n") == lengths) & (lengths > 0))
+    chosen[list(tokenizer.eog_ids)] = True
+    bits = np.packbits(chosen, bitorder="little")
+    return np.pad(bits, (0, -len(bits) % 4)).view(np.uint32)
 
 
 def _without_text(tokenizer: Tokenizer) -> list[int]:

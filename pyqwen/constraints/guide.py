@@ -8,7 +8,7 @@ tried and taken back, as forced tokens are while a step is planned, is not compu
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -107,6 +107,29 @@ class Guide:
         self._agreeing = 0  # how many of both are the same
         self._mask: PendingMask | None = None  # of where the matcher stands
         self._forced: list[int] | None = None  # the same
+
+    @property
+    def length(self) -> int:
+        """How many tokens were accepted."""
+        return len(self._tokens)
+
+    @property
+    def is_at_start(self) -> bool:
+        """Whether no token was accepted yet."""
+        return not self._tokens
+
+    def start_behind(self, tokens: Sequence[int]) -> None:
+        """Go on with an answer that begins so; ``ConstraintError`` if none can."""
+        for token in tokens:
+            self.accept(token)
+        try:
+            self._move()
+        except ConstraintError as error:
+            raise ConstraintError(
+                "the final message, which the answer is to go on with, does not follow its format"
+            ) from error
+        self._settle()
+        self._tokens, self._fed, self._agreeing = [], [], 0
 
     def mask(self) -> ComingMask:
         self._move()

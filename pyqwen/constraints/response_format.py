@@ -23,7 +23,8 @@ class Guided(NamedTuple):
 
     guide: Guide
     unenforced: tuple[str, ...]
-    conclude: Callable[[Completion], Completion]
+    conclude: Callable[[Completion, str], Completion]
+    """``conclude(completion, begun)``: ``begun`` is the text that the answer went on with."""
 
 
 class ResponseFormat:
@@ -35,6 +36,11 @@ class ResponseFormat:
     def constraint(self) -> tuple[Constraint, Read]:
         """The constraint, and what reads an answer by it; the first call may take a while."""
         return self._constraint, self._read
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the answers are JSON."""
+        return self._constraint.kind == "json"
 
     @property
     def is_known(self) -> bool:
@@ -67,6 +73,10 @@ class TypeFormat(ResponseFormat):
 
     def __init__(self, kind: Any, strict: bool) -> None:
         self._type, self._strict = kind, strict
+
+    @property
+    def is_json(self) -> bool:
+        return True
 
     @property
     def is_known(self) -> bool:
@@ -150,15 +160,16 @@ class _Conclusion:
     check: str | None
     read: Read
 
-    def __call__(self, completion: Completion) -> Completion:
+    def __call__(self, completion: Completion, begun: str) -> Completion:
+        text = begun + completion.text
         if completion.finish_reason != "stop":
             return completion
         try:
             if self.check is not None:
                 from pyqwen.constraints.validation import validate
 
-                validate(completion.text, self.check)
-            return replace(completion, parsed=self.read(completion.text))
+                validate(text, self.check)
+            return replace(completion, parsed=self.read(text))
         except AnswerError as error:
             if completion.stop_reason is not None:  # what the caller wanted cut it off
                 return completion

@@ -32,7 +32,7 @@ from pyqwen.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from pyqwen.constraints.grammars import Grammars
-    from pyqwen.constraints.response_format import Guided, ResponseFormat
+    from pyqwen.constraints.response_format import ResponseFormat
 
 Prompt = str | Sequence[int]
 
@@ -68,6 +68,7 @@ class Task(NamedTuple):
     in_reasoning: bool = False  # and the prompt has begun that
     begun: Mapping[str, Any] | None = None  # the message that the answer goes on with
     end_ids: frozenset[int] = frozenset()  # besides the model's own
+    may_think: bool = False  # the prompt has not closed the reasoning
 
 
 class Sizes(Protocol):
@@ -198,14 +199,16 @@ class Calls:
             if not prompt:
                 raise ValueError("the prompt is empty; the model needs at least one token")
             prompt = self._tokenizer.encode(prompt, options.get("special", False))
-        settings = self._settings(params, sampling_of(options, GenerateOptions))
-        return Task(self.checked_ids(prompt), settings, _extras(options))
+        extras = _extras(options)
+        settings = self._settings(params, sampling_of(options, GenerateOptions), extras.format)
+        return Task(self.checked_ids(prompt), settings, extras)
 
     def _answering(
         self, messages: Messages, params: SamplingParams | None, options: ChatOptions
     ) -> Task:
         overrides = sampling_of(options, ChatOptions)
-        settings, extras = self._settings(params, overrides), _extras(options)
+        extras = _extras(options)
+        settings = self._settings(params, overrides, extras.format)
         messages = normalize_messages(messages)
         check_answer_tokens(messages, self._tokenizer)
         begun = messages[-1] if _flag(options, "continue_final_message") else None
@@ -218,24 +221,32 @@ class Calls:
         )
         tokens = self.checked_ids(self._tokenizer.encode_segments(rendered.segments))
         reasons = is_thinking(chat_template.source)
-        if reasons and is_closed(rendered.text):
-            settings = self._settings(params, overrides, self._without_thinking)
+        may_think = reasons and not is_closed(rendered.text)
+        if reasons and not may_think:
+            settings = self._settings(params, overrides, extras.format, self._without_thinking)
         in_reasoning = reasons and is_open(rendered.text)
         if begun is not None:  # what goes on with an answer thinks no more
-            reasons = in_reasoning = reasons and is_inside(begun["content"])
+            reasons = in_reasoning = may_think = reasons and is_inside(begun["content"])
             if not rendered.text.endswith(begun["content"]):  # the template drops white space
                 begun = {**begun, "content": begun["content"].rstrip()}
-        return Task(tokens, settings, extras, True, reasons, in_reasoning, begun)
+        return Task(tokens, settings, extras, True, reasons, in_reasoning, begun, may_think)
 
     def _settings(
         self,
         params: SamplingParams | None,
         overrides: SamplingOptions,
+        wanted: ResponseFormat | None,
         defaults: SamplingParams | None = None,
     ) -> SamplingParams:
         if params is not None and not isinstance(params, SamplingParams):
             raise TypeError(f"params must be SamplingParams, not {type(params).__name__}")
-        return (params or SamplingParams()).replace(**overrides).over(defaults or self._defaults)
+        given = (params or SamplingParams()).replace(**overrides)
+        defaults = defaults or self._defaults
+        if wanted is None:
+            return given.over(defaults)
+        from pyqwen.engine.constraining import constrained
+
+        return constrained(given, defaults, wanted)
 
     def _answers(
         self, task: Task, delivers: Sequence[Deliver], streaming: bool
@@ -266,7 +277,8 @@ class Calls:
             usual = THINKING_MAX_TOKENS if task.reasons else CHAT_MAX_TOKENS
             most = min(self._context, usual) if task.is_chat else self._context
             settings = settings.replace(max_tokens=most)
-        sampler = self._sampler(settings)
+        wanted = task.extras.format
+        sampler = self._sampler(settings, wanted is not None)
         request = Generation(
             task.tokens,
             deliver,
@@ -279,9 +291,10 @@ class Calls:
             streaming=streaming,
             reasoning=ReasoningStream(is_open=task.in_reasoning) if task.reasons else None,
         )
-        wanted = task.extras.format
         if wanted is not None:
-            self._constrain(request, wanted)
+            from pyqwen.engine.constraining import constrain
+
+            constrain(request, wanted, self._grammars(), self._tokenizer, task)
         request.begun = task.begun
         request.timeout = task.extras.timeout
         if task.extras.prompt_logprobs:
@@ -291,18 +304,6 @@ class Calls:
             scorer = self._scorer(settings)
             request.processed = ProcessedDraw(process, sampler, scorer, self._config.vocab_rows)
         return request
-
-    def _constrain(self, request: Generation, wanted: ResponseFormat) -> None:
-        grammars = self._grammars()
-        guided = wanted.find(grammars)
-
-        def apply(guided: Guided) -> None:
-            request.constraint, request.unenforced, request.conclusion = guided
-
-        if guided is not None:
-            apply(guided)
-        else:
-            request.preparation = lambda: apply(wanted.make(grammars))
 
     def _scorer(self, settings: SamplingParams) -> _native.SamplerHandle:
         """What reports the model's own log-probabilities of given tokens."""
@@ -318,16 +319,21 @@ class Calls:
             )
         return PromptScores(list(tokens), self._scorer(task.settings), self._texts.describe)
 
-    def _sampler(self, settings: SamplingParams) -> _native.SamplerHandle:
+    def _sampler(
+        self, settings: SamplingParams, spare_structure: bool = False
+    ) -> _native.SamplerHandle:
+        """``spare_structure``: penalties are not for the tokens that JSON is structured with."""
         value: Any = settings.__getattribute__
         names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
         penalties = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+        spare_structure &= any(value(name) != getattr(NEUTRAL, name) for name in penalties)
         return _native.SamplerHandle(
             self._config.real_tokens,
             **{name: value(name) for name in (*names, *penalties)},
             logit_bias=dict(settings.logit_bias or {}),
             want_logprob=bool(settings.logprobs or settings.top_logprobs),
             top=settings.top_logprobs or 0,
+            unpenalized=self._grammars().structural_tokens() if spare_structure else None,
         )
 
     @staticmethod
