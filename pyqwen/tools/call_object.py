@@ -42,6 +42,7 @@ class CallObject:
         self._text: list[str] = []  # of the value that is being read
         self._arguments: list[str] = []
         self._has_arguments = False
+        self._end_of_arguments: int | None = None  # in what was fed
         self._taken = 0
 
     @property
@@ -57,10 +58,10 @@ class CallObject:
     def feed(self, char: str) -> None:
         """Take the next character."""
         self._raw.append(char)
-        if self.problem:
-            self._arguments.append(char)
-        else:
+        if not self.problem:
             self._step(char)
+        elif self._arguments:
+            self._arguments.append(char)
 
     def take(self) -> str:
         """The text of the arguments since the last time."""
@@ -72,11 +73,13 @@ class CallObject:
         """No more is to come: name, arguments as text, and what is wrong with the call, if anything."""
         is_whole = self.done or (bool(self._arguments) and self._value is None)
         if not self.problem and not is_whole:
-            self.problem = "the call ends in the middle"
+            self._fail("the call ends in the middle")
         elif not self.problem and self.name is None:
-            self.problem = "the call has no name"
-        if not self._arguments:
-            self._arguments += self._raw if self.problem else "{}"
+            self._fail("the call has no name")
+        if self.problem and not self.has_begun:
+            self._arguments = list(self._raw)
+        elif not self._arguments:
+            self._arguments.append("{}")
         text = "".join(self._arguments)
         error = self.problem or parse_object(text)[1]
         return self.name or "", text, error
@@ -100,7 +103,7 @@ class CallObject:
         elif char == '"':
             self._read(char, self._end_key)
         elif char not in _SPACE and char != ",":
-            self._fail("a key should stand here", char)
+            self._fail("a key should stand here")
 
     def _end_key(self) -> None:
         self._key = _decoded("".join(self._text))
@@ -113,7 +116,7 @@ class CallObject:
         if char == ":":
             self._text = []  # of the key: its value may begin
         elif self._text:
-            self._fail("a colon should stand here", char)
+            self._fail("a colon should stand here")
         elif self._key in _ARGUMENTS and not self._has_arguments:
             self._begin_arguments(char)
         elif self._key == "function" and char == "{":
@@ -123,7 +126,7 @@ class CallObject:
         elif char in '{["':
             self._read(char, self._end_value)
         elif self._key in ("name", "function") and self.name is None:
-            self._fail("the name must be a string", char)
+            self._fail("the name must be a string")
         else:
             self._step = self._scalar
             self._scalar(char)
@@ -146,13 +149,15 @@ class CallObject:
         assert value is not None
         self._arguments.append(value.feed(char))
         if value.problem:
-            self.problem = value.problem
+            self._fail(value.problem)
         elif value.done:
             self._end(value)
+            self._end_of_arguments = len(self._raw)
 
     def _end_arguments(self) -> None:
         text = "".join(self._text)
         self._arguments.append(_decoded(text) if text.startswith('"') else text)
+        self._end_of_arguments = len(self._raw)
 
     def _end_value(self) -> None:
         text = "".join(self._text)
@@ -165,6 +170,7 @@ class CallObject:
             text = "".join(self._text)
             if self._key in _ARGUMENTS and not self._arguments:
                 self._arguments.append("{}" if text in ("null", "None") else text)
+                self._end_of_arguments = len(self._raw) - 1
             self._text = []
             self._step = self._after_value
             self._after_value(char)
@@ -181,7 +187,7 @@ class CallObject:
         elif char == ",":
             self._step = self._before_key
         elif char not in _SPACE:
-            self._fail("a comma should stand here", char)
+            self._fail("a comma should stand here")
 
     def _close(self) -> None:
         self._surplus = self._levels.pop() - 1
@@ -201,7 +207,7 @@ class CallObject:
         assert value is not None
         self._text.append(value.feed(char))
         if value.problem:
-            self.problem = value.problem
+            self._fail(value.problem)
         elif value.done:
             self._end(value)
             self._then()
@@ -211,10 +217,11 @@ class CallObject:
         self._value = None
         self._step = self._after_value
 
-    def _fail(self, problem: str, char: str) -> None:
+    def _fail(self, problem: str) -> None:
+        """It is malformed: what came behind the arguments, if anything, is kept with them."""
         self.problem = problem
-        if self._arguments:
-            self._arguments.append(char)
+        if self._end_of_arguments is not None:
+            self._arguments += self._raw[self._end_of_arguments :]
 
 
 def _decoded(text: str) -> str:

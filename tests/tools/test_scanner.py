@@ -8,11 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pyqwen.results import ToolCall
 from pyqwen.tools.scanner import ToolCallScanner
+
+SLOWLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
 
 NAMES = ("get_weather", "clock")
 
@@ -332,6 +334,7 @@ PIECES = st.sampled_from(
 TEXTS = st.lists(PIECES, max_size=12).map("".join) | st.text('<>{}[]`"\\ \n:,;tolcaj/', max_size=60)
 
 
+@SLOWLY
 @given(TEXTS, st.data())
 @example("<tool_call>\n" + bare(*OSLO) + "\n</tool_call>", None)
 def test_every_split_gives_what_the_whole_gives(text: str, data: Any) -> None:
@@ -347,7 +350,12 @@ def test_every_split_gives_what_the_whole_gives(text: str, data: Any) -> None:
             assert assembled([text[:cut], text[cut:]]) == whole
 
 
+@SLOWLY
 @given(TEXTS)
+@example('<tool_call>{"a": 1, é text')
+@example('<tool_call>{é <tool_call>{"name": "clock"}</tool_call>')
+@example('<tool_call>{"name": "clock", "arguments": {}, "id": [é}</tool_call>')
+@example('<tool_call>{"arguments": {"é": 1}, "name": [text}</tool_call>')
 def test_nothing_is_lost(text: str) -> None:
     """Every word of an answer is in its text or in its calls."""
     answer, calls = scan(text)
@@ -370,6 +378,7 @@ JSON = st.recursive(
 )
 
 
+@SLOWLY
 @given(
     st.lists(
         st.tuples(st.text(min_size=1), st.dictionaries(st.text(), JSON)), min_size=1, max_size=3
