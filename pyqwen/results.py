@@ -47,7 +47,8 @@ class Timings:
 
     ``queue_seconds``: waiting for a free sequence. ``prompt_seconds``: reading the part of the
     prompt that was not cached. ``first_token_seconds``: from the call to the first token (None if
-    there was none). ``decode_seconds``: from the first token to the last.
+    there was none). ``decode_seconds``: from the first token to the last. ``drafted``: tokens that a
+    draft guessed and that were checked, of which ``accepted`` were right.
     """
 
     queue_seconds: float
@@ -56,6 +57,8 @@ class Timings:
     decode_seconds: float
     prompt_tokens_per_second: float
     decode_tokens_per_second: float
+    drafted: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ def describe_speed(done: Completion) -> str:
         parts.append(f"first token after {timings.first_token_seconds:.2f} s")
     answer = counted(usage.completion_tokens, "token")
     parts.append(f"answer {answer} ({timings.decode_tokens_per_second:.1f} tokens/s)")
+    if timings.drafted:
+        parts.append(f"{timings.accepted} of {timings.drafted} drafted tokens right")
     if done.finish_reason == "length":
         parts.append(CUT_OFF)
     elif done.finish_reason == "cancelled":

@@ -405,6 +405,7 @@ class Generation(Request):
         start = self._start or perf_counter()
         prompt = max(self._first - start, 0.0)
         decode = self._last - self._first if self._sampled else 0.0
+        drafted, accepted = (0, 0) if self.speculation is None else self.speculation.counts()
         return Timings(
             queue_seconds=start - self._submitted,
             prompt_seconds=prompt,
@@ -412,6 +413,8 @@ class Generation(Request):
             decode_seconds=decode,
             prompt_tokens_per_second=_rate(self.prompt_length - self._cached, prompt),
             decode_tokens_per_second=_rate(self._sampled - 1, decode),
+            drafted=drafted,
+            accepted=accepted,
         )
 
 

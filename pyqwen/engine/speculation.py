@@ -110,6 +110,16 @@ class Speculation:
         """Whether there is something to propose."""
         return bool(self._draft) and len(self.tokens) == self._at
 
+    def counts(self) -> tuple[int, int]:
+        """How many tokens were drafted and run so far, and how many of them were right."""
+        draft = self._draft if len(self.tokens) > self._at else []  # what became of it is known
+        right = 0
+        while right < min(len(draft), len(self.tokens) - self._at):
+            if draft[right] != self.tokens[self._at + right]:
+                break
+            right += 1
+        return self.proposed - len(self._draft) + len(draft), self.accepted + right
+
     @property
     def may_lose(self) -> bool:
         """Whether its drafts have not cost too much yet."""

@@ -146,6 +146,8 @@ def timings(done: Completion) -> dict[str, Any]:
         "predicted_ms": predicted_ms,
         "predicted_per_token_ms": predicted_ms / written if written else 0.0,
         "predicted_per_second": done.timings.decode_tokens_per_second,
+        "draft_n": done.timings.drafted,
+        "draft_n_accepted": done.timings.accepted,
     }
 
 

@@ -121,8 +121,11 @@ def test_drafts_are_used(plain: Model, drafting: Model, monkeypatch: pytest.Monk
     few = dict.fromkeys(range(4, plain.config.real_tokens), -float("inf"))
     options = {"max_tokens": 150, "temperature": 0, "seed": 0, "logit_bias": few}
     options |= {"repetition_penalty": 1}
-    assert_same(drafting.generate(ALIKE, **options), plain.generate(ALIKE, **options))
+    done = drafting.generate(ALIKE, **options)
+    assert_same(done, plain.generate(ALIKE, **options))
     (speculation,) = found
+    timings = done.timings
+    assert (timings.drafted, timings.accepted) == (speculation.proposed, speculation.accepted)
     assert speculation.steps < 100
     assert speculation.accepted > 50
     assert speculation.steps + speculation.accepted >= 149
