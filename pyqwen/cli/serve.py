@@ -12,6 +12,7 @@ from pyqwen.cli.options import (
     Verbs,
     add_cache_option,
     add_context_option,
+    add_draft_option,
     add_kv_type_option,
     add_threads_option,
     add_verb,
@@ -109,6 +110,7 @@ def add_parser(verbs: Verbs) -> None:
     add_threads_option(parser)
     add_kv_type_option(parser)
     add_cache_option(parser)
+    add_draft_option(parser)
     parser.add_argument("--no-ui", dest="ui", action="store_false", help="no web page")
     parser.add_argument(
         "--allow-pull", action="store_true", help="let clients fetch models (Ollama's /api/pull)"
@@ -136,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
     models = args.models or [None]
     sources = {name or _default_name(): str(find_model(name)) for name in models}
     options: dict[str, Any] = given(args, "context", "threads", "kv_type", "cache")
+    if args.draft != "off":
+        options["draft"] = args.draft if args.draft == "ngram" else find_model(args.draft)
     if args.parallel is not None:
         options["max_sequences"] = args.parallel
     names = {_served_name(name): path for name, path in sources.items()}

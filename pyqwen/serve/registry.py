@@ -199,7 +199,10 @@ class Registry:
 
     def _make_room(self, served: Served) -> None:
         """Close models that nobody uses, the longest unused first, until this one fits."""
-        keys = ("context", "kv_type", "threads", "isa", "exact", "batch", "cache", "max_sequences")
+        keys = (
+            *("context", "kv_type", "threads", "isa", "exact", "batch", "cache", "max_sequences"),
+            "draft",
+        )
         settings: dict[str, Any] = {key: self._options[key] for key in keys if key in self._options}  # type: ignore[literal-required]
         while True:
             needed = plan(served.source or "", **settings)
