@@ -81,3 +81,21 @@ class Infilling:
         waiter = AsyncWaiter(self._engine)
         request = self._calls.filling(prefix, suffix, params, options, waiter.deliver, True)
         return AsyncStream(self, self._engine, waiter, request, on_prompt)
+
+    async def astart_infill(
+        self,
+        prefix: str,
+        suffix: str,
+        params: SamplingParams | None = None,
+        *,
+        on_prompt: OnPrompt | None = None,
+        **options: Unpack[InfillOptions],
+    ) -> AsyncStream[Completion]:
+        """As ``astream_infill``, but the event loop goes on while the prompt is made."""
+        import asyncio
+
+        waiter = AsyncWaiter(self._engine)
+        request = await asyncio.to_thread(
+            self._calls.filling, prefix, suffix, params, options, waiter.deliver, True
+        )
+        return AsyncStream(self, self._engine, waiter, request, on_prompt)

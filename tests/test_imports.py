@@ -117,7 +117,7 @@ def test_verbs_do_not_import_verbs() -> None:
             "engine",
             {"errors", "_native", "text", "constraints", "options", "results", "sampling"},
         ),
-        ("serve", {"errors", "engine", "loading", "model", "options", "results"}),
+        ("serve", {"catalog", "errors", "engine", "loading", "model", "options", "results"}),
         (
             "measuring",
             {"errors", "interruptible", "units", "_native", "text", "catalog", "loading"},

@@ -218,7 +218,7 @@ class Generation(Request):
         self.begun: Mapping[str, Any] | None = None  # the message that the answer goes on with
         self.prompt_length = len(prompt)
         self._unread = len(prompt)
-        self._cached = 0
+        self.cached = 0
         self._submitted = perf_counter()
         self._start = self._first = self._last = 0.0
 
@@ -237,7 +237,7 @@ class Generation(Request):
 
     def started(self) -> None:
         self._start = perf_counter()
-        self._cached = len(self.placed.tokens)
+        self.cached = len(self.placed.tokens)
         self._max_tokens = min(self._max_tokens, self._context - self.prompt_length)
         if self.prompt_scores is not None and not self.prompt_scores.is_complete:
             self.prompt_scores.restart()
@@ -376,7 +376,7 @@ class Generation(Request):
         if self._streaming:
             self._send((unsent[0] + rest[0], unsent[1] + rest[1]), reason)
         written = self.tokens[self.prompt_length :]
-        usage = Usage(self.prompt_length, len(written), self._cached)
+        usage = Usage(self.prompt_length, len(written), self.cached)
         text = "".join(self._answer)
         timings = self._timings()
         facts = (text, written, reason, usage, timings, self._logprobs, self._seed, stop_reason)
@@ -411,7 +411,7 @@ class Generation(Request):
             prompt_seconds=prompt,
             first_token_seconds=self._first - self._submitted if self._sampled else None,
             decode_seconds=decode,
-            prompt_tokens_per_second=_rate(self.prompt_length - self._cached, prompt),
+            prompt_tokens_per_second=_rate(self.prompt_length - self.cached, prompt),
             decode_tokens_per_second=_rate(self._sampled - 1, decode),
             drafted=drafted,
             accepted=accepted,

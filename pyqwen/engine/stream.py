@@ -226,6 +226,11 @@ class _Progress(Generic[Answer]):
         completion = self.completion
         return completion.finish_reason if completion is not None else None
 
+    @property
+    def cached_tokens(self) -> int:
+        """How many tokens of the prompt need not be read: known when reading has begun."""
+        return int(getattr(self._request, "cached", 0))
+
     def cancel(self) -> None:
         """Stop the model; the stream ends with ``finish_reason`` ``cancelled``. Any thread may call."""
         self._cancelled = True

@@ -142,6 +142,7 @@ def _messages(message: RawJson, where: str) -> list[RawJson]:
     results: list[RawJson] = []
     texts: list[str] = []
     calls: list[RawJson] = []
+    thoughts: list[str] = []
     for i, block in enumerate(content):
         place = f"{where}.content.{i}"
         kind = block.get("type") if isinstance(block, dict) else None
@@ -156,12 +157,16 @@ def _messages(message: RawJson, where: str) -> list[RawJson]:
             results.append(
                 {"role": "tool", "tool_call_id": str(block.get("tool_use_id")), "content": text}
             )
-        elif kind not in ("thinking", "redacted_thinking"):
+        elif kind == "thinking" and isinstance(block.get("thinking"), str):
+            thoughts.append(block["thinking"])
+        elif kind != "redacted_thinking":
             raise ApiError(400, f"{place}: a block of type {str(kind)[:50]!r} cannot be read here")
     if calls or texts or not results:
         plain: RawJson = {"role": role, "content": "\n".join(texts)}
         if calls:
             plain["tool_calls"] = calls
+        if thoughts:  # where Qwen3's template looks for them
+            plain["reasoning_content"] = "\n".join(thoughts)
         results.append(plain)
     return results
 

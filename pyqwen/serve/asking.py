@@ -16,7 +16,7 @@ from typing import Any
 
 from pyqwen.engine.stream import AsyncStream, OnPrompt
 from pyqwen.model import Model
-from pyqwen.options import ChatOptions, GenerateOptions
+from pyqwen.options import ChatOptions, GenerateOptions, InfillOptions
 from pyqwen.results import Chunk, Completion
 from pyqwen.serve.errors import ApiError, refusals
 from pyqwen.serve.metrics import Metrics
@@ -29,7 +29,8 @@ _NO_WISH: dict[str, Any] = {"parallel_tool_calls": True, "tool_choice": "auto"}
 
 @dataclass(slots=True)
 class Ask:
-    """An answer to a conversation (``messages``), or the continuation of a text or ids (``prompt``).
+    """An answer to a conversation (``messages``), the continuation of a text or ids (``prompt``), or
+    what stands between two texts (``gap``).
 
     ``options`` are keywords of the library's calls; None means: not given. ``n`` answers are written to
     one prompt, number i with seed + i.
@@ -38,20 +39,23 @@ class Ask:
     options: dict[str, Any] = field(default_factory=dict)
     messages: Any = None
     prompt: str | list[int] | None = None
+    gap: tuple[str, str] | None = None
     n: int = 1
 
     def wanted(self) -> dict[str, Any]:
         """The options that were given; ``ApiError`` for what this version cannot do."""
-        known = ChatOptions if self.prompt is None else GenerateOptions
-        names = known.__annotations__
+        kind: type = ChatOptions
+        if self.messages is None:
+            kind = GenerateOptions if self.gap is None else InfillOptions
+        names = kind.__annotations__
         given = {name: value for name, value in self.options.items() if value is not None}
         for name in given.keys() - names.keys():
             if given[name] == _NO_WISH.get(name):
                 del given[name]
                 continue
-            kind = "chats" if self.prompt is None else "continuations of a text"
+            where = "chats" if kind is ChatOptions else "requests of this kind"
             raise ApiError(
-                501, f"{name} is not supported for {kind} here", code="unsupported", param=name
+                501, f"{name} is not supported for {where} here", code="unsupported", param=name
             )
         return given
 
@@ -66,10 +70,15 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """``done`` of ``total`` tokens of the prompt are read."""
+    """``done`` of ``total`` tokens of the prompt are read; ``cached`` of them were before."""
 
     done: int
     total: int
+    cached: int
+
+    def progress(self) -> dict[str, int]:
+        """Under llama.cpp's names."""
+        return {"total": self.total, "cache": self.cached, "processed": self.done}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +103,15 @@ class Answers:
         self._ask = ask
         self._events: asyncio.Queue[Piece | Reading | _End] = asyncio.Queue()
         self._prompt_read = asyncio.Event()
+        self._first: AsyncStream[Any] | None = None
+        self._has_read = False
         self._tasks: list[asyncio.Future[None]] = []
         self.completions: list[Any] = [None] * ask.n
 
     async def begin(self) -> None:
         """Hand the first answer to the engine; ``ApiError`` for what cannot be asked."""
         first = await self._start(0, self._note_progress)
+        self._first = first
         self._tasks.append(asyncio.ensure_future(self._pump(0, first)))
         for i in range(1, self._ask.n):
             self._tasks.append(asyncio.ensure_future(self._follow(i)))
@@ -134,13 +146,19 @@ class Answers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _note_progress(self, done: int, total: int) -> None:
-        self._events.put_nowait(Reading(done, total))
+        cached = self._first.cached_tokens if self._first is not None else 0
+        if not self._has_read:  # where reading began
+            self._has_read = True
+            self._events.put_nowait(Reading(cached, total, cached))
+        self._events.put_nowait(Reading(done, total, cached))
 
     async def _start(self, index: int, on_prompt: OnPrompt | None = None) -> AsyncStream[Any]:
         ask, options = self._ask, self._ask.wanted()
         if index:
             options["seed"] = (options["seed"] + index) % 2**64
         with refusals():
+            if ask.gap is not None:
+                return await self._model.astart_infill(*ask.gap, on_prompt=on_prompt, **options)
             if ask.prompt is None:
                 return await self._model.astart_chat(ask.messages, on_prompt=on_prompt, **options)
             return await self._model.astart(ask.prompt, on_prompt=on_prompt, **options)

@@ -20,6 +20,7 @@ from pyqwen.errors import (
     OutOfMemoryError,
     PyQwenError,
     TemplateError,
+    UnsupportedModelError,
 )
 
 _log = logging.getLogger("pyqwen.serve")
@@ -130,6 +131,8 @@ def api_error(error: BaseException) -> ApiError:
         return ApiError(422, f"the answer is not what was asked for: {error}", code="bad_answer")
     if isinstance(error, TemplateError | ConstraintError):
         return ApiError(400, str(error), code="invalid_value")
+    if isinstance(error, UnsupportedModelError):
+        return ApiError(501, str(error), code="unsupported")
     if isinstance(error, OutOfMemoryError):
         return ApiError(503, str(error), code="out_of_memory", retry_after=10)
     if isinstance(error, ClosedError | CancelledError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import msgspec
@@ -13,9 +14,9 @@ from pyqwen.serve.core import Core
 from pyqwen.serve.errors import ApiError
 from pyqwen.serve.exchange import EventStream, Exchange
 from pyqwen.serve.fields import RawJson, Sampling, biases_of_tokens, llama_logprob, timings
-from pyqwen.serve.filling import infill_prompt
 from pyqwen.serve.llama import llama_settings
 from pyqwen.serve.openai_completions import MAX_PROMPTS
+from pyqwen.serve.registry import Lease
 from pyqwen.serve.structure import response_format
 
 
@@ -51,28 +52,30 @@ class LlamaCompletion:
         options = self._options(request)
         n = request.n_cmpl or request.n or 1
         async with self._core.registry.lease(request.model, len(prompts) * n) as lease:
-            ids = await asyncio.to_thread(
+            biases_of_tokens(options, lease.model.tokenizer.encode)
+            many = await asyncio.to_thread(
                 lambda: [_encode(lease.model, prompt) for prompt in prompts]
             )
-            await self._answer(exchange, request, options, lease, ids, n, is_list or n > 1)
+            asks = [Ask(dict(options), prompt=ids, n=n) for ids in many]
+            await self._answer(exchange, request, lease, asks, is_list or n > 1)
 
     async def infill(self, exchange: Exchange) -> None:
         request = exchange.body(LlamaRequest)
         options = self._options(request)
-        extra = [
-            (str(file.get("filename", "file")), file.get("text", ""))
-            for file in request.input_extra
-        ]
-        if any(not isinstance(text, str) for _, text in extra):
-            raise ApiError(400, "extra files have a filename and a text", param="input_extra")
+        files: dict[str, str] = {}
+        for file in request.input_extra:
+            name, text = file.get("filename", ""), file.get("text")
+            if not isinstance(name, str) or not isinstance(text, str):
+                raise ApiError(400, "extra files have a filename and a text", param="input_extra")
+            files[name or f"file {len(files) + 1}"] = text
         prompt = request.prompt or ""
         if not isinstance(prompt, str):
             raise ApiError(400, "the prompt of /infill is a text", param="prompt")
         async with self._core.registry.lease(request.model) as lease:
-            ids = await infill_prompt(
-                lease.model, request.input_prefix + prompt, request.input_suffix, extra
-            )
-            await self._answer(exchange, request, options, lease, [ids], 1, False)
+            biases_of_tokens(options, lease.model.tokenizer.encode)
+            options["files"] = files or None
+            ask = Ask(options, gap=(request.input_prefix + prompt, request.input_suffix))
+            await self._answer(exchange, request, lease, [ask], False)
 
     def _options(self, request: LlamaRequest) -> RawJson:
         options = request.options()
@@ -96,15 +99,11 @@ class LlamaCompletion:
         self,
         exchange: Exchange,
         request: LlamaRequest,
-        options: RawJson,
-        lease: Any,
-        prompts: list[list[int]],
-        n: int,
+        lease: Lease,
+        asks: list[Ask],
         is_list: bool,
     ) -> None:
-        biases_of_tokens(options, lease.model.tokenizer.encode)
-        asks = [Ask(dict(options), prompt=ids, n=n) for ids in prompts]
-        writer = _Writer(request, options, lease.served.name, lease.model)
+        writer = _Writer(request, lease.served.name, lease.model)
         async with self._core.running(lease, asks) as running:
             if request.stream:
                 await writer.stream(exchange, asks, running)
@@ -157,9 +156,8 @@ def _encode(model: Model, parts: list[str | int]) -> list[int]:
 
 
 class _Writer:
-    def __init__(self, request: LlamaRequest, options: RawJson, name: str, model: Model) -> None:
+    def __init__(self, request: LlamaRequest, name: str, model: Model) -> None:
         self._request = request
-        self._options = options
         self._name = name
         self._model = model
 
@@ -172,9 +170,8 @@ class _Writer:
                 if isinstance(event, Silence):
                     await stream.keep_alive()
                 elif isinstance(event, Reading) and self._request.return_progress:
-                    progress = {"total": event.total, "cache": 0, "processed": event.done}
                     body = {"index": number, "content": "", "tokens": [], "stop": False}
-                    await stream.data({**body, "prompt_progress": progress})
+                    await stream.data({**body, "prompt_progress": event.progress()})
                 elif isinstance(event, Piece) and (event.chunk.text or event.chunk.token_ids):
                     await stream.data(self._next(number + event.index, event.chunk))
             for done in answers.completions:
@@ -196,12 +193,13 @@ class _Writer:
 
     def last(self, index: int, ask: Ask, done: Any, text: str) -> RawJson:
         """The body that tells everything about a complete answer."""
-        assert isinstance(ask.prompt, list)
+        prompt = self._model.tokenizer.decode(ask.prompt) if isinstance(ask.prompt, list) else ""
         stop = {"length": "limit", "timeout": "limit"}.get(str(done.finish_reason))
         settings = {
-            **llama_settings({**_defaults(self._model), **_given(self._options)}),
+            **llama_settings({**_defaults(self._model), **_given(ask.options)}),
             "n_predict": -1 if ask.options["max_tokens"] is None else ask.options["max_tokens"],
             "seed": done.seed,
+            "logit_bias": self._biases(ask),
         }
         body: RawJson = {
             "index": index,
@@ -214,7 +212,7 @@ class _Writer:
             "tokens_evaluated": done.usage.prompt_tokens,
             "tokens_cached": done.usage.cached_tokens,
             "generation_settings": settings,
-            "prompt": self._model.tokenizer.decode(ask.prompt),
+            "prompt": prompt,
             "has_new_line": "\n" in done.text,
             "truncated": False,
             "stop_type": stop or ("word" if isinstance(done.stop_reason, str) else "eos"),
@@ -230,6 +228,16 @@ class _Writer:
                 if (value := _field(body, name)) is not None
             }
         return body
+
+    def _biases(self, ask: Ask) -> list[RawJson]:
+        """Of each token that has one; None stands for minus infinity."""
+        bias = dict(ask.options.get("logit_bias") or {})
+        if ask.options.get("ignore_eos"):
+            bias |= dict.fromkeys(self._model.tokenizer.eog_ids, -math.inf)
+        return [
+            {"token": token, "bias": None if math.isinf(value) else value}
+            for token, value in bias.items()
+        ]
 
 
 def _field(body: RawJson, path: str) -> Any:

@@ -37,6 +37,7 @@ class Models:
             "object": "model",
             "created": self._created,
             "owned_by": "pyqwen",
+            "aliases": [alias for alias in served.aliases if alias != ANY_NAME],
             "status": {"value": "loaded" if served.model is not None else "unloaded"},
         }
         if served.model is not None:

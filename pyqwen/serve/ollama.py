@@ -23,7 +23,6 @@ from pyqwen.serve.fields import (
     version,
 )
 from pyqwen.serve.file_facts import file_facts
-from pyqwen.serve.filling import infill_prompt
 from pyqwen.serve.registry import Lease, Served
 from pyqwen.serve.tool_calls import checked_tools
 
@@ -179,8 +178,7 @@ class Ollama:
                 await exchange.reply(_loaded(lease, request, "response"))
                 return
             if request.suffix:
-                ids = await infill_prompt(lease.model, request.prompt, request.suffix)
-                ask = Ask(_without_template(options), prompt=ids)
+                ask = Ask(_without_template(options), gap=(request.prompt, request.suffix))
             elif request.raw:
                 ask = Ask({**_without_template(options), "special": True}, prompt=request.prompt)
             else:
@@ -288,6 +286,8 @@ def _message(message: RawJson) -> RawJson:
         plain["tool_calls"] = message["tool_calls"]
     if message.get("tool_name"):
         plain["name"] = message["tool_name"]
+    if message.get("thinking"):
+        plain["reasoning_content"] = message["thinking"]  # where Qwen3's template looks for it
     plain.setdefault("content", "")
     return plain
 

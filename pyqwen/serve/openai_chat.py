@@ -161,8 +161,7 @@ async def _stream(
             await stream.keep_alive()
         elif isinstance(event, Reading):
             if request.return_progress:
-                progress = {"total": event.total, "cache": 0, "processed": event.done}
-                await stream.data({**head, "choices": [], "prompt_progress": progress})
+                await stream.data({**head, "choices": [], "prompt_progress": event.progress()})
         elif isinstance(event, Piece):
             for choice in _choices(event):
                 await stream.data({**head, "choices": [choice], **with_usage})

@@ -22,7 +22,6 @@ from pyqwen.serve.fields import (
     openai_usage,
     timings,
 )
-from pyqwen.serve.filling import infill_prompt
 from pyqwen.serve.structure import response_format
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -64,7 +63,10 @@ class Completions:
             biases_of_tokens(options, lease.model.tokenizer.encode)
             asks = []
             for prompt in prompts:
-                ids = await prompt_ids(lease.model, prompt, request.suffix)
+                if request.suffix:
+                    asks.append(Ask(dict(options), gap=_gap(prompt, request), n=n))
+                    continue
+                ids = await prompt_ids(lease.model, prompt)
                 asks.append(Ask(dict(options), prompt=ids, n=n))
             async with self._core.running(lease, asks) as answers:
                 writer = _Writer(exchange, request, lease.served.name, asks, answers, lease.model)
@@ -105,12 +107,16 @@ def prompts_of(prompt: Any) -> list[str | list[int]]:
     raise ApiError(400, "prompt must be a text, token ids, or a list of either", param="prompt")
 
 
-async def prompt_ids(model: Model, prompt: str | list[int], suffix: str | None = None) -> list[int]:
+def _gap(prompt: str | list[int], request: CompletionRequest) -> tuple[str, str]:
+    if not isinstance(prompt, str):
+        raise ApiError(400, "suffix needs a prompt that is a text", param="suffix")
+    if request.echo:
+        raise ApiError(400, "echo and suffix exclude each other", param="echo")
+    return prompt, request.suffix or ""
+
+
+async def prompt_ids(model: Model, prompt: str | list[int]) -> list[int]:
     """The tokens of a prompt: control tokens may be written in a text, as elsewhere for this endpoint."""
-    if suffix:
-        if not isinstance(prompt, str):
-            raise ApiError(400, "suffix needs a prompt that is a text", param="suffix")
-        return await infill_prompt(model, prompt, suffix)
     if not isinstance(prompt, str):
         return prompt
     if not prompt and model.tokenizer.bos_id is None:

@@ -266,9 +266,10 @@ class _Stream:
                 await self._events.keep_alive()
             elif isinstance(event, Reading):
                 if self._request.return_progress:
-                    progress = {"total": event.total, "cache": 0, "processed": event.done}
                     await self._tell(
-                        "response.in_progress", response=self._frame, prompt_progress=progress
+                        "response.in_progress",
+                        response=self._frame,
+                        prompt_progress=event.progress(),
                     )
             elif isinstance(event, Piece):
                 await self._piece(event.chunk)
