@@ -249,6 +249,27 @@ def test_what_can_go_wrong(
     assert driver.roles() == ["user", "assistant"]
 
 
+def test_json_mode(open_window: Callable[..., Driver], long_winded: Path) -> None:
+    from text_widgets import CodeBlock
+
+    kinds = {"name": {"enum": ["fox", "owl"]}, "old": {"type": "boolean"}}
+    schema = {"type": "object", "properties": kinds, "required": ["name", "old"]}
+    driver = open_window(long_winded, schema=json.dumps(schema))
+    window = driver.window
+    driver.until_idle()
+    window.composer.json.setChecked(True)
+    window.send("Which animal?")
+    driver.until_idle()
+    assert json.loads(driver.last_answer())["name"] in ("fox", "owl")
+    (code,) = window.view.findChildren(CodeBlock)
+    assert code._language == "json"
+    window._change_settings(schema='{"type": "no such type"}')
+    window.send("And now?")
+    driver.until_idle()
+    assert len(driver.problems()) == 1
+    assert driver.roles() == ["user", "assistant", "user"]
+
+
 def test_stopping_what_is_opened(
     open_window: Callable[..., Driver], smollm_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,6 +444,7 @@ def test_started_by_one_command(tiny_model_path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_frozen(tiny_model_path: Path, tmp_path: Path) -> None:
     """PyInstaller makes a folder of it that runs in an empty home without a network."""
     pytest.importorskip("PyInstaller", reason="pip install pyinstaller")
