@@ -170,7 +170,8 @@ class Calls:
         streaming: bool = False,
     ) -> Generation:
         """What stands between two texts; the arguments as in ``Model.infill``."""
-        settings = self._settings(params, sampling_of(options, InfillOptions))
+        extras = _extras(options)
+        settings = self._settings(params, sampling_of(options, InfillOptions), extras.format)
         if settings.max_tokens is None:
             settings = settings.replace(max_tokens=INFILL_MAX_TOKENS)
         files = checked_files(options.get("files"))
@@ -189,7 +190,7 @@ class Calls:
             repository=options.get("repository"),
             room=self._context - min(settings.max_tokens or 0, self._context // 2),
         )
-        task = Task(self.checked_ids(tokens), settings, _extras(options), end_ids=infill.end_ids)
+        task = Task(self.checked_ids(tokens), settings, extras, end_ids=infill.end_ids)
         return self._generation(task, deliver, streaming)
 
     def _continuing(
@@ -229,7 +230,16 @@ class Calls:
             reasons = in_reasoning = may_think = reasons and is_inside(begun["content"])
             if not rendered.text.endswith(begun["content"]):  # the template drops white space
                 begun = {**begun, "content": begun["content"].rstrip()}
-        return Task(tokens, settings, extras, True, reasons, in_reasoning, begun, may_think)
+        return Task(
+            tokens,
+            settings,
+            extras,
+            is_chat=True,
+            reasons=reasons,
+            in_reasoning=in_reasoning,
+            begun=begun,
+            may_think=may_think,
+        )
 
     def _settings(
         self,
