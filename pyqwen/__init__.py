@@ -38,13 +38,25 @@ if TYPE_CHECKING:
     from pyqwen.loading.inspection import Inspection, inspect
     from pyqwen.loading.memory_plan import MemoryPlan, plan
     from pyqwen.model import Model
-    from pyqwen.results import ChatCompletion, Chunk, Completion, Timings, TokenLogprob, Usage
+    from pyqwen.results import (
+        ChatCompletion,
+        Chunk,
+        Completion,
+        Timings,
+        TokenLogprob,
+        ToolCall,
+        ToolCallDelta,
+        Usage,
+    )
     from pyqwen.sampling import SamplingParams
     from pyqwen.text.chat_template import ChatTemplate
     from pyqwen.text.tokenizer import Tokenizer
+    from pyqwen.tool_runs import AsyncToolRun, ToolRun
+    from pyqwen.tools.loop import ToolResult
 
 _MODULES = {
     "AsyncStream": "engine.stream",
+    "AsyncToolRun": "tool_runs",
     "CancelledError": "errors",
     "ChatCompletion": "results",
     "ChatTemplate": "text.chat_template",
@@ -73,6 +85,10 @@ _MODULES = {
     "Timings": "results",
     "TokenLogprob": "results",
     "Tokenizer": "text.tokenizer",
+    "ToolCall": "results",
+    "ToolCallDelta": "results",
+    "ToolResult": "tools.loop",
+    "ToolRun": "tool_runs",
     "UnsupportedModelError": "errors",
     "Usage": "results",
     "inspect": "loading.inspection",
@@ -82,6 +98,7 @@ _MODULES = {
 
 __all__ = [
     "AsyncStream",
+    "AsyncToolRun",
     "CancelledError",
     "ChatCompletion",
     "ChatTemplate",
@@ -110,6 +127,10 @@ __all__ = [
     "Timings",
     "TokenLogprob",
     "Tokenizer",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolResult",
+    "ToolRun",
     "UnsupportedModelError",
     "Usage",
     "__version__",

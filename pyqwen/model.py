@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, Unpack
 
 from pyqwen import _native
 from pyqwen.catalog.public import DownloadProgress, stoppable
-from pyqwen.completions import Completions
 from pyqwen.drafting import Draft, checked_draft, open_drafts
 from pyqwen.engine.calls import Calls
 from pyqwen.engine.engine import Engine
 from pyqwen.errors import ClosedError
 from pyqwen.infilling import Infilling
 from pyqwen.loading.config import ModelConfig
-from pyqwen.loading.generation_defaults import read_defaults
+from pyqwen.loading.generation_defaults import is_coder, read_defaults
 from pyqwen.loading.gguf_file import Load
 from pyqwen.loading.residence import Residence
 from pyqwen.loading.settings import (
@@ -37,6 +36,7 @@ from pyqwen.several import SeveralAnswers
 from pyqwen.text.chat_template import ChatTemplate, template_metadata
 from pyqwen.text.infill import find_infill
 from pyqwen.text.tokenizer import Tokenizer
+from pyqwen.tool_runs import ToolRuns
 
 if TYPE_CHECKING:
     import asyncio
@@ -65,7 +65,7 @@ class OpenOptions(TypedDict, total=False):
     download_progress: DownloadProgress | None
 
 
-class Model(Completions, SeveralAnswers, Infilling, Scores):
+class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
     """A model that is loaded and ready to answer.
 
     Any number of threads and asyncio tasks may call it at once; up to ``max_sequences`` requests run
@@ -235,6 +235,7 @@ class Model(Completions, SeveralAnswers, Infilling, Scores):
             context=self.context,
             config=self.config,
             grammars=lambda: model._grammar_compiler(),
+            is_coder=is_coder(weights.file.metadata),
             infill=find_infill(weights.file.metadata, self.tokenizer),
             source=self.path.name,
         )

@@ -6,7 +6,7 @@ which ``sampling.py`` checks by name and range.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
 from pyqwen.sampling import SamplingOptions
@@ -19,6 +19,8 @@ LogitsProcessor: TypeAlias = (
     "Callable[[list[int], npt.NDArray[np.float32]], npt.NDArray[np.float32] | None]"
 )
 """``process(ids, logits)``: see ``RequestOptions.logits_processor``."""
+ToolLike = Callable[..., Any] | Mapping[str, Any]
+"""A tool: a function, or OpenAI's dict."""
 
 
 class FormatOptions(TypedDict, total=False):
@@ -53,8 +55,8 @@ class GenerateOptions(RequestOptions, total=False):
     """Whether the names of control tokens in a text mean these tokens."""
 
 
-class ChatOptions(RequestOptions, total=False):
-    """Keywords of ``Model.chat`` and its relatives."""
+class ConversationOptions(RequestOptions, total=False):
+    """Keywords of ``Model.run_tools``, which has its tools beside them."""
 
     template: str | None
     """The name of another template that the file holds."""
@@ -62,6 +64,17 @@ class ChatOptions(RequestOptions, total=False):
     """What the template sees besides the messages."""
     continue_final_message: bool | None
     """Whether the answer goes on with the last message, an assistant's, instead of following it."""
+    tool_choice: str | Mapping[str, Any] | None
+    """"auto", "none", "required", or the name of the tool that has to be called; OpenAI's dict, too."""
+    parallel_tool_calls: bool
+    """Whether one answer may have several calls."""
+
+
+class ChatOptions(ConversationOptions, total=False):
+    """Keywords of ``Model.chat`` and its relatives."""
+
+    tools: Sequence[ToolLike] | None
+    """What the model may call: functions, and OpenAI's dicts."""
 
 
 class InfillOptions(RequestOptions, total=False):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FinishReason = Literal["stop", "length", "cancelled", "timeout"]
+FinishReason = Literal["stop", "length", "cancelled", "timeout", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,13 @@ class ToolCall:
     arguments_json: str
     error: str | None = None
 
+    @property
+    def openai(self) -> dict[str, Any]:
+        """The call as messages have it in OpenAI's form."""
+        arguments = self.arguments_json if self.error is None else "{}"
+        function = {"name": self.name, "arguments": arguments}
+        return {"id": self.id, "type": "function", "function": function}
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
@@ -97,7 +104,8 @@ class Chunk:
     The texts of all chunks together are the text of the completion. ``token_ids`` are the tokens
     since the chunk before; their text may lie in a later chunk, where characters had to be held
     back. Only the last chunk, whose text may be empty, has a ``finish_reason``. In a chat with a
-    thinking model, ``reasoning`` is the next piece of what it writes before its answer.
+    thinking model, ``reasoning`` is the next piece of what it writes before its answer. Where tools
+    were offered, ``tool_calls`` are the next pieces of calls.
     """
 
     text: str
@@ -105,6 +113,7 @@ class Chunk:
     finish_reason: FinishReason | None = None
     logprobs: list[TokenLogprob] | None = None
     reasoning: str = ""
+    tool_calls: list[ToolCallDelta] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +153,16 @@ class ChatCompletion(Completion):
     ``reasoning`` is what a thinking model wrote before its answer, which ``text`` and ``message`` leave
     out; None if it did not think. ``token_ids`` and ``logprobs`` are of both. ``begun`` is the message
     that ``continue_final_message`` went on with, which ``message`` has in front of ``text``, else None.
+    ``tool_calls`` are the calls of the tools that were offered; ``text`` is what was written beside them,
+    ``content_ids`` are of both, and the ``finish_reason`` is ``tool_calls`` unless something else ended
+    the answer. ``messages`` are all that was said in a run of tools, up to this answer.
     """
 
     content_ids: list[int] | None = None
     reasoning: str | None = None
     begun: Mapping[str, Any] | None = None
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def message(self) -> dict[str, Any]:
@@ -157,14 +171,19 @@ class ChatCompletion(Completion):
         Its ``token_ids`` let the conversation go on with the tokens that the model wrote, where
         encoding the text again might give others, so that they need not be read again. Leave the
         key out to change the content or to ask another model. After ``continue_final_message`` it
-        takes the place of the final message, whose content it begins with.
+        takes the place of the final message, whose content it begins with. Calls are in ``tool_calls``,
+        in OpenAI's form; of one that is malformed the arguments are left out there.
         """
         message: dict[str, Any] = {"role": "assistant", "content": self.text}
         ids = list(self.content_ids or ())
         if self.begun is not None:
             message = {**self.begun, "content": self.begun["content"] + self.text}
             first = message.pop("token_ids", ())
-            ids = [*first, *ids] if first and (ids or not self.text) else []
+            whole = first and (ids or not self.text) and not self.tool_calls
+            ids = [*first, *ids] if whole else []
+        if self.tool_calls:
+            message["content"] = message["content"] or None
+            message["tool_calls"] = [call.openai for call in self.tool_calls]
         if ids:
             message["token_ids"] = ids
         return message

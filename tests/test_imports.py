@@ -109,13 +109,13 @@ def test_verbs_do_not_import_verbs() -> None:
     [
         ("_native", {"errors"}),  # it decides nothing, so it needs nothing
         ("text", {"errors", "interruptible", "_native"}),
-        ("tools", {"errors", "results"}),
+        ("tools", {"errors", "results", "constraints"}),
         ("catalog", {"errors", "os_errors", "units"}),
         ("loading", {"errors", "_native", "text", "catalog", "sampling"}),
         ("constraints", {"errors", "_native", "text", "results"}),
         (
             "engine",
-            {"errors", "_native", "text", "constraints", "options", "results", "sampling"},
+            {"errors", "_native", "text", "constraints", "tools", "options", "results", "sampling"},
         ),
         ("serve", {"catalog", "errors", "engine", "loading", "model", "options", "results"}),
         (

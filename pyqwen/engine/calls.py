@@ -9,6 +9,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pyqwen import _native
+from pyqwen.engine.answer_parts import AnswerParts
 from pyqwen.engine.logits_processing import ProcessedDraw
 from pyqwen.engine.prompt_scores import PromptScores
 from pyqwen.engine.request import Deliver, Generation, TokenTexts
@@ -33,6 +34,8 @@ from pyqwen.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from pyqwen.constraints.grammars import Grammars
     from pyqwen.constraints.response_format import ResponseFormat
+    from pyqwen.tools.grammar import Thinking
+    from pyqwen.tools.offer import Offer
 
 Prompt = str | Sequence[int]
 
@@ -69,6 +72,7 @@ class Task(NamedTuple):
     begun: Mapping[str, Any] | None = None  # the message that the answer goes on with
     end_ids: frozenset[int] = frozenset()  # besides the model's own
     may_think: bool = False  # the prompt has not closed the reasoning
+    offer: Offer | None = None
 
 
 class Sizes(Protocol):
@@ -87,6 +91,18 @@ class Sizes(Protocol):
         """The ids that can be sampled."""
 
 
+class CallIds:
+    """Ids of the calls in an answer: the same for the same prompt and seed, others in every other turn."""
+
+    def __init__(self, seed: int | None, prompt: Sequence[int]) -> None:
+        self._source = f"{seed} {prompt}"
+
+    def __call__(self, index: int) -> str:
+        from hashlib import sha256
+
+        return f"call_{sha256(f'{index} {self._source}'.encode()).hexdigest()[:24]}"
+
+
 class Calls:
     """Makes the requests of one model; nothing of it changes."""
 
@@ -100,12 +116,14 @@ class Calls:
         context: int,
         config: Sizes,
         grammars: Callable[[], Grammars],
+        is_coder: bool,
         infill: Infill | None = None,
         source: str = "",
     ) -> None:
         """``defaults`` complete the settings of a call, and ``without_thinking`` those of an answer
         that a thinking model is to begin at once. ``context``: the most tokens of one request.
-        ``source`` names the file in messages."""
+        ``is_coder``: the model was taught to write code rather than to call tools. ``source`` names
+        the file in messages."""
         self._tokenizer = tokenizer
         self._texts = TokenTexts(tokenizer)
         self._template = template
@@ -115,6 +133,7 @@ class Calls:
         self._config = config
         self._grammars = grammars
         self._infill, self._source = infill, source
+        self._is_coder = is_coder
 
     def continuation(
         self,
@@ -210,12 +229,17 @@ class Calls:
         overrides = sampling_of(options, ChatOptions)
         extras = _extras(options)
         settings = self._settings(params, overrides, extras.format)
-        messages = normalize_messages(messages)
+        messages = self._as_written(normalize_messages(messages))
         check_answer_tokens(messages, self._tokenizer)
         begun = messages[-1] if _flag(options, "continue_final_message") else None
         chat_template = self._template(options.get("template"))
+        offer = self._offer(options, chat_template, begun=begun is not None)
+        if offer is not None:
+            described = chat_template.describes_tools
+            messages = offer.messages(messages, describe=not described, encode=self._encode)
         rendered = chat_template.render(
             messages,
+            tools=offer.specs() if offer is not None else None,
             add_generation_prompt=begun is None,
             continue_final_message=begun is not None,
             template_variables=options.get("template_variables"),
@@ -239,7 +263,39 @@ class Calls:
             in_reasoning=in_reasoning,
             begun=begun,
             may_think=may_think,
+            offer=offer,
         )
+
+    def _as_written(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Calls of the conversation as the model wrote them, where its tokens are there."""
+        if not any("tool_calls" in message and "token_ids" in message for message in messages):
+            return messages
+        from pyqwen.tools.history import with_calls_as_written
+
+        return with_calls_as_written(messages, self._tokenizer.decode)
+
+    def _offer(self, options: ChatOptions, template: ChatTemplate, *, begun: bool) -> Offer | None:
+        """The tools that the answer may call; ``begun``: it goes on with words."""
+        tools, choice = options.get("tools"), options.get("tool_choice")
+        parallel = options.get("parallel_tool_calls", True)
+        if tools is None and choice is None and parallel is True:
+            return None
+        from pyqwen.tools.offer import read_offer
+
+        writes_tags = "<tool_call>" in template.source and not self._is_coder
+        return read_offer(
+            tools,
+            choice,
+            parallel,
+            guided=not (writes_tags or begun),
+            is_tag=self._is_tag,
+        )
+
+    def _is_tag(self, text: str) -> bool:
+        return self._tokenizer.marker_id(text) is not None
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_bos=False)
 
     def _settings(
         self,
@@ -289,6 +345,10 @@ class Calls:
             settings = settings.replace(max_tokens=most)
         wanted = task.extras.format
         sampler = self._sampler(settings, wanted is not None)
+        reasoning = ReasoningStream(is_open=task.in_reasoning) if task.reasons else None
+        calls = None
+        if task.offer is not None:
+            calls = task.offer.scanner(CallIds(settings.seed, list(task.tokens)))
         request = Generation(
             task.tokens,
             deliver,
@@ -299,9 +359,11 @@ class Calls:
             context=self._context,
             is_chat=task.is_chat,
             streaming=streaming,
-            reasoning=ReasoningStream(is_open=task.in_reasoning) if task.reasons else None,
+            parts=AnswerParts(reasoning, calls),
         )
-        if wanted is not None:
+        if task.offer is not None:
+            self._bind_calls(request, task, task.offer)
+        elif wanted is not None:
             from pyqwen.engine.constraining import constrain
 
             constrain(request, wanted, self._grammars(), self._tokenizer, task)
@@ -314,6 +376,17 @@ class Calls:
             scorer = self._scorer(settings)
             request.processed = ProcessedDraw(process, sampler, scorer, self._config.vocab_rows)
         return request
+
+    def _bind_calls(self, request: Generation, task: Task, offer: Offer) -> None:
+        from pyqwen.engine.constraining import constrain
+        from pyqwen.tools.guiding import CallsFormat
+
+        thinking: Thinking = None  # which this grammar has a place for
+        if task.may_think:
+            thinking = "open" if task.in_reasoning else "possible"
+            task = task._replace(may_think=False, begun=None)
+        wanted = CallsFormat(offer, thinking, task.extras.format)
+        constrain(request, wanted, self._grammars(), self._tokenizer, task)
 
     def _scorer(self, settings: SamplingParams) -> _native.SamplerHandle:
         """What reports the model's own log-probabilities of given tokens."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyqwen.engine.request import Generation
     from pyqwen.sampling import SamplingOptions, SamplingParams
     from pyqwen.text.tokenizer import Tokenizer
+    from pyqwen.tools.guiding import CallsFormat
 
 
 _NO_PENALTIES: SamplingOptions = {
@@ -57,7 +58,7 @@ def constrained(
 
 def constrain(
     request: Generation,
-    wanted: ResponseFormat,
+    wanted: ResponseFormat | CallsFormat,
     grammars: Grammars,
     tokenizer: Tokenizer,
     asked: Asked,

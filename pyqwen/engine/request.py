@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pyqwen._native import Draw, Run, Sample
+from pyqwen.engine.answer_parts import AnswerParts, Piece
 from pyqwen.engine.logits_processing import ProcessedDraw
 from pyqwen.engine.prompt_scores import PromptScores
 from pyqwen.engine.shared_prompt import SharedPrompt
@@ -27,8 +28,6 @@ from pyqwen.results import (
     TokenLogprob,
     Usage,
 )
-from pyqwen.text.answer_tokens import ids_of_answer
-from pyqwen.text.reasoning import ReasoningStream
 from pyqwen.text.text_stream import TextStream
 
 if TYPE_CHECKING:
@@ -53,10 +52,9 @@ class PromptProgress:
 Event: TypeAlias = "Chunk | PromptProgress | Completion | npt.NDArray[np.float32] | BaseException"
 Deliver = Callable[[Event], None]
 """Called by the engine's thread with each event, in order; must not block."""
-Piece = tuple[str, str]
-"""The next text of an answer: of its reasoning, and of the answer itself."""
 Conclusion = Callable[[Completion], Completion]
 """Makes something more of a whole answer; may take a while, and raise."""
+NO_PIECE = Piece()
 Outbox = list[tuple["Request", Event]]
 """Events that the engine will deliver when it has the time."""
 
@@ -187,10 +185,9 @@ class Generation(Request):
         context: int,
         is_chat: bool,
         streaming: bool,
-        reasoning: ReasoningStream | None = None,
+        parts: AnswerParts,
     ) -> None:
-        """``settings`` are complete: ``seed`` and ``max_tokens`` are numbers. ``reasoning`` is there
-        for a thinking model's answer."""
+        """``settings`` are complete: ``seed`` and ``max_tokens`` are numbers."""
         super().__init__(prompt, deliver)
         self._is_chat = is_chat
         self.sampler = sampler
@@ -201,10 +198,7 @@ class Generation(Request):
         self._stop_ids = frozenset(settings.stop_token_ids or ())
         self._end_ids = self._stop_ids if settings.ignore_eos else self._stop_ids | end_ids
         self._text = TextStream(settings.stop or ())
-        self._reasoning = reasoning
-        self._written: list[str] = []
-        self._answer: list[str] = []  # what was written without the reasoning
-        self._thoughts: list[str] = []
+        self._parts = parts
         self._pending: list[int] = []  # tokens of no chunk yet
         self._logprobs: list[TokenLogprob] | None = [] if sampler.want_logprob else None
         self._sampled = 0
@@ -338,10 +332,10 @@ class Generation(Request):
             self.constraint.accept(token)
         if self._logprobs is not None:
             self._logprobs.append(self._texts.describe(sample))
-        piece = self._add(self._texts.feed(self._text, token))
+        piece = self._parts.add(self._texts.feed(self._text, token))
         if self._text.matched_stop is not None:
             return self._completion("stop", piece, self._text.matched_stop)
-        if self.constraint is not None and self.constraint.finished():
+        if self._parts.is_over or (self.constraint is not None and self.constraint.finished()):
             return self._completion("stop", piece)
         if len(self.tokens) - self.prompt_length >= self._max_tokens:
             return self._completion("length", piece)
@@ -349,37 +343,35 @@ class Generation(Request):
             self._send(piece, None)
         return None
 
-    def _add(self, text: str, *, is_end: bool = False) -> Piece:
-        """Note the next text that is certain; return it as reasoning and answer."""
-        piece = ("", text)
-        if self._reasoning is not None:
-            piece = self._reasoning.feed(text)
-            if is_end:
-                rest = self._reasoning.flush()
-                piece = (piece[0] + rest[0], piece[1] + rest[1])
-        self._written.append(text)
-        self._thoughts.append(piece[0])
-        self._answer.append(piece[1])
-        return piece
-
     def cancelled(self) -> Event:
         return self._completion("timeout" if self.timed_out else "cancelled")
 
     def _completion(
         self,
         reason: FinishReason,
-        unsent: Piece = ("", ""),
+        unsent: Piece = NO_PIECE,
         stop_reason: str | int | None = None,
     ) -> Completion:
         """The whole answer; its last chunk is sent before it."""
-        rest = self._add(self._text.flush(), is_end=True)
+        parts = self._parts
+        rest = parts.add(self._text.flush(), is_end=True)
+        if parts.calls and reason == "stop":
+            reason = "tool_calls"
         if self._streaming:
-            self._send((unsent[0] + rest[0], unsent[1] + rest[1]), reason)
+            self._send(unsent + rest, reason)
         written = self.tokens[self.prompt_length :]
         usage = Usage(self.prompt_length, len(written), self.cached)
-        text = "".join(self._answer)
         timings = self._timings()
-        facts = (text, written, reason, usage, timings, self._logprobs, self._seed, stop_reason)
+        facts = (
+            parts.text,
+            written,
+            reason,
+            usage,
+            timings,
+            self._logprobs,
+            self._seed,
+            stop_reason,
+        )
         scores = self.prompt_scores
         further: dict[str, Any] = {
             "unenforced": self.unenforced,
@@ -387,19 +379,18 @@ class Generation(Request):
         }
         if not self._is_chat:
             return Completion(*facts, **further)
-        before, thoughts = "", None
-        if self._reasoning is not None and self._reasoning.found:
-            before = "".join(self._written)[: self._reasoning.answer_start]
-            thoughts = "".join(self._thoughts)
-        ids = ids_of_answer(text, written, self._texts.shown, before)
-        return ChatCompletion(*facts, ids, thoughts, self.begun, **further)
+        ids = parts.content_ids(written, self._texts.shown)
+        calls = list(parts.calls)
+        return ChatCompletion(*facts, ids, parts.reasoning, self.begun, calls, **further)
 
     def _send(self, piece: Piece, reason: FinishReason | None) -> None:
         ids, self._pending = self._pending, []
         logprobs = None
         if self._logprobs is not None:
             logprobs = self._logprobs[len(self._logprobs) - len(ids) :]
-        self.outbox.append((self, Chunk(piece[1], ids, reason, logprobs, piece[0])))
+        self.outbox.append(
+            (self, Chunk(piece.text, ids, reason, logprobs, piece.reasoning, list(piece.calls)))
+        )
 
     def _timings(self) -> Timings:
         start = self._start or perf_counter()

@@ -107,12 +107,21 @@ def _file_settings(metadata: Mapping[str, Any], source: str) -> tuple[dict[str, 
     return given, ignored
 
 
+def is_coder(metadata: Mapping[str, Any]) -> bool:
+    """Whether a model is one for code, such as Qwen2.5-Coder, by its name."""
+    return "coder" in _name(metadata).lower()
+
+
+def _name(metadata: Mapping[str, Any]) -> str:
+    keys = ("general.name", "general.basename", "general.finetune")
+    return " ".join(str(metadata.get(key, "")) for key in keys)
+
+
 def _family_settings(
     metadata: Mapping[str, Any], hidden: int, layers: int
 ) -> tuple[dict[str, Any], str]:
     """What the publisher's generation_config.json says, for families that we know."""
-    keys = ("general.name", "general.basename", "general.finetune")
-    name = " ".join(str(metadata.get(key, "")) for key in keys)
+    name = _name(metadata)
     families = {
         "qwen2": (_QWEN2, _qwen2_settings),
         "qwen3": (_QWEN3, _qwen3_settings),

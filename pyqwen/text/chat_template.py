@@ -152,6 +152,11 @@ class ChatTemplate:
         """
         return self._template.reads - {*_SET_HERE}
 
+    @property
+    def describes_tools(self) -> bool:
+        """Whether the template writes what tools there are."""
+        return "tools" in self._template.reads
+
     def render(
         self,
         messages: Messages,

@@ -55,6 +55,11 @@ class CallObject:
         """Whether there are a name and the beginning of arguments."""
         return self.name is not None and bool(self._arguments)
 
+    @property
+    def arguments(self) -> str:
+        """The text of the arguments as far as it has come."""
+        return "".join(self._arguments)
+
     def feed(self, char: str) -> None:
         """Take the next character."""
         self._raw.append(char)

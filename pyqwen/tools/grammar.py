@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pyqwen.constraints.constraint import json_grammar
+from pyqwen.errors import ConstraintError
 from pyqwen.tools.scanner import BEGIN, END
 from pyqwen.tools.tool import Tool
 
+if TYPE_CHECKING:
+    from pyqwen.constraints.constraint import Constraint
+
 # As models write JSON on one line. What a grammar cannot express of a schema is left out.
 _JSON = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+MOST_CALLS = 16
+"""In one answer that consists of calls: some models would go on for ever."""
+Thinking = Literal["possible", "open"] | None
 _TEXT = r"/(.|\n)+/"
 
 
@@ -24,35 +32,44 @@ def tool_grammar(
     must_call: bool,
     parallel: bool,
     direct: str | None = None,
-    thinks: bool = False,
+    thinking: Thinking = None,
+    words: Constraint | None = None,
 ) -> str:
     """The grammar of an answer that calls some of ``tools``.
 
     ``is_token``: whether the vocabulary has a tag as a token of its own. ``must_call``: whether the answer is
     nothing but calls. ``parallel``: whether there may be several. ``direct``: how an answer in words begins,
-    where calls are not begun by the model itself. ``thinks``: whether reasoning may come before it.
+    where calls are not begun by the model itself. ``thinking``: whether reasoning may come before
+    it, or has begun already. ``words``: what an answer without calls must look like.
     """
 
     def tag(text: str) -> str:
         return text if is_token(text) else json.dumps(text)
 
-    several = r'call ("\n" call)*' if parallel else "call"
+    several = f'call ("\\n" call){{0,{MOST_CALLS - 1}}}' if parallel else "call"
     answer = several
-    rules = []
+    rules = [] if must_call or words is None else [f"WORDS: {_form(words)}"]
+    if words is not None and words.kind == "json":
+        rules = [rule.replace("WORDS", "words") for rule in rules]
+    free = "words" if words is not None and words.kind == "json" else "WORDS"
     if direct is not None:
         begin, name, end = direct.partition(BEGIN)[2].partition(END)
-        answer = f"calls | {tag(BEGIN)} {json.dumps(begin)} {tag(name)} {json.dumps(end)} SOME"
-        rules = [f"calls: {several}", r"SOME: /[^ \t\r\n](.|\n)*/"]
+        answer = f"calls | {tag(BEGIN)} {json.dumps(begin)} {tag(name)} {json.dumps(end)} {free}"
+        rules.append(f"calls: {several}")
+        if words is None:
+            rules.append(r"WORDS: /[^ \t\r\n](.|\n)*/")
+    elif not must_call and words is not None:
+        answer = f"calls | {free}"
+        rules.append(f"calls: {several}")
     elif not must_call:
-        answer = "(TEXT | call)*" if parallel else "TEXT? call?"
-        rules = [f"TEXT: {_TEXT}"]
-    if thinks:
-        rules.append(f"think: ({tag('<think>')} THOUGHT? {tag('</think>')})? /\\n*/")
-        rules.append(f"THOUGHT: {_TEXT}")
-    lines = [
-        f"start: {'think ' if thinks else ''}{'(' + answer + ')' if thinks else answer}",
-        *rules,
-    ]
+        answer = "(WORDS | call)*" if parallel else "WORDS? call?"
+        rules.append(f"WORDS: {_TEXT}")
+    if thinking is not None:
+        begin, end = tag("<think>"), tag("</think>")
+        whole = f"({begin} THOUGHT? {end})?" if thinking == "possible" else f"THOUGHT? {end}"
+        rules += [f"think: {whole} /\\n*/", f"THOUGHT: {_TEXT}"]
+        answer = f"think ({answer})"
+    lines = [f"start: {answer}", *rules]
     names = " | ".join(f"f{i}" for i in range(len(tools)))
     lines.append(f'call: {tag(BEGIN)} "\\n{{\\"name\\": \\"" ({names}) "}}\\n" {tag(END)}')
     for i, tool in enumerate(tools):
@@ -60,6 +77,20 @@ def tool_grammar(
         lines.append(f"f{i}: {head} a{i}")
         lines.append(f"a{i}: %json {json.dumps(_schema(tool), ensure_ascii=False)}")
     return "\n".join(lines) + "\n"
+
+
+def _form(words: Constraint) -> str:
+    """The right side of a rule for an answer of some form."""
+    if words.kind == "json":
+        schema = json.loads(words.text)
+        if isinstance(schema, bool):
+            schema = {} if schema else {"not": {}}
+        return f"%json {json_grammar(schema, words.whitespace, not words.strict)}"
+    if words.kind == "regex":
+        return "/" + words.text.replace("/", "\\/") + "/"
+    raise ConstraintError(
+        "with tools, a response_format is a schema, a regular expression or choices, not a whole grammar"
+    )
 
 
 def _schema(tool: Tool) -> dict[str, Any]:

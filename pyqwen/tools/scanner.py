@@ -36,9 +36,21 @@ class ToolCallScanner:
     is malformed is in a call with ``error``, or it is text.
     """
 
-    def __init__(self, names: Collection[str], new_id: Callable[[int], str]) -> None:
-        """``names`` of the tools that were offered; ``new_id`` makes the id of the call of an index."""
+    def __init__(
+        self, names: Collection[str], new_id: Callable[[int], str], unheard: str | None = None
+    ) -> None:
+        """``names`` of the tools that were offered; ``new_id`` makes the id of the call of an index.
+
+        Calls in tags of a tool ``unheard`` are left out, as if nothing stood there.
+        """
         self.calls: list[ToolCall] = []
+        self.is_over = False
+        """Whether a call in tags is an earlier one word for word: small models then go on without end. It
+        and what follows are left out."""
+        self.end = 0
+        """How many characters stand before such a call; it is set with every tag that ends."""
+        self._read = 0
+        self._unheard = unheard
         self._names = names
         self._new_id = new_id
         self._state: Callable[[str], None] = self._in_text
@@ -65,11 +77,16 @@ class ToolCallScanner:
     def feed(self, text: str) -> ScannedPiece:
         """Take the next piece."""
         for char in text:
+            if self.is_over:
+                break
+            self._read += 1
             self._state(char)
         return self._taken()
 
     def flush(self) -> ScannedPiece:
         """Nothing more will come."""
+        if self.is_over:
+            return self._taken()
         if self._state == self._in_tag or self._state == self._at_end_in_string:
             if self._state == self._in_tag and self._call is not None:
                 for char in self._held:
@@ -223,7 +240,9 @@ class ToolCallScanner:
 
     def _announce(self, call: CallObject) -> None:
         """Tell what is new of a call, once its name is known."""
-        if not self._was_announced and call.has_begun:
+        if not self._was_announced and call.has_begun and call.name != self._unheard:
+            if self._is_earlier(str(call.name), call.arguments, whole=False):
+                return
             self._was_announced = True
             self._deltas.append(self._first_delta(str(call.name)))
         if self._was_announced and (text := call.take()):
@@ -237,12 +256,29 @@ class ToolCallScanner:
         assert call is not None
         self._call = None
         name, text, error = call.finish()
+        self._calls_in_tag += 1
+        if name == self._unheard:
+            return
+        if not self._was_announced and not error and self._is_earlier(name, text, whole=True):
+            self.is_over = True
+            return
         if not self._was_announced:
             self._deltas.append(self._first_delta(name))
         if new := call.take():
             self._deltas.append(ToolCallDelta(len(self.calls), None, None, new))
         self._add_call(name, text, error)
-        self._calls_in_tag += 1
+
+    def _is_earlier(self, name: str, arguments: str, *, whole: bool) -> bool:
+        """Whether a call, or what is there of it, is like an earlier one."""
+        return any(
+            call.name == name
+            and (
+                call.arguments_json == arguments
+                if whole
+                else call.arguments_json.startswith(arguments)
+            )
+            for call in self.calls
+        )
 
     def _add_call(self, name: str, text: str, error: str | None) -> None:
         arguments = {} if error else parse_object(text)[0]
@@ -252,8 +288,11 @@ class ToolCallScanner:
     def _end_tag(self, *, is_closed: bool) -> None:
         if self._call is not None:
             self._end_call()
+        if self.is_over:
+            return
         is_empty, rest = _is_empty(self._rest), "".join(self._rest)
         self._rest = []
+        self.end = self._read
         self._state = self._in_text
         if self._calls_in_tag:
             self._note_call_follows()

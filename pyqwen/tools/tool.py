@@ -22,9 +22,6 @@ from pyqwen.tools.python_types import (
     docstring_of,
 )
 
-ToolLike = Callable[..., Any] | Mapping[str, Any]
-"""What callers give: a function, or OpenAI's dict."""
-
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _BY_POSITION = inspect.Parameter.POSITIONAL_ONLY
 _MAX_DEPTH = 64

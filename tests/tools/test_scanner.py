@@ -76,7 +76,11 @@ CLOCK = ("clock", {})
 FORMS = {
     "a tag": (tag(*OSLO), "", [OSLO]),
     "two tags": (f"{tag(*OSLO)}\n{tag(*ROME)}", "", [OSLO, ROME]),
-    "tags without newlines": (f"<tool_call>{bare(*OSLO)}</tool_call>" * 2, "", [OSLO, OSLO]),
+    "tags without newlines": (
+        f"<tool_call>{bare(*OSLO)}</tool_call><tool_call>{bare(*ROME)}</tool_call>",
+        "",
+        [OSLO, ROME],
+    ),
     "text before": (f"Let me see.\n{tag(*OSLO)}", "Let me see.", [OSLO]),
     "text before and behind": (f"Hm.\n\n{tag(*OSLO)}\n\nDone.", "Hm.\n\nDone.", [OSLO]),
     "text between": (f"{tag(*OSLO)}\nand\n{tag(*ROME)}\n", "and", [OSLO, ROME]),
@@ -316,6 +320,24 @@ def test_arguments_come_as_they_are_written() -> None:
     assert [d.arguments for d in scanner.feed('uments": {"ci')[1]] == ['{"ci']
 
 
+def test_what_goes_round_in_circles_is_cut_off() -> None:
+    text = "\n".join([tag(*OSLO), tag(*ROME), tag(*OSLO), tag(*CLOCK)])
+    assert found(text) == ("", [OSLO, ROME])
+    scanner = ToolCallScanner(NAMES, str)
+    scanner.feed(text)
+    assert scanner.is_over
+    assert text[: scanner.end] == f"{tag(*OSLO)}\n{tag(*ROME)}"
+    longer = ("get_weather", {"city": "Oslo", "days": 2})
+    assert found(f"{tag(*OSLO)}{tag(*longer)}") == ("", [OSLO, longer])
+
+
+def test_calls_that_are_not_heard() -> None:
+    scanner = ToolCallScanner(NAMES, str, "answer")
+    text, deltas = scanner.feed(f"{tag('answer', {})}\nHello! {tag(*OSLO)}")
+    assert (text, scanner.calls[0].arguments) == ("Hello!", OSLO[1])
+    assert {delta.index for delta in deltas} == {0}
+
+
 def test_a_long_answer_takes_linear_time() -> None:
     for filler in ("x", "{", "`", "<", " ", "<tool_call>", "```json\n", "{{", '{"', "</tool_call>"):
         assert scan(filler * 20_000)[0] or scan(filler * 20)[1] is not None
@@ -360,8 +382,15 @@ def test_nothing_is_lost(text: str) -> None:
     """Every word of an answer is in its text or in its calls."""
     answer, calls = scan(text)
     kept = answer + "".join(call.name + call.arguments_json for call in calls)
-    for word in ("Oslo", "Rome", "text", "é", "😀"):
+    for word in () if repeats(text) else ("Oslo", "Rome", "text", "é", "😀"):
         assert kept.count(word) >= text.count(word)
+
+
+def repeats(text: str) -> bool:
+    scanner = ToolCallScanner(NAMES, str)
+    scanner.feed(text)
+    scanner.flush()
+    return scanner.is_over
 
 
 JSON = st.recursive(
@@ -381,7 +410,10 @@ JSON = st.recursive(
 @SLOWLY
 @given(
     st.lists(
-        st.tuples(st.text(min_size=1), st.dictionaries(st.text(), JSON)), min_size=1, max_size=3
+        st.tuples(st.text(min_size=1), st.dictionaries(st.text(), JSON)),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda call: call[0],
     )
 )
 def test_well_formed_calls_come_out_as_they_are(calls: list[tuple[str, Any]]) -> None:
