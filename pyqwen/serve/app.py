@@ -45,6 +45,7 @@ from pyqwen.serve.registry import Registry, Sources
 from pyqwen.serve.responses import Responses
 from pyqwen.serve.settings import SETTING_NAMES, ServerSettings
 from pyqwen.serve.trust import Trust, path_of
+from pyqwen.serve.web_page import WebPage
 
 _PUBLIC = frozenset({"/health", "/v1/health"})
 _READING = frozenset({"GET", "HEAD"})
@@ -169,7 +170,9 @@ class _Table:
 
 def _add_ollama(table: _Table, core: Core) -> None:
     ollama = Ollama(core)
-    table.add("GET HEAD", "/", ollama.root)
+    page = WebPage(ollama, is_on=core.settings.ui)
+    table.add("GET HEAD", "/", page.root)
+    table.add("GET HEAD", "/ui/{name:path}", page.part)
     table.add("GET HEAD", "/api/version", ollama.version)
     table.add("GET HEAD", "/api/tags", ollama.tags)
     table.add("GET", "/api/ps", ollama.ps)
