@@ -28,8 +28,8 @@ EARLIER = (
     "Translate to French: The library opens at nine.",
 )
 QUESTION = (
-    "Write a Python function that merges two sorted lists, with type hints. Then compare its time and "
-    "memory with sorted(a + b) in a small table."
+    "What does Python's bisect module do? One sentence, then an example of five lines at most, then a "
+    "table of bisect_left, bisect_right and insort."
 )
 
 
@@ -62,7 +62,8 @@ def main() -> int:
             window._change_settings(theme=theme)
             end = time.monotonic() + 1
             wait(lambda end=end: time.monotonic() > end)
-            window.view.verticalScrollBar().setValue(0)
+            bar = window.view.verticalScrollBar()
+            bar.setValue(bar.maximum())
             window.composer.field.clearFocus()
             application.processEvents()
             window.grab().save(str(HERE / f"desktop-chat-{theme}.png"))

@@ -31,7 +31,7 @@ class MarkdownBlocks:
 
     def __init__(self, color_code: Callable[[str, str], str]) -> None:
         """``color_code(code, language)`` makes HTML of code that stands inside other blocks."""
-        self._parser = MarkdownIt("commonmark", {"html": False, "typographer": False})
+        self._parser = MarkdownIt("commonmark", {"html": False, "breaks": True})
         self._parser.enable(["table", "strikethrough"])
         self._parser.options["highlight"] = lambda code, language, _: color_code(code, language)
         self._closed: list[Part] = []  # parts that no further text changes

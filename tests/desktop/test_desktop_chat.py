@@ -299,6 +299,56 @@ def test_stopping_what_is_opened(
     assert time.monotonic() - start < 1.0
 
 
+def test_the_keyboard(open_window: Callable[..., Driver], long_winded: Path) -> None:
+    from PySide6.QtCore import Qt
+    from PySide6.QtTest import QTest
+
+    driver = open_window(long_winded)
+    window, field = driver.window, driver.window.composer.field
+    driver.until_idle()
+    window.activateWindow()
+    driver.qt.processEvents()
+    key, control = Qt.Key, Qt.KeyboardModifier.ControlModifier
+
+    def press(which: Any, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
+        QTest.keyClick(driver.qt.focusWidget() or window, which, modifiers)
+        driver.qt.processEvents()
+
+    QTest.keyClicks(field, "One")
+    press(key.Key_Return, Qt.KeyboardModifier.ShiftModifier)
+    QTest.keyClicks(field, "two")
+    press(key.Key_Return)
+    driver.wait(lambda: window._pending and window._pending.text)
+    assert window._entries[0].message["content"] == "One\ntwo"
+    press(key.Key_Escape)
+    driver.until_idle()
+    press(key.Key_Up)
+    assert field.toPlainText() == "One\ntwo"
+    assert not window.composer._editing.isHidden()
+    press(key.Key_Escape)
+    assert field.toPlainText() == ""
+    press(key.Key_R, control)
+    driver.wait(lambda: window._pending and window._pending.text)
+    press(key.Key_Escape)
+    driver.until_idle()
+    press(key.Key_N, control)
+    assert window._entries == []
+    press(key.Key_PageDown, control)
+    assert driver.roles() == ["user", "assistant"]
+    press(key.Key_T, control)
+    assert window.composer.tools.isChecked()
+    was_dark = window.settings.theme == "dark"
+    press(key.Key_D, control | Qt.KeyboardModifier.ShiftModifier)
+    assert (window.settings.theme == "dark") != was_dark
+    press(key.Key_B, control)
+    assert window.sidebar.isHidden()
+    press(key.Key_B, control)
+    press(key.Key_F, control)
+    assert driver.qt.focusWidget() is window.sidebar.search
+    press(key.Key_L, control)
+    assert driver.qt.focusWidget() is field
+
+
 def test_looks_and_dialogs(open_window: Callable[..., Driver], tiny_model_path: Path) -> None:
     """Both themes and all dialogs can be painted; nothing of a code block or a bubble is cut off."""
     from dialogs import ModelDialog, SchemaDialog, SettingsDialog, ShortcutsDialog
@@ -458,6 +508,7 @@ def test_frozen(tiny_model_path: Path, tmp_path: Path) -> None:
     environment = {
         "HOME": str(home),
         "PATH": os.defpath,
+        "LC_ALL": "C.UTF-8",
         "QT_QPA_PLATFORM": "offscreen",
         "HF_HUB_OFFLINE": "1",
     }
