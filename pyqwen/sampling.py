@@ -13,6 +13,14 @@ from operator import index
 from typing import Any, NoReturn, Self, TypedDict, Unpack
 
 MAX_TOP_LOGPROBS = 20
+MAX_BREAKER_BYTES = 1000
+SAMPLERS = (
+    *("penalties", "dry", "top_n_sigma", "temperature", "top_k", "top_p", "min_p"),
+    *("typical_p", "xtc"),
+)
+"""What ``SamplingParams.samplers`` may name, in the default order."""
+DRY_BREAKERS = ("\n", ":", '"', "*")
+"""``SamplingParams.dry_breakers`` if there are no others: those of llama.cpp."""
 _MAX_FLOAT32 = 3.4028234e38
 
 
@@ -28,6 +36,14 @@ class SamplingOptions(TypedDict, total=False):
     repetition_penalty: float | None
     presence_penalty: float | None
     frequency_penalty: float | None
+    dry_multiplier: float | None
+    dry_base: float | None
+    dry_allowed_length: int | None
+    dry_breakers: str | Sequence[str] | None
+    xtc_probability: float | None
+    xtc_threshold: float | None
+    top_n_sigma: float | None
+    samplers: Sequence[str] | None
     logit_bias: Mapping[int, float] | None
     seed: int | None
     stop: str | Sequence[str] | None
@@ -49,6 +65,19 @@ class SamplingParams:
       likeliest among them unless ``typical_p`` is below 1, which may leave it out.
     - ``repetition_penalty`` (1: off): Hugging Face's, over prompt and answer. ``presence_penalty``
       and ``frequency_penalty`` (0: off): OpenAI's, over the answer.
+    - ``dry_multiplier`` (0: off): DRY penalizes tokens that would repeat a run of tokens of the text
+      so far, by ``dry_multiplier * dry_base ** (run - dry_allowed_length)`` (``dry_base`` 1.75) for
+      runs of ``dry_allowed_length`` (2) tokens and more. Runs do not reach back behind a text in
+      ``dry_breakers`` (line break, colon, quotation mark, asterisk).
+    - ``xtc_probability`` (0: off): XTC leaves out, with this probability, all but the least likely of
+      the tokens that have a probability of ``xtc_threshold`` (0.1) or more, if there are several. It
+      takes a random number of its own for each token.
+    - ``top_n_sigma`` (0 or -1: off): only tokens whose logits are at most so many standard deviations
+      below the largest.
+    - ``samplers``: the order of all these, by name: "penalties", "dry", "top_n_sigma", "temperature",
+      "top_k", "top_p", "min_p", "typical_p", "xtc", which is the default. What is not named is off,
+      but for a temperature of 0, with which only penalties and DRY count. A text has them with
+      semicolons between, as on llama.cpp's command line.
     - ``logit_bias``: token id to what is added to its logit; ``-inf`` forbids the token. Kept as a
       copy that cannot change.
     - ``seed``: a random one, which the result reports. 0 to 2**64 - 1.
@@ -69,6 +98,14 @@ class SamplingParams:
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_breakers: str | Sequence[str] | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    top_n_sigma: float | None = None
+    samplers: Sequence[str] | None = None
     logit_bias: Mapping[int, float] | None = field(default=None, hash=False)
     seed: int | None = None
     stop: str | Sequence[str] | None = None
@@ -90,6 +127,16 @@ class SamplingParams:
         self._real("repetition_penalty", low=0.0, above=True)
         self._real("presence_penalty")
         self._real("frequency_penalty")
+        self._real("dry_multiplier", low=0.0)
+        self._real("dry_base", low=1.0)
+        self._whole("dry_allowed_length", 1, 2**31 - 1)
+        self._real("xtc_probability", low=0.0, high=1.0)
+        self._real("xtc_threshold", low=0.0, high=1.0)
+        self._real("top_n_sigma", low=-1.0)
+        self._set("top_n_sigma", 0.0 if self.top_n_sigma == -1 else self.top_n_sigma)
+        self._real("top_n_sigma", low=0.0)
+        self._set("dry_breakers", _checked_breakers(self.dry_breakers))
+        self._set("samplers", _checked_samplers(self.samplers))
         self._flag("ignore_eos")
         self._flag("logprobs")
         self._set("logit_bias", _checked_bias(self.logit_bias))
@@ -199,18 +246,46 @@ def _checked_bias(bias: object) -> _FrozenDict | None:
 
 
 def _checked_stop(stop: object) -> tuple[str, ...] | None:
-    if stop is None:
+    texts = _checked_texts("stop", stop)
+    if texts and "" in texts:
+        raise ValueError("stop holds an empty string, which would end every answer at once")
+    return texts
+
+
+def _checked_breakers(breakers: object) -> tuple[str, ...] | None:
+    texts = _checked_texts("dry_breakers", breakers)
+    if texts and "" in texts:
+        raise ValueError("dry_breakers holds an empty string, which would break every run")
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts or ())
+    if size > MAX_BREAKER_BYTES:
+        raise ValueError(f"dry_breakers has {size:,} bytes; the most is {MAX_BREAKER_BYTES:,}")
+    return texts
+
+
+def _checked_samplers(samplers: object) -> tuple[str, ...] | None:
+    if isinstance(samplers, str):
+        samplers = samplers.split(";")
+    names = _checked_texts("samplers", samplers)
+    for i, name in enumerate(names or ()):
+        if name not in SAMPLERS:
+            raise ValueError(f"samplers has no {name!r:.60}; there are {', '.join(SAMPLERS)}")
+        if name in (names or ())[:i]:
+            raise ValueError(f"samplers has {name!r} more than once")
+    return names
+
+
+def _checked_texts(name: str, value: object) -> tuple[str, ...] | None:
+    if value is None:
         return None
-    if isinstance(stop, str):
-        stop = (stop,)
-    if not isinstance(stop, Sequence):
-        raise TypeError(f"stop must be a string or a list of strings, not {type(stop).__name__}")
-    for text in stop:
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, Sequence):
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be a string or a list of strings, not {kind}")
+    for text in value:
         if not isinstance(text, str):
-            raise TypeError(f"stop must hold strings, not {type(text).__name__}")
-        if not text:
-            raise ValueError("stop holds an empty string, which would end every answer at once")
-    return tuple(stop)
+            raise TypeError(f"{name} must hold strings, not {type(text).__name__}")
+    return tuple(value)
 
 
 def _checked_ids(ids: Any, name: str = "stop_token_ids") -> tuple[int, ...] | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from pyqwen.cli.console import UsageError
+from pyqwen.sampling import SAMPLERS
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -35,8 +36,43 @@ _SAMPLING: tuple[tuple[str, str, type, str], ...] = (
         "penalty of tokens used in the answer; 0: off",
     ),
     ("--frequency-penalty", "frequency_penalty", float, "the same for each time they were used"),
+    ("--typical", "typical_p", float, "sample from tokens about as surprising as usual; 1: off"),
+    (
+        "--dry-multiplier",
+        "dry_multiplier",
+        float,
+        "penalty of tokens that repeat a run of tokens of the text so far; 0: off",
+    ),
+    ("--dry-base", "dry_base", float, "what each further token of the run multiplies it by: 1.75"),
+    ("--dry-allowed-length", "dry_allowed_length", int, "the shortest run that is penalized: 2"),
+    (
+        "--xtc-probability",
+        "xtc_probability",
+        float,
+        "how often the likeliest tokens are left out but for one; 0: off",
+    ),
+    (
+        "--xtc-threshold",
+        "xtc_threshold",
+        float,
+        "the probability from which tokens are likely: 0.1",
+    ),
+    (
+        "--top-nsigma",
+        "top_n_sigma",
+        float,
+        "drop logits more standard deviations below the largest than this; 0 or -1: off",
+    ),
     ("--seed", "seed", int, "the same seed gives the same answer; -1: another one each time"),
 )
+
+# Names of llama.cpp that are not ours.
+_SAMPLER_NAMES = {
+    "typ_p": "typical_p",
+    "typical": "typical_p",
+    "typ": "typical_p",
+    "temp": "temperature",
+}
 
 # The flags without their dashes, as /set of pyqwen chat takes them.
 SAMPLING_FLAGS = {flag.removeprefix("--"): field for flag, field, _, _ in _SAMPLING}
@@ -151,6 +187,23 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             flag, dest=field, type=kind, metavar="X" if kind is float else "N", help=text
         )
+    group.add_argument(
+        "--dry-sequence-breaker",
+        dest="dry_breakers",
+        action="append",
+        type=text_argument,
+        metavar="TEXT",
+        help="a text that such runs do not reach across, instead of line break, colon, quotation mark "
+        "and asterisk; may be given several times; none: no text at all",
+    )
+    group.add_argument(
+        "--samplers",
+        type=_sampler_names,
+        metavar="A;B;...",
+        help="what of all this is applied, and in which order (default: "
+        + ";".join(SAMPLERS)
+        + ")",
+    )
 
 
 def add_generation_options(parser: argparse.ArgumentParser) -> None:
@@ -189,7 +242,10 @@ def generation_overrides(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings the user gave, by their names in ``SamplingParams``, checked."""
     from pyqwen import SamplingParams
 
-    overrides = given(args, "max_tokens", "stop", *SAMPLING_FLAGS.values())
+    names = ("max_tokens", "stop", "dry_breakers", "samplers", *SAMPLING_FLAGS.values())
+    overrides = given(args, *names)
+    if overrides.get("dry_breakers") == ["none"]:  # llama.cpp's word for it
+        overrides["dry_breakers"] = []
     if overrides.get("seed") == RANDOM_SEED:
         del overrides["seed"]
     try:
@@ -208,6 +264,12 @@ def text_argument(argument: str) -> str:
             f"{argument!r} is not UTF-8 text; convert it first (iconv)"
         ) from None
     return argument
+
+
+def _sampler_names(text: str) -> list[str]:
+    """``top_k;temperature``, also by llama.cpp's names."""
+    names = [name.strip().replace("-", "_") for name in text.split(";") if name.strip()]
+    return [_SAMPLER_NAMES.get(name, name) for name in names]
 
 
 def _token_limit(text: str) -> int:

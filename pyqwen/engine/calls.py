@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pyqwen import _native
 from pyqwen.engine.answer_parts import AnswerParts
+from pyqwen.engine.breakers import Breakers
 from pyqwen.engine.logits_processing import ProcessedDraw
 from pyqwen.engine.prompt_scores import PromptScores
 from pyqwen.engine.request import Deliver, Generation, TokenTexts
@@ -23,7 +24,7 @@ from pyqwen.options import (
     RequestOptions,
     sampling_of,
 )
-from pyqwen.sampling import NEUTRAL, SamplingOptions, SamplingParams
+from pyqwen.sampling import DRY_BREAKERS, NEUTRAL, SamplingOptions, SamplingParams
 from pyqwen.text.answer_tokens import check_answer_tokens
 from pyqwen.text.chat_template import ChatTemplate
 from pyqwen.text.infill import Infill, checked_files, checked_infill, checked_text
@@ -49,6 +50,14 @@ INFILL_MAX_TOKENS = 512
 """The same for what is filled in between two texts."""
 MOST_ANSWERS = 1024
 """To one prompt in one call."""
+
+
+_SAMPLER_SETTINGS = (
+    *("temperature", "top_k", "top_p", "min_p", "typical_p", "seed"),
+    *("repetition_penalty", "presence_penalty", "frequency_penalty"),
+    *("dry_multiplier", "dry_base", "dry_allowed_length", "xtc_probability", "xtc_threshold"),
+    *("top_n_sigma", "samplers"),
+)
 
 
 class Extras(NamedTuple):
@@ -126,6 +135,7 @@ class Calls:
         the file in messages."""
         self._tokenizer = tokenizer
         self._texts = TokenTexts(tokenizer)
+        self._breakers = Breakers(tokenizer)
         self._template = template
         self._defaults = defaults
         self._without_thinking = without_thinking
@@ -406,13 +416,19 @@ class Calls:
         self, settings: SamplingParams, spare_structure: bool = False
     ) -> _native.SamplerHandle:
         """``spare_structure``: penalties are not for the tokens that JSON is structured with."""
-        value: Any = settings.__getattribute__
-        names = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
         penalties = ("repetition_penalty", "presence_penalty", "frequency_penalty")
-        spare_structure &= any(value(name) != getattr(NEUTRAL, name) for name in penalties)
+        spare_structure &= any(
+            getattr(settings, name) != getattr(NEUTRAL, name) for name in penalties
+        )
+        given = {name: getattr(settings, name) for name in _SAMPLER_SETTINGS}
+        breakers = None
+        if settings.dry_multiplier:
+            texts = settings.dry_breakers
+            breakers = self._breakers.of(DRY_BREAKERS if texts is None else tuple(texts))
         return _native.SamplerHandle(
             self._config.real_tokens,
-            **{name: value(name) for name in (*names, *penalties)},
+            **{name: value for name, value in given.items() if value is not None},
+            breakers=breakers,
             logit_bias=dict(settings.logit_bias or {}),
             want_logprob=bool(settings.logprobs or settings.top_logprobs),
             top=settings.top_logprobs or 0,

@@ -28,6 +28,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "logit_bias": {7: 2.0, 9: -float("inf")},
         **PENALTIES,
     },
+    "greedy with DRY": {"temperature": 0, "dry_multiplier": 1.0, "dry_allowed_length": 1},
+    "warm with DRY, XTC and top-n-sigma": {
+        "temperature": 1.3,
+        "dry_multiplier": 0.8,
+        "dry_breakers": ["e"],
+        "xtc_probability": 0.5,
+        "xtc_threshold": 0.02,
+        "top_n_sigma": 2.5,
+    },
+    "another order": {
+        "temperature": 1.3,
+        "top_k": 50,
+        "dry_multiplier": 0.8,
+        "xtc_probability": 0.5,
+        "xtc_threshold": 0.02,
+        "samplers": ["xtc", "top_k", "dry", "penalties", "temperature"],
+        **PENALTIES,
+    },
 }
 
 
