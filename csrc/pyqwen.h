@@ -350,6 +350,31 @@ void pq_session_cancel(pq_session *session, int cancel);
 
 typedef struct pq_sampler pq_sampler;
 
+/* Texts behind which the DRY penalty looks for no repetition, and the texts of the tokens they are found in.
+ * Immutable, may be shared by threads and samplers, which it must outlive. */
+typedef struct pq_breakers pq_breakers;
+
+enum { PQ_MAX_BREAKER_BYTES = 1000 };
+
+/* Copies what it needs; the breakers have PQ_MAX_BREAKER_BYTES together at most. */
+pq_status pq_breakers_open(pq_breakers **out, const pq_strings *tokens, const pq_strings *breakers,
+                           pq_error *err);
+void pq_breakers_close(pq_breakers *breakers);
+
+/* What changes logits or leaves tokens out, in the default order. */
+typedef enum pq_filter {
+    PQ_FILTER_PENALTIES = 0, /* repetition, presence, frequency */
+    PQ_FILTER_DRY,
+    PQ_FILTER_TOP_N_SIGMA,
+    PQ_FILTER_TEMPERATURE,
+    PQ_FILTER_TOP_K,
+    PQ_FILTER_TOP_P,
+    PQ_FILTER_MIN_P,
+    PQ_FILTER_TYPICAL_P,
+    PQ_FILTER_XTC,
+    PQ_FILTERS /* how many there are */
+} pq_filter;
+
 typedef struct pq_sampler_options {
     float temperature;        /* 0: greedy */
     int32_t top_k;            /* 0: off */
@@ -359,9 +384,24 @@ typedef struct pq_sampler_options {
     float repetition_penalty; /* 1: off; as Hugging Face: prompt and output, once per token */
     float presence_penalty;   /* 0: off; output tokens only, as OpenAI's */
     float frequency_penalty;  /* 0: off */
+    float dry_multiplier;     /* 0: off; the penalty is multiplier * base^(run - allowed_length) */
+    float dry_base;           /* >= 1 */
+    int32_t dry_allowed_length; /* >= 1; the shortest run of tokens whose repetition is penalized */
+    const pq_breakers *dry_breakers; /* NULL: none; borrowed until the sampler is closed */
+    float
+        xtc_probability; /* 0: off; takes one random number per token, before the draw's, if the threshold
+                              is at most 0.5 */
+    float xtc_threshold;
+    float top_n_sigma; /* 0: off */
+    const uint8_t
+        *order; /* (n_order) pq_filter, each at most once: only these; NULL: the default order. At
+                             temperature 0 only penalties and DRY count */
+    uint32_t n_order;
     uint64_t seed;
     const int32_t *bias_tokens; /* (n_bias) copied */
-    const float *bias_values;   /* (n_bias) added to the logits; -INFINITY forbids a token */
+    const float
+        *bias_values; /* (n_bias) added to the logits, after penalties that come first, else before
+                                   all; -INFINITY forbids a token */
     uint32_t n_bias;
     const uint32_t *
         unpenalized; /* NULL, or a bit per token as in a mask: those that no penalty is for. Borrowed */

@@ -10,6 +10,7 @@ typedef struct pq_candidate {
     float key;    /* what candidates are ordered by, largest first */
     float weight; /* unnormalized probability */
     int32_t token;
+    float kept_key; /* for a filter that orders by something else meanwhile */
 } pq_candidate;
 
 /* Logits are scanned in chunks; one whose maximum is too small is never looked into again. */

@@ -156,8 +156,7 @@ static float clamp(float x) {
     return fmaxf(-FLT_MAX, fminf(FLT_MAX, x));
 }
 
-static float penalized(const pq_penalties *p, const entry *e) {
-    float x = e->raw;
+static float penalized(const pq_penalties *p, const entry *e, float x) {
     if (e->in_text)
         x = clamp(x > 0.0f ? x / p->repetition : x * p->repetition);
     if (e->generated > 0)
@@ -165,7 +164,7 @@ static float penalized(const pq_penalties *p, const entry *e) {
     return x;
 }
 
-int pq_penalties_apply(pq_penalties *p, float *logits) {
+int pq_penalties_apply(pq_penalties *p, float *logits, int with_penalties) {
     int forbade = 0;
     for (size_t i = 0; i < p->capacity; i++) {
         entry *e = &p->entries[i];
@@ -178,13 +177,19 @@ int pq_penalties_apply(pq_penalties *p, float *logits) {
             logits[e->token] = -INFINITY;
             forbade = 1;
         } else {
-            logits[e->token] = clamp(penalized(p, e) + e->bias);
+            const float x = with_penalties ? penalized(p, e, e->raw) : e->raw;
+            logits[e->token] = clamp(x + e->bias);
         }
     }
     return forbade;
 }
 
-float pq_penalties_raw(const pq_penalties *p, const float *logits, int32_t token) {
+float pq_penalties_penalized(const pq_penalties *p, int32_t token, float logit) {
     const entry *e = find(p->entries, p->capacity, token);
-    return e->token == token ? e->raw : logits[token];
+    return e->token == token && isfinite(logit) ? penalized(p, e, logit) : logit;
+}
+
+float pq_penalties_raw(const pq_penalties *p, int32_t token, float logit) {
+    const entry *e = find(p->entries, p->capacity, token);
+    return e->token == token ? e->raw : logit;
 }

@@ -24,10 +24,13 @@ int pq_penalties_in_text(const pq_penalties *penalties, int32_t token);
 /* Takes back the last accepting of a token, before which pq_penalties_in_text said `in_text`. */
 void pq_penalties_retract(pq_penalties *penalties, int32_t token, int generated, int in_text);
 
-/* Changes logits (real_tokens) in place, remembering what they were. Finite logits stay finite
- * unless the bias forbids the token. Returns 1 if the bias forbade a token that was possible. */
-int pq_penalties_apply(pq_penalties *penalties, float *logits);
-/* The logit of `token` before the last pq_penalties_apply to `logits`. */
-float pq_penalties_raw(const pq_penalties *penalties, const float *logits, int32_t token);
+/* Changes logits (real_tokens) in place by the penalties, if they are `with_penalties`, and then by the bias,
+ * remembering what they were. Finite logits stay finite unless the bias forbids the token. Returns 1 if the
+ * bias forbade a token that was possible. */
+int pq_penalties_apply(pq_penalties *penalties, float *logits, int with_penalties);
+/* A token's logit with the penalties, but no bias; one that is not finite stays. */
+float pq_penalties_penalized(const pq_penalties *penalties, int32_t token, float logit);
+/* The logit of `token` before the last pq_penalties_apply, after which it was `logit`. */
+float pq_penalties_raw(const pq_penalties *penalties, int32_t token, float logit);
 
 #endif

@@ -1,13 +1,15 @@
 /* sampler.c - from logits to a token.
  *
- * In this order, which is that of Hugging Face's generate: the mask; penalties and bias; temperature;
- * top-k; top-p; min-p; typical; a draw from what is left, renormalized. Differences: of tokens that tie
- * at the border of top-k or typical, the lower ids are kept and not all; greedy choices see the
- * penalties too.
+ * In this order, which as far as it goes is that of Hugging Face's generate: the mask; penalties and bias;
+ * DRY; top-n-sigma; temperature; top-k; top-p; min-p; typical; XTC; a draw from what is left, renormalized.
+ * Differences: of tokens that tie at the border of top-k or typical, the lower ids are kept and not all;
+ * greedy choices see the penalties too. Another order (options.order) takes the long way: a list of all
+ * candidates goes through one filter after the other.
  *
- * Portable: no function of libm decides a draw, sums are in double in a fixed order, and the random
- * numbers are SplitMix64 (Steele, Lea and Flood 2014), one per drawn token. Its state is a counter, the
- * seed plus a constant for each number drawn, so that going back is setting it to what it was.
+ * Portable: no function of libm but sqrt decides a draw, sums are in double in a fixed order, and the
+ * random numbers are SplitMix64 (Steele, Lea and Flood 2014), one per drawn token and one for its XTC. Its
+ * state is a counter, the seed plus a constant for each number drawn, so that going back is setting it to
+ * what it was.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -16,6 +18,8 @@
 #include "../kernels/kernels.h"
 #include "../kernels/scalar/exp.h"
 #include "candidates.h"
+#include "dry.h"
+#include "filters.h"
 #include "penalties.h"
 #include "sampler.h"
 
@@ -28,10 +32,17 @@ typedef struct accepted {
 } accepted;
 
 struct pq_sampler {
-    pq_sampler_options options; /* without the bias, which the penalties hold */
+    pq_sampler_options
+        options; /* of filters that are left out, off; without the bias and the order */
+    uint8_t order[PQ_FILTERS]; /* those that do something, in order */
+    size_t n_order;
+    size_t leading; /* of these that change logits before any token is left out */
+    int bias_first; /* the bias comes before all, not after the penalties */
+    int is_usual;   /* the order is the default */
     size_t real_tokens;
     const pq_kernels *kernels;
     pq_penalties *penalties;
+    pq_dry *dry;   /* NULL: off */
     float *maxima; /* per chunk of logits */
     pq_candidate *candidates;
     size_t room, n; /* of candidates: allocated, in use */
@@ -67,7 +78,22 @@ static pq_status check_bias(uint32_t real_tokens, const pq_sampler_options *o, p
     return PQ_OK;
 }
 
+static pq_status check_order(const pq_sampler_options *o, pq_error *err) {
+    uint32_t seen = 0;
+    for (uint32_t i = 0; o->order && i < o->n_order; i++) {
+        if (o->order[i] >= PQ_FILTERS)
+            return pq_fail_at(err, PQ_ERR_ARGUMENT, "samplers", -1, "samplers has no filter %u",
+                              (unsigned)o->order[i]);
+        if (seen & 1u << o->order[i])
+            return pq_fail_at(err, PQ_ERR_ARGUMENT, "samplers", -1,
+                              "samplers has filter %u more than once", (unsigned)o->order[i]);
+        seen |= 1u << o->order[i];
+    }
+    return PQ_OK;
+}
+
 static pq_status check_options(const pq_sampler_options *o, pq_error *err) {
+    const int dries = o->dry_multiplier != 0.0f;
     const struct {
         const char *name;
         float value;
@@ -83,6 +109,15 @@ static pq_status check_options(const pq_sampler_options *o, pq_error *err) {
          "a finite number above 0"},
         {"presence_penalty", o->presence_penalty, 1, "a finite number"},
         {"frequency_penalty", o->frequency_penalty, 1, "a finite number"},
+        {"dry_multiplier", o->dry_multiplier, o->dry_multiplier >= 0, "a finite number, 0 or more"},
+        {"dry_base", o->dry_base, !dries || o->dry_base >= 1, "a finite number, 1 or more"},
+        {"dry_allowed_length", (float)o->dry_allowed_length, !dries || o->dry_allowed_length >= 1,
+         "1 or more"},
+        {"xtc_probability", o->xtc_probability, o->xtc_probability >= 0 && o->xtc_probability <= 1,
+         "from 0 to 1"},
+        {"xtc_threshold", o->xtc_threshold, o->xtc_threshold >= 0 && o->xtc_threshold <= 1,
+         "from 0 to 1"},
+        {"top_n_sigma", o->top_n_sigma, o->top_n_sigma >= 0, "a finite number, 0 or more"},
     };
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
         const pq_status status =
@@ -90,7 +125,86 @@ static pq_status check_options(const pq_sampler_options *o, pq_error *err) {
         if (status != PQ_OK)
             return status;
     }
-    return PQ_OK;
+    return check_order(o, err);
+}
+
+/* Whether a filter does anything. */
+static int is_on(const pq_sampler_options *o, uint8_t filter) {
+    switch (filter) {
+    case PQ_FILTER_PENALTIES:
+        return o->repetition_penalty != 1.0f || o->presence_penalty != 0.0f ||
+               o->frequency_penalty != 0.0f;
+    case PQ_FILTER_DRY:
+        return o->dry_multiplier != 0.0f;
+    default:
+        break;
+    }
+    if (o->temperature == 0.0f)
+        return 0; /* the likeliest token is taken */
+    switch (filter) {
+    case PQ_FILTER_TOP_N_SIGMA:
+        return o->top_n_sigma != 0.0f;
+    case PQ_FILTER_TEMPERATURE:
+        return o->temperature != 1.0f;
+    case PQ_FILTER_TOP_K:
+        return o->top_k > 0;
+    case PQ_FILTER_TOP_P:
+        return o->top_p < 1.0f;
+    case PQ_FILTER_MIN_P:
+        return o->min_p > 0.0f;
+    case PQ_FILTER_TYPICAL_P:
+        return o->typical_p < 1.0f;
+    default: /* no two tokens are likelier than 0.5 */
+        return o->xtc_probability > 0.0f && o->xtc_threshold <= 0.5f;
+    }
+}
+
+/* Turns off what the order leaves out. */
+static void turn_off(pq_sampler_options *o, uint32_t in_order) {
+    const pq_sampler_options off = {
+        .temperature = 1.0f, .top_p = 1.0f, .typical_p = 1.0f, .repetition_penalty = 1.0f};
+    if (!(in_order & 1u << PQ_FILTER_PENALTIES)) {
+        o->repetition_penalty = off.repetition_penalty;
+        o->presence_penalty = o->frequency_penalty = 0.0f;
+    }
+    if (!(in_order & 1u << PQ_FILTER_DRY))
+        o->dry_multiplier = 0.0f;
+    if (!(in_order & 1u << PQ_FILTER_TOP_N_SIGMA))
+        o->top_n_sigma = 0.0f;
+    if (!(in_order & 1u << PQ_FILTER_TEMPERATURE) && o->temperature != 0.0f)
+        o->temperature = off.temperature;
+    if (!(in_order & 1u << PQ_FILTER_TOP_K))
+        o->top_k = 0;
+    if (!(in_order & 1u << PQ_FILTER_TOP_P))
+        o->top_p = off.top_p;
+    if (!(in_order & 1u << PQ_FILTER_MIN_P))
+        o->min_p = 0.0f;
+    if (!(in_order & 1u << PQ_FILTER_TYPICAL_P))
+        o->typical_p = off.typical_p;
+    if (!(in_order & 1u << PQ_FILTER_XTC))
+        o->xtc_probability = 0.0f;
+}
+
+static void set_order(pq_sampler *s, const pq_sampler_options *options) {
+    const uint32_t n = options->order ? options->n_order : PQ_FILTERS;
+    uint32_t in_order = 0;
+    for (uint32_t i = 0; i < n; i++)
+        in_order |= 1u << (options->order ? options->order[i] : i);
+    turn_off(&s->options, in_order);
+    s->is_usual = 1;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint8_t filter = options->order ? options->order[i] : (uint8_t)i;
+        if (!is_on(&s->options, filter))
+            continue;
+        if (s->n_order > 0 && filter < s->order[s->n_order - 1])
+            s->is_usual = 0;
+        s->order[s->n_order++] = filter;
+    }
+    while (s->leading < s->n_order && s->order[s->leading] <= PQ_FILTER_DRY)
+        s->leading++;
+    s->bias_first = 1;
+    for (size_t i = 0; i < s->leading; i++)
+        s->bias_first &= s->order[i] != PQ_FILTER_PENALTIES;
 }
 
 static size_t chunks(size_t n) {
@@ -118,8 +232,13 @@ static pq_status allocate(pq_sampler *s, const pq_sampler_options *options, pq_e
     pq_status status = make_room(s, PQ_MAX_TOP_LOGPROBS, err);
     if (status == PQ_OK)
         status = pq_kernels_select(&s->kernels, NULL, err);
+    pq_sampler_options penalties = s->options;
+    penalties.bias_tokens = options->bias_tokens;
+    penalties.bias_values = options->bias_values;
     if (status == PQ_OK)
-        status = pq_penalties_open(&s->penalties, (uint32_t)s->real_tokens, options, err);
+        status = pq_penalties_open(&s->penalties, (uint32_t)s->real_tokens, &penalties, err);
+    if (status == PQ_OK && s->options.dry_multiplier != 0.0f)
+        status = pq_dry_open(&s->dry, (uint32_t)s->real_tokens, &s->options, err);
     return status;
 }
 
@@ -139,6 +258,8 @@ pq_status pq_sampler_open(pq_sampler **out, uint32_t real_tokens, const pq_sampl
     s->options = *options;
     s->options.bias_tokens = NULL;
     s->options.bias_values = NULL;
+    s->options.order = NULL;
+    set_order(s, options);
     s->real_tokens = real_tokens;
     s->random = options->seed;
     status = allocate(s, options, err);
@@ -154,6 +275,7 @@ void pq_sampler_close(pq_sampler *s) {
     if (!s)
         return;
     pq_penalties_close(s->penalties);
+    pq_dry_close(s->dry);
     free(s->candidates);
     free(s->maxima);
     free(s->log);
@@ -177,7 +299,8 @@ static pq_status reserve(pq_sampler *s, pq_error *err) {
         s->log = log;
         s->log_room = room;
     }
-    return pq_penalties_reserve(s->penalties, err);
+    const pq_status status = s->dry ? pq_dry_reserve(s->dry, 1, err) : PQ_OK;
+    return status == PQ_OK ? pq_penalties_reserve(s->penalties, err) : status;
 }
 
 /* Room for it is reserved; `random` is the state before it was drawn. */
@@ -188,6 +311,8 @@ static void accept(pq_sampler *s, int32_t token, int generated, uint64_t random)
                                         .generated = generated != 0,
                                         .in_text = pq_penalties_in_text(s->penalties, token) != 0};
     (void)pq_penalties_accept(s->penalties, &token, 1, generated, NULL);
+    if (s->dry)
+        pq_dry_accept(s->dry, &token, 1);
 }
 
 /* Takes back the newest tokens until n are left in the log. */
@@ -195,6 +320,8 @@ static void take_back(pq_sampler *s, size_t n) {
     while (s->n_log > n) {
         const accepted *a = &s->log[--s->n_log];
         pq_penalties_retract(s->penalties, a->token, a->generated, a->in_text);
+        if (s->dry)
+            pq_dry_retract(s->dry);
         s->random = a->random;
     }
 }
@@ -236,8 +363,14 @@ pq_status pq_sampler_accept(pq_sampler *s, const int32_t *tokens, size_t n, int 
                            "token ids are not negative, but number %llu is %d",
                            (unsigned long long)i, (int)tokens[i]);
     }
-    if (!is_logging(s))
-        return pq_penalties_accept(s->penalties, tokens, n, generated, err);
+    if (!is_logging(s)) {
+        pq_status status = s->dry ? pq_dry_reserve(s->dry, n, err) : PQ_OK;
+        if (status == PQ_OK)
+            status = pq_penalties_accept(s->penalties, tokens, n, generated, err);
+        if (status == PQ_OK && s->dry)
+            pq_dry_accept(s->dry, tokens, n);
+        return status;
+    }
     const size_t before = s->n_log;
     for (size_t i = 0; i < n; i++) {
         const pq_status status = reserve(s, err);
@@ -251,6 +384,21 @@ pq_status pq_sampler_accept(pq_sampler *s, const int32_t *tokens, size_t n, int 
 }
 
 /* ---------------------------------------------------------------------------- what may be drawn */
+
+/* A multiple of 2^-53 in [0, 1). */
+static double next_random(pq_sampler *s) {
+    uint64_t z = s->random += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    z ^= z >> 31;
+    return (double)(z >> 11) * 0x1p-53;
+}
+
+/* XTC: by chance. */
+static void exclude_top_choices(pq_sampler *s) {
+    if (next_random(s) < s->options.xtc_probability)
+        s->n = pq_keep_xtc(s->candidates, s->n, s->options.xtc_threshold);
+}
 
 /* Keys of the logits relative to the largest, by temperature; dst may be logits. */
 static void scale_keys(const pq_sampler *s, const float *logits, size_t n, float max, float *dst) {
@@ -331,35 +479,6 @@ static pq_status keep_top_k(pq_sampler *s, const float *logits, float max, pq_er
     return PQ_OK;
 }
 
-static double weight_of_candidates(const pq_sampler *s) {
-    double total = 0.0;
-    for (size_t i = 0; i < s->n; i++)
-        total += s->candidates[i].weight;
-    return total;
-}
-
-/* The best token always stays; its weight is 1. */
-static void keep_min_p(pq_sampler *s) {
-    size_t kept = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        if (s->candidates[i].weight >= s->options.min_p)
-            s->candidates[kept++] = s->candidates[i];
-    }
-    s->n = kept;
-}
-
-/* Locally typical sampling (Meister et al. 2022): the tokens whose surprise, -log p, is nearest to
- * the entropy. As log p is key - log(total), the distance is that of the key from the mean key. */
-static void keep_typical(pq_sampler *s) {
-    const double total = weight_of_candidates(s);
-    double mean = 0.0;
-    for (size_t i = 0; i < s->n; i++)
-        mean += s->candidates[i].weight / total * s->candidates[i].key;
-    for (size_t i = 0; i < s->n; i++)
-        s->candidates[i].key = (float)-fabs(s->candidates[i].key - mean);
-    s->n = pq_candidates_reach(s->candidates, s->n, s->options.typical_p * total);
-}
-
 /* Fills the candidates from which the token is drawn: at least one, each with a weight above 0. */
 static pq_status choose_candidates(pq_sampler *s, const float *logits, float max, pq_error *err) {
     const pq_sampler_options *o = &s->options;
@@ -367,7 +486,7 @@ static pq_status choose_candidates(pq_sampler *s, const float *logits, float max
     pq_status status;
     if (o->top_k > 0 && (size_t)o->top_k < s->real_tokens) {
         status = keep_top_k(s, logits, max, err);
-        total = weight_of_candidates(s);
+        total = pq_weight_sum(s->candidates, s->n);
     } else {
         /* All the tokens below this weight together are less than what top-p cuts off. */
         float least = o->min_p;
@@ -383,25 +502,95 @@ static pq_status choose_candidates(pq_sampler *s, const float *logits, float max
     if (o->top_p < 1.0f)
         s->n = pq_candidates_reach(s->candidates, s->n, o->top_p * total);
     if (o->min_p > 0.0f)
-        keep_min_p(s);
+        s->n = pq_keep_min_p(s->candidates, s->n, o->min_p);
     if (o->typical_p < 1.0f)
-        keep_typical(s);
+        s->n = pq_keep_typical(s->candidates, s->n, o->typical_p);
+    if (is_on(o, PQ_FILTER_XTC))
+        exclude_top_choices(s);
+    return PQ_OK;
+}
+
+/* Every possible token, its logit the key; the best k where that is the first filter. */
+static pq_status list_candidates(pq_sampler *s, const float *logits, pq_error *err) {
+    if (s->leading < s->n_order && s->order[s->leading] == PQ_FILTER_TOP_K &&
+        (size_t)s->options.top_k < s->real_tokens) {
+        const size_t k = (size_t)s->options.top_k;
+        const pq_status status = make_room(s, k, err);
+        if (status == PQ_OK)
+            s->n = pq_candidates_best(logits, s->real_tokens, s->maxima, k, s->candidates);
+        return status;
+    }
+    const pq_status status = make_room(s, s->real_tokens, err);
+    if (status != PQ_OK)
+        return status;
+    s->n = 0;
+    for (size_t i = 0; i < s->real_tokens; i++) {
+        if (s->maxima[i / PQ_LOGIT_CHUNK] > -INFINITY && logits[i] > -INFINITY)
+            s->candidates[s->n++] = (pq_candidate){.key = logits[i], .token = (int32_t)i};
+    }
+    return PQ_OK;
+}
+
+static void apply_filter(pq_sampler *s, uint8_t filter) {
+    const pq_sampler_options *o = &s->options;
+    pq_candidate *c = s->candidates;
+    float max = -INFINITY;
+    switch (filter) {
+    case PQ_FILTER_PENALTIES:
+        for (size_t i = 0; i < s->n; i++)
+            c[i].key = pq_penalties_penalized(s->penalties, c[i].token, c[i].key);
+        return;
+    case PQ_FILTER_DRY:
+        for (size_t i = 0; i < s->n; i++)
+            c[i].key = pq_dry_penalized(s->dry, c[i].token, c[i].key);
+        return;
+    case PQ_FILTER_TOP_N_SIGMA:
+        s->n = pq_keep_top_n_sigma(c, s->n, o->top_n_sigma);
+        return;
+    case PQ_FILTER_TEMPERATURE:
+        for (size_t i = 0; i < s->n; i++)
+            max = c[i].key > max ? c[i].key : max;
+        for (size_t i = 0; i < s->n; i++)
+            c[i].key = (c[i].key - max) / o->temperature;
+        return;
+    case PQ_FILTER_TOP_K:
+        s->n = pq_keep_top_k(c, s->n, (size_t)o->top_k);
+        return;
+    default:
+        break;
+    }
+    pq_weigh(c, s->n);
+    if (filter == PQ_FILTER_TOP_P)
+        s->n = pq_keep_top_p(c, s->n, o->top_p);
+    else if (filter == PQ_FILTER_MIN_P)
+        s->n = pq_keep_min_p(c, s->n, o->min_p);
+    else if (filter == PQ_FILTER_TYPICAL_P)
+        s->n = pq_keep_typical(c, s->n, o->typical_p);
+    else
+        exclude_top_choices(s);
+}
+
+/* The same as choose_candidates in the order that was asked for. */
+static pq_status filter_in_order(pq_sampler *s, const float *logits, pq_error *err) {
+    const pq_status status = list_candidates(s, logits, err);
+    if (status != PQ_OK)
+        return status;
+    for (size_t i = s->leading; i < s->n_order; i++)
+        apply_filter(s, s->order[i]);
+    pq_weigh(s->candidates, s->n);
+    size_t kept = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->candidates[i].weight > 0.0f)
+            s->candidates[kept++] = s->candidates[i];
+    }
+    s->n = kept;
     return PQ_OK;
 }
 
 /* ------------------------------------------------------------------------------------- the draw */
 
-/* A multiple of 2^-53 in [0, 1). */
-static double next_random(pq_sampler *s) {
-    uint64_t z = s->random += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    z ^= z >> 31;
-    return (double)(z >> 11) * 0x1p-53;
-}
-
 static int32_t draw(pq_sampler *s) {
-    double left = next_random(s) * weight_of_candidates(s);
+    double left = next_random(s) * pq_weight_sum(s->candidates, s->n);
     for (size_t i = 0; i + 1 < s->n; i++) {
         left -= s->candidates[i].weight;
         if (left < 0.0)
@@ -463,6 +652,29 @@ static pq_status check_call(const pq_sampler *s, size_t n_logits, uint32_t n_top
     return PQ_OK;
 }
 
+/* Changes logits by what comes before tokens are left out; returns 1 if the bias forbade a possible one. */
+static int change_logits(pq_sampler *s, float *logits) {
+    int forbade = s->bias_first ? pq_penalties_apply(s->penalties, logits, 0) : 0;
+    if (s->dry)
+        pq_dry_find(s->dry);
+    for (size_t i = 0; i < s->leading; i++) {
+        if (s->order[i] == PQ_FILTER_DRY)
+            pq_dry_apply(s->dry, logits);
+        else
+            forbade = pq_penalties_apply(s->penalties, logits, 1);
+    }
+    return forbade;
+}
+
+/* The model's own logit of a token: change_logits undone. */
+static float raw_logit(const pq_sampler *s, const float *logits, int32_t token) {
+    float x = logits[token];
+    for (size_t i = s->leading; i-- > 0;)
+        x = s->order[i] == PQ_FILTER_DRY ? pq_dry_raw(s->dry, token, x)
+                                         : pq_penalties_raw(s->penalties, token, x);
+    return s->bias_first ? pq_penalties_raw(s->penalties, token, x) : x;
+}
+
 /* Describes the raw distribution; *log_total is its log-sum-exp. */
 static pq_status report(pq_sampler *s, const float *logits, uint32_t n_top, pq_sample *out,
                         float *log_total, pq_error *err) {
@@ -485,7 +697,7 @@ pq_status pq_sampler_sample(pq_sampler *s, float *logits, size_t n_logits, const
     if (status != PQ_OK)
         return status;
 
-    const int forbade = pq_penalties_apply(s->penalties, logits);
+    const int forbade = change_logits(s, logits);
     const float max = mask ? pq_masked_maxima(logits, s->real_tokens, mask, s->maxima)
                            : pq_logit_maxima(logits, s->real_tokens, s->maxima);
     status = check_possible(s, max, mask, forbade, err);
@@ -496,13 +708,16 @@ pq_status pq_sampler_sample(pq_sampler *s, float *logits, size_t n_logits, const
         pq_candidates_best(logits, s->real_tokens, s->maxima, 1, s->candidates);
         sample.token = s->candidates[0].token;
     } else {
-        status = choose_candidates(s, logits, max, err);
+        if (s->is_usual && s->options.top_n_sigma != 0.0f)
+            pq_cut_top_n_sigma(logits, s->real_tokens, s->maxima, max, s->options.top_n_sigma);
+        status =
+            s->is_usual ? choose_candidates(s, logits, max, err) : filter_in_order(s, logits, err);
         if (status != PQ_OK)
             return status;
         sample.token = draw(s);
     }
     if (want_logprob)
-        sample.logprob = pq_penalties_raw(s->penalties, logits, sample.token) - log_total;
+        sample.logprob = raw_logit(s, logits, sample.token) - log_total;
     accept(s, sample.token, 1, random);
     *out = sample;
     return PQ_OK;

@@ -53,15 +53,27 @@ from pyqwen._native.quantize import (
     quantize_weights,
     tensor_types,
 )
-from pyqwen._native.sampling import ComingMask, Draw, Mask, Run, Sample, Sampled, SamplerHandle
+from pyqwen._native.sampling import (
+    FILTERS,
+    BreakersHandle,
+    ComingMask,
+    Draw,
+    Mask,
+    Run,
+    Sample,
+    Sampled,
+    SamplerHandle,
+)
 from pyqwen._native.sessions import SessionHandle
 from pyqwen._native.status import check, new_error
 from pyqwen._native.tokenizer import ControlMatch, PackedStrings, TokenizerHandle
 
 __all__ = [
+    "FILTERS",
     "KV_TYPES",
     "Architecture",
     "ArchitectureTensor",
+    "BreakersHandle",
     "CancelFlag",
     "ComingMask",
     "ControlMatch",

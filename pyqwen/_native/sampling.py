@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from pyqwen import errors
@@ -26,6 +26,13 @@ class ComingMask(Protocol):
 
     def get(self) -> Mask:
         """Wait for it."""
+
+
+FILTERS = (
+    *("penalties", "dry", "top_n_sigma", "temperature", "top_k", "top_p", "min_p"),
+    *("typical_p", "xtc"),
+)
+"""What ``samplers`` names, in the default order: ``pq_filter``."""
 
 
 class Sample(NamedTuple):
@@ -94,6 +101,29 @@ def to_exception(status: int, error: Any) -> Exception:
     raise AssertionError("no failure")
 
 
+class BreakersHandle:
+    """A ``pq_breakers``: immutable, for any number of samplers and threads."""
+
+    def __init__(
+        self, text: bytes, lengths: npt.NDArray[np.uint32], breakers: Sequence[bytes]
+    ) -> None:
+        """``text`` has the bytes of all tokens, ``lengths`` how many each has; ``breakers`` is what to
+        find in them."""
+        import numpy as np
+
+        out, error = new_cell("pq_breakers **", lib.pq_breakers_close), new_error()
+        ends = [np.cumsum(lengths, dtype=np.uint64), np.cumsum([len(b) for b in breakers])]
+        structs = ffi.new("pq_strings[2]")
+        with ExitStack() as lent:
+            for struct, data, last in zip(structs, (text, b"".join(breakers)), ends, strict=True):
+                bounds = np.concatenate([[0], last]).astype(np.uint64)
+                struct.text = lent.enter_context(borrowed("char[]", data))
+                struct.bounds = lent.enter_context(borrowed("uint64_t[]", bounds))
+                struct.count = len(bounds) - 1
+            check(lib.pq_breakers_open(out, structs, structs + 1, error), error)
+        self.pointer = keeping(out[0], out)
+
+
 class SamplerHandle:
     """A ``pq_sampler``: the settings and the history of one request."""
 
@@ -111,11 +141,20 @@ class SamplerHandle:
         frequency_penalty: float,
         seed: int,
         logit_bias: dict[int, float],
+        dry_multiplier: float = 0.0,
+        dry_base: float = 1.75,
+        dry_allowed_length: int = 2,
+        breakers: BreakersHandle | None = None,
+        xtc_probability: float = 0.0,
+        xtc_threshold: float = 0.1,
+        top_n_sigma: float = 0.0,
+        samplers: Sequence[str] | None = None,
         want_logprob: bool = False,
         top: int = 0,
         unpenalized: Mask | None = None,
     ) -> None:
-        """``unpenalized`` has a bit for each token that no penalty is for."""
+        """The settings are those of ``SamplingParams``; ``samplers`` None is the default order.
+        ``unpenalized`` has a bit for each token that no penalty is for."""
         self.want_logprob, self.top = want_logprob, top
         self.real_tokens = real_tokens
         self._mask_words = (real_tokens + 31) // 32
@@ -125,6 +164,15 @@ class SamplerHandle:
         options.repetition_penalty = repetition_penalty
         options.presence_penalty = presence_penalty
         options.frequency_penalty = frequency_penalty
+        options.dry_multiplier, options.dry_base = dry_multiplier, dry_base
+        options.dry_allowed_length = dry_allowed_length
+        options.xtc_probability, options.xtc_threshold = xtc_probability, xtc_threshold
+        options.top_n_sigma = top_n_sigma
+        if breakers is not None:
+            options.dry_breakers = breakers.pointer
+        order = ffi.new("uint8_t[]", [FILTERS.index(name) for name in samplers or ()])
+        if samplers is not None:
+            options.order, options.n_order = order, len(order)
         options.seed = seed
         tokens = ffi.new("int32_t[]", list(logit_bias))
         values = ffi.new("float[]", list(logit_bias.values()))
@@ -137,7 +185,10 @@ class SamplerHandle:
             spared = ffi.new("uint32_t[]", len(unpenalized))
             ffi.memmove(spared, unpenalized, 4 * len(unpenalized))
             options.unpenalized = spared
-        out, error = new_cell("pq_sampler **", lib.pq_sampler_close), new_error()
+        out, error = (
+            new_cell("pq_sampler **", lib.pq_sampler_close, breakers and breakers.pointer),
+            new_error(),
+        )
         check(lib.pq_sampler_open(out, real_tokens, options, error), error)
         self.pointer = keeping(out[0], out, spared)
 

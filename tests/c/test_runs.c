@@ -18,12 +18,15 @@ enum {
     CONTEXT = 300,
     LENGTH = 70,     /* tokens of an answer that are compared */
     MOST_DRAFT = 24, /* more than there are rows in a group of logits */
-    N_SETTINGS = 6,
+    N_SETTINGS = 8,
     WORDS = (ROWS + 31) / 32
 };
 
 static const int32_t BIASED[] = {3, 70};
 static const float BIASES[] = {1.5f, -INFINITY};
+
+static const uint8_t ORDER[] = {PQ_FILTER_XTC, PQ_FILTER_TOP_P, PQ_FILTER_DRY,
+                                PQ_FILTER_TEMPERATURE, PQ_FILTER_TOP_N_SIGMA};
 
 static const pq_sampler_options SETTINGS[N_SETTINGS] = {
     {.temperature = 0, .top_p = 1, .typical_p = 1, .repetition_penalty = 1},
@@ -48,6 +51,30 @@ static const pq_sampler_options SETTINGS[N_SETTINGS] = {
      .bias_values = BIASES,
      .n_bias = 2},
     {.temperature = 0.5f, .top_p = 1, .min_p = 0.1f, .typical_p = 1, .repetition_penalty = 1.2f},
+    {.temperature = 1,
+     .top_p = 1,
+     .typical_p = 1,
+     .repetition_penalty = 1.1f,
+     .dry_multiplier = 0.8f,
+     .dry_base = 1.75f,
+     .dry_allowed_length = 1,
+     .xtc_probability = 0.5f,
+     .xtc_threshold = 0.05f,
+     .top_n_sigma = 2.5f,
+     .seed = 6},
+    {.temperature = 1.3f,
+     .top_p = 0.9f,
+     .typical_p = 1,
+     .repetition_penalty = 1,
+     .dry_multiplier = 1.5f,
+     .dry_base = 1.1f,
+     .dry_allowed_length = 2,
+     .xtc_probability = 0.4f,
+     .xtc_threshold = 0.1f,
+     .top_n_sigma = 2,
+     .order = ORDER,
+     .n_order = sizeof ORDER,
+     .seed = 7},
 };
 
 static uint32_t next_random(void) {

@@ -230,6 +230,23 @@ static void sample(run *r, input *in) {
                             .repetition_penalty = 1.1f,
                             .presence_penalty = 0.5f,
                             .seed = take(in)};
+    const uint8_t further = take(in);
+    if (further & 1) {
+        o.dry_multiplier = 0.5f;
+        o.dry_base = 1.0f + (float)take(in) / 255.0f;
+        o.dry_allowed_length = 1;
+    }
+    if (further & 2) {
+        o.xtc_probability = (float)take(in) / 255.0f;
+        o.xtc_threshold = 0.05f;
+    }
+    o.top_n_sigma = (float)(further >> 4) / 4.0f;
+    static const uint8_t order[] = {PQ_FILTER_XTC, PQ_FILTER_DRY, PQ_FILTER_TOP_N_SIGMA,
+                                    PQ_FILTER_TYPICAL_P, PQ_FILTER_PENALTIES};
+    if (further & 4) {
+        o.order = order;
+        o.n_order = sizeof order;
+    }
     const uint8_t want = take(in) % 2, n_top = take(in) % (PQ_MAX_TOP_LOGPROBS + 1);
     /* one by one, only the last output is left */
     const pq_draw draw = {.output = pq_session_outputs(r->session) - 1, .next = -1};
