@@ -27,11 +27,11 @@ _RANGES = {
     "int8": (-(2**7), 2**7 - 1),
     "int16": (-(2**15), 2**15 - 1),
     "int32": (-(2**31), 2**31 - 1),
-    "int64": (-(2**63), 2**63 - 1),
+    "int64": (-(2**53) + 1, 2**53 - 1),  # what JSON is exchanged with (RFC 8259)
     "uint8": (0, 2**8 - 1),
     "uint16": (0, 2**16 - 1),
     "uint32": (0, 2**32 - 1),
-    "uint64": (0, 2**64 - 1),
+    "uint64": (0, 2**53 - 1),
 }
 _PATTERNS = {
     "json-pointer": "^(/([^/~]|~[01])*)*$",
@@ -241,21 +241,29 @@ def _values(items: Any, root: Any) -> list[Any] | None:
     ]
 
 
-def _contains(node: Schema, _: Any) -> None:
-    """The items that have to match come first."""
+def _contains(node: Schema, root: Any) -> None:
+    """The items that have to match come first; if only so many may, the others must not."""
     wanted = node.get("contains")
     if wanted is None:
         for key in ("minContains", "maxContains"):
             node.pop(key, None)
         return
-    n = node.get("minContains", 1)
-    if "maxContains" in node or "prefixItems" in node or n > _MOST_COPIES:
+    n, most = node.get("minContains", 1), node.get("maxContains")
+    if "prefixItems" in node or n > _MOST_COPIES:
         return
-    del node["contains"]
-    node.pop("minContains", None)
     items = node.get("items", True)
+    if most is not None:
+        opposite = negated(wanted, items if isinstance(items, Mapping) else {}, root)
+        if opposite is None or opposite is True or n > most:
+            return
+        node["items"] = opposite if items is True else {"allOf": [items, opposite]}
+        if opposite is False:
+            node["items"] = False
+    for key in ("contains", "minContains", "maxContains"):
+        node.pop(key, None)
     if n:
-        node["prefixItems"] = [{"allOf": [items, wanted]} if items is not True else wanted] * int(n)
+        matching = {"allOf": [items, wanted]} if items is not True else wanted
+        node["prefixItems"] = [matching] * int(n)
         node["minItems"] = max(node.get("minItems", 0), int(n))
 
 

@@ -58,6 +58,14 @@ ENFORCED: dict[str, Any] = {
         "minContains": 2,
         "maxItems": 4,
     },
+    "contains at most": {
+        "type": "array",
+        "items": BOOL,
+        "contains": {"const": True},
+        "maxContains": 1,
+        "maxItems": 3,
+    },
+    "int64": {"type": "integer", "format": "int64"},
     "names by pattern": {
         "type": "object",
         "propertyNames": {"pattern": "^[a-c]{2}$"},
@@ -175,13 +183,7 @@ CHECKED: dict[str, tuple[Any, tuple[str, ...]]] = {
         ("uniqueItems",),
     ),
     "contains at most": (
-        {
-            "type": "array",
-            "items": BOOL,
-            "contains": {"const": True},
-            "maxContains": 1,
-            "maxItems": 3,
-        },
+        {"type": "array", "items": BOOL, "contains": {"pattern": "a"}, "maxContains": 1},
         ("contains", "maxContains"),
     ),
     "unknown format": ({**SHORT, "format": "social-security-number"}, ("format",)),
