@@ -1,6 +1,6 @@
 """What constraints do to the content of answers: facts extracted from 60 texts, by policy.
 
-    python benchmarks/extraction.py MODEL.gguf [--texts N] [--policies free,flexible,...] [-j 8]
+    python benchmarks/extraction.py MODEL.gguf [--texts N] [--policies free,flexible,...]
 
 Each text comes with the right answer (data/extraction.jsonl: a line with a task, then its texts). Counted
 are the fields that are right: strings but for case and outer blanks, numbers by value, lists by their common
@@ -93,34 +93,30 @@ def read_answer(text: str) -> Any:
         return None
 
 
-def run(model: Model, policy: str, texts: list[Any], jobs: int, tokens: int) -> dict[str, Any]:
-    def ask(item: Any) -> tuple[float, float, bool, int]:
-        task, text, wanted = item
-        penalty = model.defaults.repetition_penalty if policy in ("free", "penalties") else None
-        done = model.generate(
-            prompt_of(model, policy, task, text),
-            response_format=constraint_of(policy, task["schema"]),
-            temperature=0,
-            repetition_penalty=penalty,
-            max_tokens=tokens,
-        )
-        answer = read_answer(done.text)
-        right, of = right_fields(answer, wanted)
-        return right, of, answer is not None, done.usage.completion_tokens
+def ask(model: Model, policy: str, item: Any, max_tokens: int) -> dict[str, float]:
+    task, text, wanted = item
+    penalty = model.defaults.repetition_penalty if policy in ("free", "penalties") else 1.0
+    done = model.generate(
+        prompt_of(model, policy, task, text),
+        response_format=constraint_of(policy, task["schema"]),
+        temperature=0,
+        repetition_penalty=penalty,
+        max_tokens=max_tokens,
+    )
+    answer = read_answer(done.text)
+    right, of = right_fields(answer, wanted)
+    tokens = done.usage.completion_tokens
+    return {"right": right, "fields": of, "readable": answer is not None, "tokens": tokens}
 
-    start = time.process_time()
-    with ThreadPoolExecutor(jobs) as pool:
-        results = list(pool.map(ask, texts))
-    fields = sum(r[1] for r in results)
-    return {
-        "policy": policy,
-        "texts": len(texts),
-        "fields": fields,
-        "right_per_cent": round(100 * sum(r[0] for r in results) / fields, 1),
-        "readable_per_cent": round(100 * sum(r[2] for r in results) / len(results), 1),
-        "tokens_per_answer": round(sum(r[3] for r in results) / len(results), 1),
-        "cpu_seconds": round(time.process_time() - start, 1),
-    }
+
+def report(policy: str, results: list[dict[str, float]]) -> str:
+    total = {name: sum(result[name] for result in results) for name in results[0]}
+    n = len(results)
+    return (
+        f"{policy:16} {n:3} texts  {100 * total['right'] / total['fields']:5.1f} % of "
+        f"{total['fields']:.0f} fields right  {100 * total['readable'] / n:5.1f} % readable  "
+        f"{total['tokens'] / n:5.1f} tokens"
+    )
 
 
 def main() -> None:
@@ -129,12 +125,23 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=60)
     parser.add_argument("--policies", default=",".join(POLICIES))
     parser.add_argument("--max-tokens", type=int, default=400)
-    parser.add_argument("-j", "--jobs", type=int, default=6)
     args = parser.parse_args()
-    texts = read_tasks()[: args.texts]
-    with Model(args.model, context=4096, max_sequences=max(2, args.jobs)) as model:
-        for policy in args.policies.split(","):
-            print(json.dumps(run(model, policy, texts, args.jobs, args.max_tokens)), flush=True)
+    policies = args.policies.split(",")
+    results: dict[str, list[dict[str, float]]] = {policy: [] for policy in policies}
+    start = time.process_time()
+    with (
+        Model(args.model, context=4096, max_sequences=len(policies) + 1) as model,
+        ThreadPoolExecutor(len(policies)) as pool,
+    ):
+        for i, item in enumerate(read_tasks()[: args.texts], 1):
+            model.generate(prompt_of(model, "free", *item[:2]), max_tokens=0)  # read once for all
+            answers = pool.map(lambda p, item=item: ask(model, p, item, args.max_tokens), policies)
+            for policy, result in zip(policies, answers, strict=True):
+                results[policy].append(result)
+            if i % 10 == 0 or i == args.texts:
+                print(f"after {time.process_time() - start:.0f} s of processor time", flush=True)
+                for policy in policies:
+                    print(report(policy, results[policy]), flush=True)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,10 @@ def _stream_answer(model: Model, conversation: Conversation) -> ChatCompletion |
         with (
             keys_unseen(),
             model.stream_chat(
-                conversation.messages, on_prompt=output.reading, **settings
+                conversation.messages,
+                on_prompt=output.reading,
+                response_format=conversation.response_format,
+                **settings,
             ) as stream,
         ):
             for chunk in stream:

@@ -12,9 +12,10 @@ from pyqwen.cli.console import UsageError, counted
 from pyqwen.cli.inputs import read_json
 from pyqwen.cli.options import LARGEST, SAMPLING_FLAGS
 from pyqwen.cli.speed import describe_speed
+from pyqwen.cli.structure import ANY_OBJECT, schema_constraint
 
 if TYPE_CHECKING:
-    from pyqwen import Model
+    from pyqwen import Constraint, Model
     from pyqwen.results import ChatCompletion
 
 HELP = """\
@@ -24,6 +25,8 @@ HELP = """\
   /load FILE          go on with a saved conversation
   /set NAME VALUE     change a sampling setting; /set alone shows all of them
   /system TEXT        change the system prompt; /system alone shows it
+  /json SCHEMA        answers are JSON by a schema, its text or a file; /json alone: any
+                      object; /json off: as the model likes
   /stats              speed of the last answer, size of the conversation
   /bye                leave (also Ctrl-D)
 A line that ends with \\ goes on in the next one; \"\"\" begins a text of many lines
@@ -50,6 +53,7 @@ class Conversation:
         self._model = model
         self.system = system
         self.settings = settings
+        self.response_format: Constraint | None = None
         self.turns: list[dict[str, Any]] = []
         self.last: ChatCompletion | None = None
         self._read = self._cached = self._written = 0
@@ -126,6 +130,7 @@ class Conversation:
             "load": self._load,
             "set": self._set,
             "system": self._set_system,
+            "json": self._set_json,
             "stats": self._stats,
         }
 
@@ -215,6 +220,16 @@ class Conversation:
             return self.system or "no system prompt was set: the template may add the model's own"
         self.system = text
         return "the system prompt is set"
+
+    def _set_json(self, schema: str) -> str:
+        if schema == "off":
+            self.response_format = None
+            return "answers are what the model likes"
+        try:
+            self.response_format = schema_constraint(schema or ANY_OBJECT)
+        except UsageError as error:
+            raise CommandError(str(error)) from error
+        return "answers are JSON" + (" by this schema" if schema else ", any object")
 
     def _stats(self, _: str) -> str:
         if self.last is None:

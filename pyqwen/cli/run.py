@@ -18,6 +18,7 @@ from pyqwen.cli.options import (
     text_argument,
 )
 from pyqwen.cli.speed import describe_speed
+from pyqwen.cli.structure import add_structure_options, structure_of
 
 if TYPE_CHECKING:
     from pyqwen import Model
@@ -36,9 +37,12 @@ def add_parser(verbs: Verbs) -> None:
             'pyqwen run -m qwen2.5-0.5b -f notes.txt "Summarize this text."',
             "git diff | pyqwen run --temp 0 'Review this change:' -",
             "pyqwen run -q --json --seed 1 'Name a color.'",
+            "pyqwen run -q --choice yes --choice no 'Is a whale a fish?'",
+            "pyqwen run --json-schema city.json 'Describe a city in Peru.'",
         ),
     )
     add_generation_options(parser)
+    add_structure_options(parser)
     parser.add_argument(
         "-f",
         "--file",
@@ -51,7 +55,8 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print one object: text, finish_reason, stop_reason, usage, timings, seed",
+        help="print one object: text, finish_reason, stop_reason, usage, timings, seed; with a schema "
+        "also parsed, what the text says, and unenforced",
     )
     parser.add_argument(
         "prompt",
@@ -64,12 +69,15 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     overrides = generation_overrides(args)
+    structure = structure_of(args)
     messages = [{"role": "user", "content": _prompt(args)}]
     if args.system is not None:
         messages.insert(0, {"role": "system", "content": args.system})
     with open_model(args) as model, ProgressBar("reading", "tokens") as bar:
         thinking = False
-        with model.stream_chat(messages, on_prompt=bar.update, **overrides) as stream:
+        with model.stream_chat(
+            messages, on_prompt=bar.update, response_format=structure, **overrides
+        ) as stream:
             for chunk in stream:
                 bar.close()
                 if chunk.reasoning or (thinking and chunk.text):
@@ -80,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
                     _write(chunk.text)
             completion = stream.result()
         if args.json:
-            print_json(_as_json(completion))
+            parsed = {"parsed": completion.parsed, "unenforced": completion.unenforced}
+            print_json(_as_json(completion) | (parsed if structure is not None else {}))
         else:
             print()
         if not args.quiet:
