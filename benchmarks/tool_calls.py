@@ -21,7 +21,7 @@ from typing import Any
 Call = dict[str, Any]
 DATA = json.loads((Path(__file__).parent / "tool_prompts.json").read_text("utf-8"))
 MODES = ("auto", "required", "named")
-MOST_TOKENS = 300
+MOST_TOKENS = 160  # of an answer; calls are shorter
 
 
 def is_right(call: Call, wanted: Call) -> bool:
@@ -121,16 +121,17 @@ async def ask_pyqwen(path: str, mode: str, at_once: int) -> list[dict[str, Any]]
         return [first, *await asyncio.gather(*map(ask, todo[1:]))]
 
 
-def ask_llama(path: str, mode: str) -> list[dict[str, Any]]:
-    """llama.cpp's server, with the template of the file (jinja), one prompt after the other."""
+def ask_llama(path: str, mode: str, at_once: int) -> list[dict[str, Any]]:
+    """llama.cpp's server, with the template of the file (jinja)."""
     import urllib.request
+    from concurrent.futures import ThreadPoolExecutor
 
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = path
-    params.n_ctx = 4096
-    params.n_parallel = 1
+    params.n_ctx = 4096 * at_once
+    params.n_parallel = at_once
     params.use_jinja = True
     params.sampling.temp = 0
     server = xllamacpp.Server(params)
@@ -164,7 +165,8 @@ def ask_llama(path: str, mode: str) -> list[dict[str, Any]]:
         text = answer["message"].get("content") or ""
         return {**task, "made": made, "text": text, "ended": answer["finish_reason"]}
 
-    return [ask(task) for task in tasks(mode)]
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(ask, tasks(mode)))
 
 
 def main() -> None:
@@ -179,7 +181,7 @@ def main() -> None:
     for mode in arguments.modes:
         start = time.process_time()
         if arguments.peer:
-            answers = ask_llama(arguments.model, mode)
+            answers = ask_llama(arguments.model, mode, arguments.parallel)
         else:
             answers = asyncio.run(ask_pyqwen(arguments.model, mode, arguments.parallel))
         report[mode] = {
