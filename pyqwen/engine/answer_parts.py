@@ -91,7 +91,7 @@ class AnswerParts:
         if self._reasoning is not None and self._reasoning.found:
             before = "".join(self._written)[: self._reasoning.answer_start]
         answer, text = "".join(self._answer), self.text
-        if self._calls is not None and self._calls.is_over:
+        if self._calls is not None and self.calls and self._calls.is_cut:
             answer = answer[: self._calls.end]
         elif not self.calls and answer.endswith(
             text

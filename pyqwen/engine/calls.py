@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import index
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -239,14 +239,16 @@ class Calls:
         overrides = sampling_of(options, ChatOptions)
         extras = _extras(options)
         settings = self._settings(params, overrides, extras.format)
-        messages = self._as_written(normalize_messages(messages))
+        messages, calls = self._as_written(normalize_messages(messages))
         check_answer_tokens(messages, self._tokenizer)
         begun = messages[-1] if _flag(options, "continue_final_message") else None
         chat_template = self._template(options.get("template"))
         offer = self._offer(options, chat_template, begun=begun is not None)
         if offer is not None:
             described = chat_template.describes_tools
-            messages = offer.messages(messages, describe=not described, encode=self._encode)
+            messages = offer.messages(
+                messages, calls=calls, describe=not described, encode=self._encode
+            )
         rendered = chat_template.render(
             messages,
             tools=offer.specs() if offer is not None else None,
@@ -276,10 +278,12 @@ class Calls:
             offer=offer,
         )
 
-    def _as_written(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Calls of the conversation as the model wrote them, where its tokens are there."""
+    def _as_written(
+        self, messages: list[dict[str, Any]]
+    ) -> tuple[list[dict[str, Any]], Collection[int]]:
+        """Calls of the conversation as the model wrote them, where its tokens are there, and where."""
         if not any("tool_calls" in message and "token_ids" in message for message in messages):
-            return messages
+            return messages, ()
         from pyqwen.tools.history import with_calls_as_written
 
         return with_calls_as_written(messages, self._tokenizer.decode)

@@ -6,6 +6,7 @@ It binds calls alone: free text stays free until one begins.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from pyqwen.tools.tool import Tool
 
 if TYPE_CHECKING:
     from pyqwen.constraints.constraint import Constraint
+    from pyqwen.tools.guidance import Guidance
 
 # As models write JSON on one line. What a grammar cannot express of a schema is left out.
 _JSON = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
@@ -31,39 +33,47 @@ def tool_grammar(
     is_token: Callable[[str], bool],
     must_call: bool,
     parallel: bool,
-    direct: str | None = None,
+    guidance: Guidance | None = None,
     thinking: Thinking = None,
     words: Constraint | None = None,
 ) -> str:
     """The grammar of an answer that calls some of ``tools``.
 
     ``is_token``: whether the vocabulary has a tag as a token of its own. ``must_call``: whether the answer is
-    nothing but calls. ``parallel``: whether there may be several. ``direct``: how an answer in words begins,
-    where calls are not begun by the model itself. ``thinking``: whether reasoning may come before
-    it, or has begun already. ``words``: what an answer without calls must look like.
+    nothing but calls. ``parallel``: whether there may be several. ``guidance``: what leads a model that does
+    not begin and end calls by itself. ``thinking``: whether reasoning may come before it, or has begun.
+    ``words``: what an answer without calls must look like.
     """
 
     def tag(text: str) -> str:
         return text if is_token(text) else json.dumps(text)
 
-    several = f'call ("\\n" call){{0,{MOST_CALLS - 1}}}' if parallel else "call"
-    answer = several
-    rules = [] if must_call or words is None else [f"WORDS: {_form(words)}"]
-    if words is not None and words.kind == "json":
-        rules = [rule.replace("WORDS", "words") for rule in rules]
-    free = "words" if words is not None and words.kind == "json" else "WORDS"
-    if direct is not None:
-        begin, name, end = direct.partition(BEGIN)[2].partition(END)
-        answer = f"calls | {tag(BEGIN)} {json.dumps(begin)} {tag(name)} {json.dumps(end)} {free}"
-        rules.append(f"calls: {several}")
+    def given(text: str) -> str:
+        """A text with calls in it, which the model has to write as it is."""
+        parts = re.split(f"({BEGIN}|{END})", text)
+        return " ".join(
+            tag(part) if part in (BEGIN, END) else json.dumps(part) for part in parts if part
+        )
+
+    is_json = words is not None and words.kind == "json"
+    free = "words" if is_json else "WORDS"
+    rules = [f"{free}: {_form(words)}"] if words is not None and not must_call else []
+    several = "call"
+    if parallel and guidance is not None:
+        several = f'call ("\\n" call){{0,{MOST_CALLS - 1}}} {given(guidance.after_calls)}'
+    elif parallel:
+        several = f'call ("\\n" call){{0,{MOST_CALLS - 1}}}'
+    rules.append(f"calls: {several}")
+    answer = "calls"
+    if not must_call and guidance is not None:
+        answer = f"calls | {given(guidance.before_words)} {free}"
         if words is None:
             rules.append(r"WORDS: /[^ \t\r\n](.|\n)*/")
     elif not must_call and words is not None:
         answer = f"calls | {free}"
-        rules.append(f"calls: {several}")
     elif not must_call:
         answer = "(WORDS | call)*" if parallel else "WORDS? call?"
-        rules.append(f"WORDS: {_TEXT}")
+        rules[-1] = f"WORDS: {_TEXT}"
     if thinking is not None:
         begin, end = tag("<think>"), tag("</think>")
         whole = f"({begin} THOUGHT? {end})?" if thinking == "possible" else f"THOUGHT? {end}"

@@ -19,13 +19,15 @@ def scan(text: str, names: Iterable[str]) -> tuple[str, list[ToolCall]]:
 
 def with_calls_as_written(
     messages: Sequence[dict[str, Any]], decode: Callable[[list[int]], str]
-) -> list[dict[str, Any]]:
-    """Normalized messages, with the text that the model wrote in place of its calls where it is known.
+) -> tuple[list[dict[str, Any]], set[int]]:
+    """Normalized messages, with the text that the model wrote in place of its calls where it is known; and
+    which messages these are.
 
     That is where a message with ``tool_calls`` has ``token_ids``: these are of all that the model wrote, and
     so stand for both. ``ValueError`` where they say something else.
     """
     shown = []
+    written_calls = set()
     for i, message in enumerate(messages):
         if "tool_calls" not in message or "token_ids" not in message:
             shown.append(message)
@@ -38,7 +40,8 @@ def with_calls_as_written(
             )
         plain = {key: value for key, value in message.items() if key != "tool_calls"}
         shown.append({**plain, "content": written})
-    return shown
+        written_calls.add(i)
+    return shown, written_calls
 
 
 def _says(written: str, message: dict[str, Any]) -> bool:

@@ -1,30 +1,21 @@
-"""What a request offers to the model: its tools, whether it must call them, and how they are presented.
-
-Qwen2.5 and Qwen3 were taught to write ``<tool_call>`` tags by themselves. Qwen2.5-Coder was not: it calls
-a function for every question, and in a form of its own. Such models are *guided*: their answer begins with a
-call that the grammar opens, and one of the functions, ``answer``, means that they answer in words. Two or
-three examples show them the difference. ``benchmarks/tool_calls.py`` measures what that gains.
-"""
+"""What a request offers to the model: its tools, whether it must call them, and how they are presented."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pyqwen.tools.grammar import Thinking, tool_grammar
-from pyqwen.tools.scanner import BEGIN, END, ToolCallScanner
+from pyqwen.tools.guidance import Guidance
+from pyqwen.tools.scanner import ToolCallScanner
 from pyqwen.tools.tool import Tool, read_tools
 
 if TYPE_CHECKING:
     from pyqwen.constraints.constraint import Constraint
 
-_DIRECT_NAMES = ("answer", "answer_directly", "no_function", "no_function_needed")
-_DIRECT_DESCRIPTION = (
-    "Answer in words or code. Use this for every greeting, question of knowledge, explanation, translation, "
-    "calculation, or text to be written."
-)
 # As the template of Qwen2.5 says it, for those that say nothing of tools.
 _SYSTEM = (
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with "
@@ -47,49 +38,40 @@ class Offer:
     is_tag: Callable[[str], bool]
     """Whether a text is one token of the vocabulary."""
 
-    @property
-    def direct(self) -> str | None:
-        """The name of the function that means an answer in words; None if the model is not guided."""
-        if self.must_call or not self.guided:
-            return None
-        taken = {tool.name for tool in self.tools}
-        free = (name for name in _DIRECT_NAMES if name not in taken)
-        return next(free, f"answer_{len(taken)}_directly")
-
-    @property
-    def _direct_call(self) -> str | None:
-        """How an answer in words begins."""
-        return None if self.direct is None else _call(self.direct) + "\n"
+    @cached_property
+    def guidance(self) -> Guidance | None:
+        """How the model is led; None if it needs not be."""
+        return Guidance.beside({tool.name for tool in self.tools}) if self.guided else None
 
     def specs(self) -> list[dict[str, Any]]:
         """What the template is told of the tools."""
-        specs = [tool.spec for tool in self.tools]
-        if self.direct is not None:
-            nothing = {"type": "object", "properties": {}, "required": []}
-            specs.append(Tool(self.direct, _DIRECT_DESCRIPTION, nothing).spec)
-        return specs
+        led = self.guidance.tools() if self.guidance is not None else []
+        return [tool.spec for tool in (*self.tools, *led)]
 
     def messages(
         self,
         messages: Sequence[dict[str, Any]],
         *,
+        calls: Collection[int],
         describe: bool,
         encode: Callable[[str], list[int]],
     ) -> list[dict[str, Any]]:
         """The normalized messages as this model should see them.
 
-        ``describe``: say in the system's message what tools there are, for the template does not.
-        ``encode``: the tokens of a text.
+        ``calls``: which of them have calls as the model wrote them for their content. ``describe``: say in
+        the system's message what tools there are, for the template does not. ``encode``: the tokens of a
+        text.
         """
-        begin = self._direct_call
         shown = [dict(message) for message in messages]
-        if begin is not None:
-            prefix = encode(begin)
-            for message in shown:
-                if message["role"] == "assistant" and "tool_calls" not in message:
-                    message["content"] = begin + message["content"]
-                    if message.get("token_ids"):
-                        message["token_ids"] = [*prefix, *message["token_ids"]]
+        examples = []
+        if self.guidance is not None:
+            examples = self.guidance.examples()
+            shown = [
+                self.guidance.led(message, is_calls=i in calls, encode=encode)
+                if message["role"] == "assistant"
+                else message
+                for i, message in enumerate(shown)
+            ]
         system = shown[:1] if shown[0]["role"] == "system" else []
         rest = shown[len(system) :]
         if describe:
@@ -97,7 +79,7 @@ class Offer:
             text = _SYSTEM.format(tools=lines)
             before = f"{system[0]['content']}\n\n" if system and system[0]["content"] else ""
             system = [{"role": "system", "content": before + text}]
-        return [*system, *(_examples(begin) if begin is not None else []), *rest]
+        return [*system, *examples, *rest]
 
     def grammar(self, *, thinking: Thinking, words: Constraint | None = None) -> str:
         """The grammar of the answer; the arguments as in ``tool_grammar``."""
@@ -106,14 +88,16 @@ class Offer:
             is_token=self.is_tag,
             must_call=self.must_call,
             parallel=self.parallel,
-            direct=self._direct_call,
+            guidance=self.guidance,
             thinking=thinking,
             words=words,
         )
 
     def scanner(self, new_id: Callable[[int], str]) -> ToolCallScanner:
         """What finds the calls in the answer."""
-        return ToolCallScanner({tool.name for tool in self.tools}, new_id, self.direct)
+        guidance = self.guidance
+        unheard = (guidance.direct, guidance.wait) if guidance is not None else ()
+        return ToolCallScanner({tool.name for tool in self.tools}, new_id, unheard)
 
 
 def read_offer(
@@ -150,24 +134,3 @@ def _choice(choice: Any) -> str:
             'tool_choice is "auto", "none", "required", the name of a tool, or OpenAI\'s dict'
         )
     return choice
-
-
-def _call(name: str, **arguments: Any) -> str:
-    written = json.dumps({"name": name, "arguments": arguments})
-    return f"{BEGIN}\n{written}\n{END}"
-
-
-def _examples(begin: str) -> list[dict[str, Any]]:
-    """A conversation that shows when to answer in words, and that there may be several calls."""
-    code = "```python\ndef reverse(text):\n    return text[::-1]\n```"
-    calls = f"{_call('get_time', place='Rome')}\n{_call('get_time', place='Cairo')}"
-    pairs = [
-        ("Who painted the Mona Lisa?", f"{begin}Leonardo da Vinci painted it."),
-        ("What time is it in Rome and in Cairo?", calls),
-        ("Write a Python function that reverses a string.", begin + code),
-    ]
-    return [
-        {"role": role, "content": text}
-        for pair in pairs
-        for role, text in zip(("user", "assistant"), pair, strict=True)
-    ]

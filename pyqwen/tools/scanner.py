@@ -37,18 +37,20 @@ class ToolCallScanner:
     """
 
     def __init__(
-        self, names: Collection[str], new_id: Callable[[int], str], unheard: str | None = None
+        self, names: Collection[str], new_id: Callable[[int], str], unheard: Collection[str] = ()
     ) -> None:
         """``names`` of the tools that were offered; ``new_id`` makes the id of the call of an index.
 
-        Calls in tags of a tool ``unheard`` are left out, as if nothing stood there.
+        Calls in tags of the tools ``unheard`` are left out, as if nothing stood there.
         """
         self.calls: list[ToolCall] = []
         self.is_over = False
         """Whether a call in tags is an earlier one word for word: small models then go on without end. It
         and what follows are left out."""
         self.end = 0
-        """How many characters stand before such a call; it is set with every tag that ends."""
+        """How many characters there were up to the end of the last tag that holds a call which is heard."""
+        self.is_cut = False
+        """Whether what stands behind that is left out."""
         self._read = 0
         self._unheard = unheard
         self._names = names
@@ -68,6 +70,7 @@ class ToolCallScanner:
         # Tags: their content as far as it is no call
         self._rest: list[str] = []
         self._calls_in_tag = 0
+        self._heard_before = 0
         self._newline_in_string = False
         # Other forms: all of it, until it is certain to be calls
         self._raw: list[str] = []
@@ -182,6 +185,7 @@ class ToolCallScanner:
 
     def _begin_tag(self) -> None:
         self._call, self._rest, self._calls_in_tag = None, [], 0
+        self._heard_before = len(self.calls)
         self._newline_in_string = False
         self._state = self._in_tag
 
@@ -198,7 +202,7 @@ class ToolCallScanner:
             in_string = self._call is not None and self._call.in_string
             if self._held == BEGIN and not in_string:
                 self._held = ""
-                self._end_tag(is_closed=True)
+                self._end_tag(is_closed=True, next_begins=True)
                 self._begin_tag()
                 return
             if any(marker.startswith(self._held) for marker in (BEGIN, END)):
@@ -212,7 +216,7 @@ class ToolCallScanner:
         after = self._held[len(END) :].lstrip(_SPACE)
         if after == BEGIN:
             self._held = ""
-            self._end_tag(is_closed=True)
+            self._end_tag(is_closed=True, next_begins=True)
             self._begin_tag()
         elif not BEGIN.startswith(after):
             text, self._held = self._held, ""
@@ -240,7 +244,7 @@ class ToolCallScanner:
 
     def _announce(self, call: CallObject) -> None:
         """Tell what is new of a call, once its name is known."""
-        if not self._was_announced and call.has_begun and call.name != self._unheard:
+        if not self._was_announced and call.has_begun and call.name not in self._unheard:
             if self._is_earlier(str(call.name), call.arguments, whole=False):
                 return
             self._was_announced = True
@@ -257,10 +261,10 @@ class ToolCallScanner:
         self._call = None
         name, text, error = call.finish()
         self._calls_in_tag += 1
-        if name == self._unheard:
+        if name in self._unheard:
             return
         if not self._was_announced and not error and self._is_earlier(name, text, whole=True):
-            self.is_over = True
+            self.is_over = self.is_cut = True
             return
         if not self._was_announced:
             self._deltas.append(self._first_delta(name))
@@ -285,14 +289,16 @@ class ToolCallScanner:
         self.calls.append(ToolCall(self._new_id(len(self.calls)), name, arguments, text, error))
         self._was_announced = False
 
-    def _end_tag(self, *, is_closed: bool) -> None:
+    def _end_tag(self, *, is_closed: bool, next_begins: bool = False) -> None:
         if self._call is not None:
             self._end_call()
         if self.is_over:
             return
         is_empty, rest = _is_empty(self._rest), "".join(self._rest)
         self._rest = []
-        self.end = self._read
+        self.is_cut = len(self.calls) == self._heard_before
+        if not self.is_cut:
+            self.end = self._read - next_begins * len(BEGIN)
         self._state = self._in_text
         if self._calls_in_tag:
             self._note_call_follows()

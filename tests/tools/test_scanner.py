@@ -332,10 +332,15 @@ def test_what_goes_round_in_circles_is_cut_off() -> None:
 
 
 def test_calls_that_are_not_heard() -> None:
-    scanner = ToolCallScanner(NAMES, str, "answer")
+    scanner = ToolCallScanner(NAMES, str, ("answer", "wait"))
     text, deltas = scanner.feed(f"{tag('answer', {})}\nHello! {tag(*OSLO)}")
     assert (text, scanner.calls[0].arguments) == ("Hello!", OSLO[1])
     assert {delta.index for delta in deltas} == {0}
+    assert not scanner.is_cut
+    calls = f"{tag(*ROME)}\n{tag(*CLOCK)}"
+    assert scanner.feed(f"{calls}\n{tag('wait', {})}")[0] == ""
+    assert len(scanner.calls) == 3
+    assert scanner.is_cut
 
 
 def test_a_long_answer_takes_linear_time() -> None:
