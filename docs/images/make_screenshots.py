@@ -50,7 +50,7 @@ def main() -> int:
         settings = Settings(temperature=0.0, theme="light")
         save_settings(Path(folder) / "settings.ini", settings)
         window = Window(Path(folder), sys.argv[1] if len(sys.argv) > 1 else None)
-        window.resize(1180, 860)
+        window.resize(1180, 990)
         window.show()
         wait(lambda: window._busy)
         wait(lambda: not window._busy)
