@@ -9,6 +9,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPlainTextEdit,
+    QSizePolicy,
     QToolButton,
     QVBoxLayout,
 )
@@ -44,7 +45,10 @@ class Composer(QFrame):
         self.tools = self._chip(
             "Tools", "Let the model use a calculator, a clock and a word count (Ctrl+T)", True
         )
-        self._editing = QLabel("Editing an earlier message · Esc to leave it", objectName="muted")
+        self._editing = QLabel(
+            "Editing an earlier message · Esc leaves it",
+            objectName="muted",
+        )
         self._editing.hide()
         self._go = QToolButton(objectName="go")
         self._go.setIconSize(QSize(20, 20))
@@ -55,12 +59,15 @@ class Composer(QFrame):
         row.setSpacing(8)
         for widget in (self.model, self.json, self.tools):
             row.addWidget(widget)
+        fixed = QSizePolicy.Policy.Fixed
+        self.json.setSizePolicy(fixed, fixed)
+        self.tools.setSizePolicy(fixed, fixed)
         row.addStretch()
-        row.addWidget(self._editing)
         row.addWidget(self._go)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(16, 12, 12, 10)
         layout.setSpacing(8)
+        layout.addWidget(self._editing)
         layout.addWidget(self.field)
         layout.addLayout(row)
         THEME.changed.connect(self._show)

@@ -47,7 +47,7 @@ class ConversationView(QScrollArea):
         self._column.setMaximumWidth(COLUMN)
         self._messages = QVBoxLayout(self._column)
         self._messages.setContentsMargins(0, 16, 0, 16)
-        self._messages.setSpacing(0)
+        self._messages.setSpacing(8)
         self._messages.addStretch()
         row = QHBoxLayout(content)
         row.setContentsMargins(24, 0, 24, 0)

@@ -9,17 +9,19 @@ from typing import Any
 from problems import gigabytes
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
-    QComboBox,
+    QButtonGroup,
     QDialog,
     QDialogButtonBox,
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
+    QHBoxLayout,
     QHeaderView,
     QLabel,
     QPlainTextEdit,
     QPushButton,
     QSpinBox,
+    QToolButton,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -54,7 +56,7 @@ class ModelDialog(QDialog):
         self._tree.currentItemChanged.connect(self._on_current)
         self._note = QLabel(wordWrap=True, objectName="muted")
         buttons = QDialogButtonBox(_BUTTONS.Cancel)
-        browse = QPushButton("Open a file …")
+        browse = QPushButton("Open a file …", autoDefault=False)
         buttons.addButton(browse, QDialogButtonBox.ButtonRole.ResetRole)
         browse.clicked.connect(self._browse)
         self._open = buttons.addButton("Open", QDialogButtonBox.ButtonRole.AcceptRole)
@@ -110,6 +112,9 @@ class ModelDialog(QDialog):
             super().accept()
 
 
+_THEMES = ("system", "light", "dark")
+
+
 class SettingsDialog(QDialog):
     """Edits ``Settings``."""
 
@@ -123,13 +128,22 @@ class SettingsDialog(QDialog):
         self._context.setGroupSeparatorShown(True)
         self._context.setSuffix(" tokens")
         self._context.setValue(settings.context)
-        self._temperature = QDoubleSpinBox(minimum=-0.1, maximum=2.0, singleStep=0.1, decimals=1)
+        self._temperature = QDoubleSpinBox(decimals=1)
+        self._temperature.setRange(-0.1, 2.0)
+        self._temperature.setSingleStep(0.1)
         self._temperature.setSpecialValueText("as the model recommends")
         self._temperature.setValue(settings.temperature)
-        self._theme = QComboBox()
-        for name in ("system", "light", "dark"):
-            self._theme.addItem({"system": "As the desktop"}.get(name, name.capitalize()), name)
-        self._theme.setCurrentIndex(self._theme.findData(settings.theme))
+        for box in (self._context, self._temperature):
+            box.lineEdit().setTextMargins(7, 0, 7, 0)
+        self._theme = QButtonGroup(self)
+        themes = QHBoxLayout()
+        for i, name in enumerate(_THEMES):
+            text = "As the desktop" if name == "system" else name.capitalize()
+            button = QToolButton(text=text, checkable=True, objectName="chip")
+            button.setChecked(name == settings.theme)
+            self._theme.addButton(button, i)
+            themes.addWidget(button)
+        themes.addStretch()
         form = QFormLayout()
         form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
         form.setHorizontalSpacing(18)
@@ -137,7 +151,7 @@ class SettingsDialog(QDialog):
         form.addRow("Instructions", self._system)
         form.addRow("Longest conversation", self._context)
         form.addRow("Temperature", self._temperature)
-        form.addRow("Appearance", self._theme)
+        form.addRow("Appearance", themes)
         buttons = QDialogButtonBox(_BUTTONS.Ok | _BUTTONS.Cancel)
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
@@ -153,7 +167,7 @@ class SettingsDialog(QDialog):
             "context": self._context.value(),
             "temperature": round(self._temperature.value(), 1),
             "system": self._system.toPlainText().strip(),
-            "theme": self._theme.currentData(),
+            "theme": _THEMES[max(self._theme.checkedId(), 0)],
         }
 
 

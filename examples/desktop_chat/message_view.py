@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from highlighting import colored_html
@@ -15,28 +16,33 @@ from text_widgets import CodeBlock, Prose
 from theme import THEME
 
 
-def icon_button(name: str, tip: str, size: int = 16) -> QToolButton:
+class IconButton(QToolButton):
     """A flat button with one of the theme's icons."""
-    button = QToolButton(toolTip=tip)
-    button.setIconSize(QSize(size, size))
-    button.setCursor(Qt.CursorShape.PointingHandCursor)
-    show = lambda: button.setIcon(THEME.icon(name))  # noqa: E731
-    THEME.changed.connect(show)
-    show()
-    return button
+
+    def __init__(self, name: str, tip: str, size: int = 16) -> None:
+        super().__init__(toolTip=tip)
+        self._name = name
+        self.setIconSize(QSize(size, size))
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        THEME.changed.connect(self.show_icon)
+        self.show_icon()
+
+    def show_icon(self) -> None:
+        self.setIcon(THEME.icon(self._name))
 
 
-def copy_button(text: object, tip: str) -> QToolButton:
-    """A button that copies what ``text()`` returns, and says that it did."""
-    button = icon_button("copy", tip)
+class CopyButton(IconButton):
+    """Copies what ``text()`` returns, and says that it did."""
 
-    def copy() -> None:
-        QGuiApplication.clipboard().setText(text())  # type: ignore[operator]
-        button.setIcon(THEME.icon("check", "accent"))
-        QTimer.singleShot(1200, lambda: button.setIcon(THEME.icon("copy")))
+    def __init__(self, text: Callable[[], str], tip: str) -> None:
+        super().__init__("copy", tip)
+        self._text = text
+        self.clicked.connect(self._copy)
 
-    button.clicked.connect(copy)
-    return button
+    def _copy(self) -> None:
+        QGuiApplication.clipboard().setText(self._text())
+        self.setIcon(THEME.icon("check", "accent"))
+        QTimer.singleShot(1200, self.show_icon)
 
 
 class UserMessage(QWidget):
@@ -52,13 +58,13 @@ class UserMessage(QWidget):
         inside = QVBoxLayout(self._bubble)
         inside.setContentsMargins(16, 10, 16, 10)
         inside.addWidget(self._prose)
-        edit = icon_button("edit", "Edit and ask again")
+        edit = IconButton("edit", "Edit and ask again")
         edit.clicked.connect(lambda: self.edit_requested.emit(entry))
         row = QHBoxLayout(self)
-        row.setContentsMargins(0, 10, 0, 4)
+        row.setContentsMargins(0, 6, 0, 0)
         row.setSpacing(2)
         row.addStretch()
-        row.addWidget(copy_button(lambda: entry.message["content"], "Copy"))
+        row.addWidget(CopyButton(lambda: entry.message["content"], "Copy"))
         row.addWidget(edit)
         row.addWidget(self._bubble)
 
@@ -88,7 +94,7 @@ class ToolCard(QFrame):
         call_line = QLabel(f"{function.get('name', 'tool')}({shown})", wordWrap=True)
         call_line.setTextFormat(Qt.TextFormat.PlainText)
         self._result.setTextFormat(Qt.TextFormat.PlainText)
-        mark = icon_button("tools", "A tool of this program was called")
+        mark = IconButton("tools", "A tool of this program was called")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(8, 6, 12, 6)
         lines = QVBoxLayout()
@@ -117,7 +123,7 @@ class Answer(QWidget):
         self._parts: list[Prose | CodeBlock] = []
         self._cards: dict[str, ToolCard] = {}
         self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(0, 6, 0, 10)
+        self._layout.setContentsMargins(0, 2, 0, 4)
         self._layout.setSpacing(8)
         self._thinking = QToolButton(text="Thinking …", objectName="chip", checkable=True)
         self._thoughts = Prose()
@@ -127,10 +133,10 @@ class Answer(QWidget):
         foot = QHBoxLayout(self._foot)
         foot.setContentsMargins(0, 0, 0, 0)
         foot.setSpacing(2)
-        self.retry = icon_button("retry", "Write another answer (Ctrl+R)")
+        self.retry = IconButton("retry", "Write another answer (Ctrl+R)")
         self.retry.clicked.connect(self.regenerate_requested)
         self._about = QLabel(objectName="muted")
-        foot.addWidget(copy_button(lambda: self.text, "Copy the answer"))
+        foot.addWidget(CopyButton(lambda: self.text, "Copy the answer"))
         foot.addWidget(self.retry)
         foot.addSpacing(6)
         foot.addWidget(self._about)
@@ -229,4 +235,5 @@ class Answer(QWidget):
         self._show_parts(0)
 
     def _new_markdown(self) -> MarkdownBlocks:
-        return MarkdownBlocks(lambda code, lang: colored_html(code, lang, THEME.colors.code))
+        colors = THEME.colors.code
+        return MarkdownBlocks(lambda code, lang: colored_html(code.rstrip("\n"), lang, colors))

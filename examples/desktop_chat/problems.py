@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyqwen
 
@@ -22,9 +23,8 @@ class Problem:
     @classmethod
     def too_large(cls, name: str, plan: pyqwen.MemoryPlan) -> Problem:
         need, free = gigabytes(plan.total), gigabytes(plan.available)
-        text = (
-            f"{name} takes {need} with a context of {plan.context:,} tokens, and {free} are free."
-        )
+        text = f"{short_name(name)} takes {need} with a context of {plan.context:,} tokens, "
+        text += f"and {free} are free."
         if plan.longest_context > 512:
             text += f" A context of {plan.longest_context:,} would fit: see Settings."
         else:
@@ -50,6 +50,11 @@ def describe(error: BaseException) -> Problem:
         case pyqwen.PyQwenError():
             return Problem("The model could not answer", text, ("regenerate",))
     return Problem(f"Something failed ({type(error).__name__})", text, ("regenerate",))
+
+
+def short_name(model: str) -> str:
+    """The name of a model, or of its file, as it is shown."""
+    return Path(model).stem if model.endswith(".gguf") else model
 
 
 def gigabytes(count: float) -> str:

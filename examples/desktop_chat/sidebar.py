@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from message_view import icon_button
+from message_view import IconButton
 from PySide6.QtCore import QPoint, QSize, Qt, Signal
 from PySide6.QtWidgets import (
     QHBoxLayout,
@@ -37,10 +37,11 @@ class Sidebar(QWidget):
         new = QPushButton("  New chat", objectName="new")
         new.setIconSize(QSize(16, 16))
         new.clicked.connect(self.new_requested)
-        show = lambda: new.setIcon(THEME.icon("plus", "text"))  # noqa: E731
-        THEME.changed.connect(show)
-        show()
-        self.search = QLineEdit(placeholderText="Search chats", clearButtonEnabled=True)
+        self._new = new
+        THEME.changed.connect(self._show_icon)
+        self._show_icon()
+        self.search = QLineEdit(placeholderText="Search chats", objectName="search")
+        self.search.setClearButtonEnabled(True)
         self.search.textChanged.connect(self.searched)
         self._list = QListWidget()
         self._list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
@@ -54,7 +55,7 @@ class Sidebar(QWidget):
             ("moon", "dark_mode", "Dark or light (Ctrl+Shift+D)"),
             ("keyboard", "shortcuts", "Keyboard shortcuts (F1)"),
         ):
-            button = icon_button(name, tip, 18)
+            button = IconButton(name, tip, 18)
             button.clicked.connect(lambda _=False, a=action: self.action_requested.emit(a))
             below.addWidget(button)
         below.addStretch()
@@ -78,6 +79,9 @@ class Sidebar(QWidget):
             if number == current:
                 self._list.setCurrentItem(item)
         self._list.blockSignals(False)
+
+    def _show_icon(self) -> None:
+        self._new.setIcon(THEME.icon("plus", "text"))
 
     def step(self, by: int) -> None:
         """Go to the conversation below or above."""

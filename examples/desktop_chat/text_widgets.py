@@ -29,13 +29,17 @@ def prose_style() -> str:
     c = THEME.colors
     mono = code_font().family()
     return f"""
-    p, ul, ol, blockquote, table {{ margin-top: 0; margin-bottom: 9px; }}
-    li {{ margin-bottom: 4px; }}
+    p, ul, ol, blockquote {{ margin-top: 0; margin-bottom: 9px; }}
+    p, li {{ line-height: 122%; }}
+    li {{ margin-bottom: 3px; }}
+    table {{ margin-top: 2px; margin-bottom: 10px; }}
+    td, th {{ background-color: {c.window}; padding: 5px 9px; }}
     h1, h2, h3, h4 {{ margin-top: 12px; margin-bottom: 6px; font-weight: 600; }}
     h1 {{ font-size: x-large; }} h2 {{ font-size: large; }} h3, h4 {{ font-size: medium; }}
     a {{ color: {c.accent}; }}
     code {{ font-family: '{mono}'; background-color: {c.code_background}; }}
-    pre {{ font-family: '{mono}'; background-color: {c.code_background}; margin: 4px 0 8px 0; }}
+    pre {{ font-family: '{mono}'; background-color: {c.code_background};
+        line-height: 100%; margin: 4px 0 8px 0; }}
     blockquote {{ color: {c.muted}; margin-left: 12px; }}
     th {{ font-weight: 600; text-align: left; }}
     """
@@ -55,7 +59,7 @@ class Prose(QTextBrowser):
         self.viewport().setAutoFillBackground(False)
         self.document().setDocumentMargin(0)
         self.document().documentLayout().documentSizeChanged.connect(self._fit)
-        THEME.changed.connect(lambda: self.show_html(self._html))
+        THEME.changed.connect(self._show_again)
 
     def show_html(self, html: str) -> None:
         """Show markup; unlike ``setHtml`` it keeps to the theme when that changes."""
@@ -75,6 +79,9 @@ class Prose(QTextBrowser):
     def wheelEvent(self, event: QWheelEvent) -> None:
         event.ignore()
 
+    def _show_again(self) -> None:
+        self.show_html(self._html)
+
     def _fit(self) -> None:
         self.setFixedHeight(max(1, math.ceil(self.document().size().height())))
 
@@ -84,8 +91,8 @@ def _escaped(text: str) -> str:
 
 
 def _with_table_frames(html: str) -> str:
-    look = f"border-collapse: collapse; border-color: {THEME.colors.border}"
-    frame = f'<table border="1" cellspacing="0" cellpadding="6" style="{look}">'
+    # The background shines through between the cells; Qt draws no thin borders of its own.
+    frame = f'<table border="0" cellspacing="1" bgcolor="{THEME.colors.border}">'
     return html.replace("<table>", frame)
 
 

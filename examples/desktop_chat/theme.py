@@ -172,13 +172,12 @@ def style_sheet(c: Colors) -> str:
     #sidebar QListWidget::item {{ padding: 8px 10px; border-radius: 8px; margin: 1px 0; }}
     #sidebar QListWidget::item:hover {{ background: {c.hover}; }}
     #sidebar QListWidget::item:selected {{ background: {c.selected}; color: {c.text}; }}
-    QLineEdit, QComboBox, QSpinBox, QDoubleSpinBox, #field {{
-        background: {c.window}; border: 1px solid {c.border}; border-radius: 8px; padding: 6px 9px;
+    #search, QSpinBox, QDoubleSpinBox, #field {{ padding: 6px 9px;
+        background: {c.window}; border: 1px solid {c.border}; border-radius: 8px;
         selection-background-color: {c.accent}; selection-color: {c.on_accent}; }}
-    QLineEdit:focus, QComboBox:focus, QSpinBox:focus, QDoubleSpinBox:focus, #field:focus {{
-        border-color: {c.accent}; }}
-    QComboBox::drop-down, QSpinBox::up-button, QSpinBox::down-button, QDoubleSpinBox::up-button,
-    QDoubleSpinBox::down-button {{ border: 0; width: 18px; }}
+    #search:focus, QSpinBox:focus, QDoubleSpinBox:focus, #field:focus {{ border-color: {c.accent}; }}
+    QSpinBox::up-button, QSpinBox::down-button, QDoubleSpinBox::up-button,
+    QDoubleSpinBox::down-button {{ border: 0; width: 0; }}
     QPushButton {{ background: {c.window}; border: 1px solid {c.border}; border-radius: 8px;
         padding: 6px 14px; }}
     QPushButton:hover {{ background: {c.hover}; }}

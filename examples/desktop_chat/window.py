@@ -15,7 +15,7 @@ from typing import Any
 from composer import Composer
 from conversation_view import COLUMN, ConversationView
 from dialogs import ModelDialog, SchemaDialog, SettingsDialog, ShortcutsDialog
-from problems import Problem
+from problems import Problem, short_name
 from PySide6.QtCore import QCoreApplication, QEvent, QTimer
 from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QMessageBox, QVBoxLayout, QWidget
@@ -168,7 +168,7 @@ class Window(QMainWindow):
         self.view.clear_problems()
         self._opened = None
         self.status.show_model(None)
-        name = _short(self._wanted_model)
+        name = short_name(self._wanted_model)
         self.composer.model.setText(name)
         self.banner.begin(f"Opening {name} …")
         self._begin(Opening(self._wanted_model, self.settings.context, anyway), f"Opening {name}")
@@ -183,7 +183,7 @@ class Window(QMainWindow):
             self.open_model()
 
     def _on_progress(self, what: str, done: int, total: int) -> None:
-        self.banner.show_progress(f"{what} {_short(self._wanted_model)}", done, total)
+        self.banner.show_progress(f"{what} {short_name(self._wanted_model)}", done, total)
 
     def _on_opened(self, opened: Opened) -> None:
         self._opened = opened
@@ -368,7 +368,7 @@ class Window(QMainWindow):
         if pending is None or pending.conversation < 0:
             return
         if message["role"] == "assistant" and self._opened is not None:
-            info |= {"model": _short(self._opened.name), "is_json": pending.is_json}
+            info |= {"model": short_name(self._opened.name), "is_json": pending.is_json}
         is_nothing = not message.get("content") and not message.get("tool_calls")
         if is_nothing and info.get("finish_reason") == "cancelled":
             if pending.conversation == self._conversation:
@@ -464,8 +464,3 @@ class Window(QMainWindow):
         QCoreApplication.sendPostedEvents(self, QEvent.Type.MetaCall)
         self._store.close()
         event.accept()
-
-
-def _short(model: str) -> str:
-    """The name of a model, or of its file, as it is shown."""
-    return Path(model).stem if model.endswith(".gguf") else model

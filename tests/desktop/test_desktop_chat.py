@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -270,6 +271,56 @@ def test_json_mode(open_window: Callable[..., Driver], long_winded: Path) -> Non
     assert driver.roles() == ["user", "assistant", "user"]
 
 
+def test_tools_that_are_called(
+    open_window: Callable[..., Driver],
+    tiny_model_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qt: Any,
+) -> None:
+    """What a model that calls tools writes is scripted here: no tiny one does."""
+    import worker
+    from message_view import ToolCard
+
+    driver = open_window(tiny_model_path)
+    window = driver.window
+    driver.until_idle()
+    function = {"name": "calculate", "arguments": '{"expression": "6 * 7"}'}
+    call = SimpleNamespace(id="a", name="calculate", arguments={"expression": "6 * 7"}, error=None)
+    asked: list[Any] = []
+
+    def stream_one(self: Any, messages: list[Any], options: dict[str, Any]) -> Any:
+        asked.append((messages.copy(), options))
+        if len(asked) == 1:
+            message = {"role": "assistant", "content": ""}
+            message["tool_calls"] = [{"id": "a", "type": "function", "function": function}]
+        else:
+            self.wrote.emit("It is 42.", "")
+            message = {"role": "assistant", "content": "It is 42."}
+        real = self._model.chat("Hi", max_tokens=2)
+        names = ("finish_reason", "usage", "timings", "reasoning")
+        facts = {name: getattr(real, name) for name in names}
+        calls = [call] if len(asked) == 1 else []
+        return SimpleNamespace(message=message, tool_calls=calls, **facts)
+
+    monkeypatch.setattr(worker.ModelWorker, "_stream_one", stream_one)
+    window.composer.tools.setChecked(True)
+    window.send("What is 6 times 7?")
+    driver.until_idle()
+    assert driver.roles() == ["user", "assistant", "tool", "assistant"]
+    assert window._entries[2].message["content"] == "42"
+    assert "calculate" in [tool.__name__ for tool in asked[0][1]["tools"]]
+    assert [message["role"] for message in asked[1][0]] == ["user", "assistant", "tool"]
+    conversation = window._conversation
+    for _ in range(2):  # as it was shown, and as it is shown when it is opened again
+        (card,) = [card for card in window.view.findChildren(ToolCard) if card.isVisible()]
+        assert card._result.text() == "→ 42"
+        assert window.view.answer.text == "It is 42."
+        window.new_chat()
+        qt.processEvents()
+        window.show_conversation(conversation)
+        qt.processEvents()
+
+
 def test_stopping_what_is_opened(
     open_window: Callable[..., Driver], smollm_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,8 +507,6 @@ def test_colors_of_code() -> None:
 
 
 def test_tools() -> None:
-    from types import SimpleNamespace
-
     from tools import answer_call, calculate
 
     assert calculate("2 * (3 + sqrt(16)) ** 2") == 98
