@@ -160,6 +160,7 @@ struct pq_dry {
     float multiplier, base;
     uint32_t allowed;
     uint32_t real_tokens;
+    const uint32_t *unpenalized; /* NULL, or a bit for each token that is spared */
     const pq_breakers *breakers;
     word *text;
     uint32_t *runs; /* (room) */
@@ -177,6 +178,7 @@ pq_status pq_dry_open(pq_dry **out, uint32_t real_tokens, const pq_sampler_optio
                     .base = o->dry_base,
                     .allowed = (uint32_t)o->dry_allowed_length,
                     .real_tokens = real_tokens,
+                    .unpenalized = o->unpenalized,
                     .breakers = o->dry_breakers,
                     .places = calloc(real_tokens, sizeof *dry->places)};
     if (!dry->places) {
@@ -235,7 +237,8 @@ void pq_dry_retract(pq_dry *dry) {
 
 /* Notes that `token` followed a run that stands at the end of the text, too. */
 static void note(pq_dry *dry, int32_t token, uint32_t run) {
-    if ((uint32_t)token >= dry->real_tokens)
+    if ((uint32_t)token >= dry->real_tokens ||
+        (dry->unpenalized && dry->unpenalized[token / 32] >> token % 32 & 1))
         return;
     uint32_t *place = &dry->places[token];
     if (*place > 0) {

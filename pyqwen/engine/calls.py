@@ -421,7 +421,7 @@ class Calls:
     ) -> _native.SamplerHandle:
         """``spare_structure``: penalties are not for the tokens that JSON is structured with."""
         penalties = ("repetition_penalty", "presence_penalty", "frequency_penalty")
-        spare_structure &= any(
+        spare_structure &= bool(settings.dry_multiplier) or any(
             getattr(settings, name) != getattr(NEUTRAL, name) for name in penalties
         )
         given = {name: getattr(settings, name) for name in _SAMPLER_SETTINGS}

@@ -160,6 +160,16 @@ def test_tokens_that_are_drawn_count() -> None:
     assert drawn == [0, 0, 1, 0, 2, 0, 0]
 
 
+def test_tokens_that_no_penalty_is_for() -> None:
+    bits = np.packbits(np.arange(32) == 1, bitorder="little").view(np.uint32)
+    for spared, expected in ((None, {1, 2}), (bits, {2})):
+        handle = sampler(
+            3, temperature=0.0, dry_multiplier=1.0, dry_allowed_length=1, unpenalized=spared
+        )
+        handle.accept([0, 1, 0, 2, 0], generated=False)
+        assert set(penalties(handle, 3)) == expected
+
+
 def test_breakers_across_tokens() -> None:
     """A breaker ends in the token that completes it, however it is cut."""
     texts = ["a", "b", "x", "y", "xyz", "z", "qx", "yq"]
