@@ -2,8 +2,8 @@
 
 One worker thread per model owns the session. It asks the requests that run for their next steps
 (``step.py``), first those that write, then those that still read: what room they leave is for prompts.
-It runs all steps as one batch, samples, and lets each request advance. One request alone is a batch of
-one. Results do not depend on the company, so the engine is free to arrange batches for speed.
+It runs all steps as one batch, samples, and lets each request advance. Results do not depend on the
+company, so the engine is free to arrange batches for speed.
 
 Other threads reach the worker in two ways only: ``_inbox``, a queue whose ``put`` may be called even
 from a finalizer that interrupts any line of this file, and ``Request.cancel_requested``. That a
@@ -20,41 +20,35 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pyqwen._native import Sampled
+from pyqwen.engine.bursts import write_on
 from pyqwen.engine.deadlines import Deadlines
+from pyqwen.engine.interrupts import Interrupts
 from pyqwen.engine.prefix_cache import PrefixCache
 from pyqwen.engine.request import Event, Outbox, Request
 from pyqwen.engine.speculation import Speculator
 from pyqwen.engine.step import Step
+from pyqwen.engine.step_costs import MOST_ROWS
 from pyqwen.errors import CancelledError, ClosedError, NoThreadError, OutOfMemoryError, PyQwenError
 
 if TYPE_CHECKING:
-    from pyqwen._native import Progress, Run, SessionHandle
+    from pyqwen._native import Run, SessionHandle
+    from pyqwen.engine.residence import Residence
 
 _log = logging.getLogger("pyqwen")
+
+_FORKED = (
+    "this process was forked after the model was opened, and the threads that run it stayed with the "
+    "parent; fork before the first model is opened, or use the 'spawn' start method of multiprocessing"
+)
 
 Work = tuple[Request, Step]
 """A request and what of it runs in the next evaluation."""
 
 _GROUP = 16  # outputs read in one call: LOGIT_ROWS of csrc/model/session.c
-_BESIDE_SECONDS = 0.2  # how long reading a prompt may hold up the answers written beside it
-_BESIDE_ROWS = 16  # but never fewer rows than this
 _SETTLE_SECONDS = 0.1  # between tries to unload while the packed weights are still written
-
-
-class Residence(Protocol):
-    """What holds the model's memory (``loading/residence.py``)."""
-
-    def load(self, progress: Progress) -> SessionHandle:
-        """Bring an unloaded model back; ``progress`` returning False stops it (``CancelledError``)."""
-
-    def is_settled(self) -> bool:
-        """Whether nothing is in progress that unloading would break off; what is, hurries then."""
-
-    def unload(self) -> None:
-        """Free session and weights."""
 
 
 class Engine:
@@ -87,9 +81,7 @@ class Engine:
         self._closing = False
         self._stopped = False
         self._failure: BaseException | None = None
-        self._session_guard = threading.RLock()  # re-entrant: a finalizer may interrupt its owner
-        self._session_open = True  # False: unloaded
-        self._interrupted = False  # whether the session's own flag may be set
+        self._interrupts = Interrupts(session, self._speculator)
         self._pid = os.getpid()
         self._deadlines = Deadlines(self._expire)
         self._thread = threading.Thread(target=self._work, name="pyqwen-engine", daemon=True)
@@ -109,7 +101,11 @@ class Engine:
         request.outbox = self._outbox
         self._inbox.put(request)
         if request.timeout is not None:
-            self._limit(request, request.timeout)
+            try:
+                self._deadlines.add(request, request.timeout)
+            except NoThreadError:
+                self.cancel(request)
+                raise
         if self._stopped:  # the worker may have looked into the inbox for the last time already
             self._reject_all()
 
@@ -132,15 +128,8 @@ class Engine:
         if request.abandon is not None:
             request.abandon()
         if request in self._running:
-            self._interrupt()
+            self._interrupts.interrupt()
         self._inbox.put(None)
-
-    def _limit(self, request: Request, seconds: float) -> None:
-        try:
-            self._deadlines.add(request, seconds)
-        except NoThreadError:
-            self.cancel(request)
-            raise
 
     def _expire(self, request: Request) -> None:
         if not request.cancel_requested:
@@ -152,7 +141,7 @@ class Engine:
         if os.getpid() != self._pid:
             return  # the worker and its locks stayed with the parent
         self._closing = True
-        self._interrupt()
+        self._interrupts.interrupt()
         self._inbox.put(None)
         if self._thread.ident is None:
             self._shut_down()  # it was never started
@@ -166,43 +155,24 @@ class Engine:
     @property
     def is_loaded(self) -> bool:
         """Whether weights and session are in memory."""
-        return self._session_open
+        return self._interrupts.is_open
 
     @property
     def kv_bytes(self) -> int:
         """Bytes that the KV cache takes now."""
-        with self._session_guard:
-            return self._session.kv_bytes if self._session_open else 0
+        return self._interrupts.kv_bytes
 
     def check_process(self) -> None:
         """Raise ``PyQwenError`` in a process that was forked after the model was opened."""
         if os.getpid() != self._pid:
-            raise PyQwenError(
-                "this process was forked after the model was opened, and the threads that run it "
-                "stayed with the parent; fork before the first model is opened, or use the 'spawn' "
-                "start method of multiprocessing"
-            )
-
-    def _interrupt(self) -> None:
-        with self._session_guard:
-            if self._session_open:
-                self._interrupted = True
-                self._session.cancel()
-                self._speculator.cancel()
-
-    def _forget_interrupt(self) -> None:
-        if self._interrupted:
-            with self._session_guard:
-                self._interrupted = False
-                self._session.cancel(False)
-                self._speculator.cancel(False)
+            raise PyQwenError(_FORKED)
 
     # The worker
 
     def _work(self) -> None:
         try:
             while self._receive():
-                if not self._session_open and not (self._waiting and self._load()):
+                if not self._interrupts.is_open and not (self._waiting and self._load()):
                     continue
                 self._admit()
                 work = self._plan_step()
@@ -228,12 +198,13 @@ class Engine:
         if request is not None:
             self._waiting.append(request)
         elif not self._closing:
-            self._drop_cancelled()
+            for cancelled in [r for r in (*self._active, *self._waiting) if r.cancel_requested]:
+                self._call(cancelled, cancelled.cancelled)
 
     def _wait(self) -> Request | None:
         """Wait for what arrives; unload the model if that takes too long."""
         seconds = self._unload_after
-        while seconds is not None and self._session_open:
+        while seconds is not None and self._interrupts.is_open:
             try:
                 return self._inbox.get(timeout=seconds)
             except Empty:
@@ -243,9 +214,8 @@ class Engine:
         return self._inbox.get()
 
     def _unload(self) -> None:
-        with self._session_guard:
-            self._session_open = self._interrupted = False
-            self._speculator.unload()
+        self._interrupts.close()
+        self._speculator.unload()
         self._residence.unload()
         _log.info("the model was unloaded: nobody asked for %g s", self._unload_after)
 
@@ -261,8 +231,8 @@ class Engine:
             return False
         self._cache = PrefixCache(session)
         self._speculator.load(self._keep_loading)
-        with self._session_guard:
-            self._session, self._session_open = session, True
+        self._session = session
+        self._interrupts.open(session)
         return True
 
     def _keep_loading(self, done: int, total: int) -> bool:
@@ -271,10 +241,6 @@ class Engine:
             self._take_in(self._inbox.get())
         self._hand_over()
         return bool(self._waiting) and not self._closing
-
-    def _drop_cancelled(self) -> None:
-        for request in [r for r in (*self._active, *self._waiting) if r.cancel_requested]:
-            self._call(request, request.cancelled)
 
     def _admit(self) -> None:
         """Give slots to those who wait, first come, first served."""
@@ -299,7 +265,7 @@ class Engine:
         for others, request in zip(range(len(writing) - 1, -1, -1), writing, strict=True):
             room -= self._add_step(work, request, room - others)  # one row for each of the others
         if work:
-            room = min(room, self._rows_beside())
+            room = min(room, self._speculator.costs.rows_beside())
         for request in [request for request in self._active if request.is_reading]:
             if room > 0:
                 room -= self._add_step(work, request, room)
@@ -308,16 +274,12 @@ class Engine:
     def _draft(self, writing: list[Request], room: int) -> None:
         """Choose what the requests that write propose in their next steps."""
         waiting = sum([r.remaining for r in self._active if r.is_reading])
-        beside = min(waiting, self._rows_beside(), room - len(writing))
+        beside = min(waiting, self._speculator.costs.rows_beside(), room - len(writing))
         try:
             if self._may_run(writing):
                 self._speculator.allot(writing, room, beside)
         finally:
             self._running = ()
-
-    def _rows_beside(self) -> int:
-        """How many rows of prompts are read in a step of answers."""
-        return max(_BESIDE_ROWS, int(self._speculator.costs.rows_per_second * _BESIDE_SECONDS))
 
     def _add_step(self, work: list[Work], request: Request, room: int) -> int:
         """Ask a request for its next step; return how many tokens it has."""
@@ -337,9 +299,9 @@ class Engine:
             self._on_failure(work, error)
             return
         if done:
-            self._use_outputs(work)
+            steps = self._use_outputs(work, start)
             self._cache.trim()
-            self._speculator.note_cost(work, perf_counter() - start)
+            self._speculator.note_cost(work, (perf_counter() - start) / steps)
 
     def _on_failure(self, work: list[Work], error: Exception) -> None:
         """A step failed and left everything as it was: find out whose fault it is."""
@@ -374,7 +336,7 @@ class Engine:
             return False
         finally:
             self._running = ()
-        if len(tokens) > _BESIDE_ROWS:  # not a draft
+        if len(tokens) > MOST_ROWS:  # not a draft
             rate = len(tokens) / (perf_counter() - start)
             self._speculator.costs.note_reading(rate)
         return True
@@ -388,12 +350,15 @@ class Engine:
         then simply run again.
         """
         self._running = requests
-        self._forget_interrupt()
+        self._interrupts.forget()
         return not self._closing and not any(request.cancel_requested for request in requests)
 
-    def _use_outputs(self, work: list[Work]) -> None:
-        """After an evaluation: note what the slots hold now, sample, read outputs, let requests advance."""
-        output = 0
+    def _use_outputs(self, work: list[Work], start: float) -> int:
+        """After an evaluation: note what the slots hold now, sample, read outputs, let requests advance.
+
+        Returns how many steps there were since ``start``: more than one where they followed at once.
+        """
+        steps, output = 1, 0
         drawing: list[Work] = []
         runs: list[Run] = []
         reading: list[tuple[Request, Step, int]] = []
@@ -413,14 +378,27 @@ class Engine:
                 self._call(request, request.advance, ())
             output += sum(step.outputs)
         if runs:
-            for (request, step), sampled in zip(drawing, self._sample(runs), strict=True):
+            results = self._sample(runs)
+            if len(work) == 1 and work[0][1].more and len(self._active) == 1:
+                drawing[0], results[0] = self._write_on(work[0], results[0], start)
+                steps += drawing[0][1].proposed
+            for (request, step), sampled in zip(drawing, results, strict=True):
                 self._advance(request, step, sampled)
         for request, step, first in reading:
             self._read(request, step, first)
+        return steps
+
+    def _write_on(self, work: Work, first: Sampled, start: float) -> tuple[Work, Sampled]:
+        """Run the steps that may follow a request's, as long as nobody else wants anything."""
+        self._running = (work[0],)
+        try:
+            return write_on(self._session, work, first, start, self._sample, self._inbox.empty)
+        finally:
+            self._running = ()
 
     def _sample(self, runs: list[Run]) -> list[Sampled]:
         while True:
-            self._forget_interrupt()
+            self._interrupts.forget()
             try:
                 return self._session.sample(runs)
             except CancelledError:  # a flag that came too late; nothing was drawn
@@ -481,10 +459,7 @@ class Engine:
         self._outbox.append((request, event))
 
     def _hand_over(self) -> None:
-        """Give the events to those who wait, now that the core will work or nothing is to be done.
-
-        Whoever is woken takes the interpreter's lock, which the worker needs between evaluations.
-        """
+        """Give the events to those who wait, now that the core will work or nothing is to be done."""
         for request, event in self._outbox:
             self._deliver(request, event)
         self._outbox.clear()
@@ -497,17 +472,15 @@ class Engine:
             self.cancel(request)
 
     def _shut_down(self) -> None:
-        self._stopped = True
-        self._closing = True
+        self._stopped = self._closing = True
         self._deadlines.stop()
         for request in (*self._active, *self._waiting):
             request.done = True  # the cache is left alone: after a bug it may not be in order
             self._outbox.append((request, self._stop_error()))
         self._hand_over()
         self._reject_all()
-        with self._session_guard:
-            self._session_open = False
-            self._speculator.unload()
+        self._interrupts.close()
+        self._speculator.unload()
         self._residence.unload()
 
     def _reject_all(self) -> None:

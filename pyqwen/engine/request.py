@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from pyqwen.text.tokenizer import Tokenizer
 
 
+_MORE_BEFORE_A_DRAFT = 3  # tokens that are written at once where drafts are looked up
+
+
 @dataclass(frozen=True, slots=True)
 class PromptProgress:
     """``done`` of ``total`` tokens of the prompt are read."""
@@ -69,7 +72,6 @@ class Request(ABC):
     """
 
     leaves_cache = True  # whether what it leaves in its slot is likely to be of use
-    drafts = False  # whether it writes, so that guesses of what comes next may save steps
     adapter: str | None = None  # whose positions are not those of others
     preparation: Callable[[], None] | None = None  # what takes time before the engine gets it
     abandon: Callable[[], None] | None = None  # ends the preparation, while it lasts
@@ -114,6 +116,11 @@ class Request(ABC):
     def is_reading(self) -> bool:
         """Whether more than one token is waiting: a prompt rather than an answer."""
         return self.remaining > 1
+
+    @property
+    def drafts(self) -> bool:
+        """Whether it writes, so that guesses of what comes next may save steps."""
+        return False
 
     @property
     def most_drafted(self) -> int:
@@ -170,8 +177,6 @@ class _Shown(dict[int, bytes]):
 
 class Generation(Request):
     """Writes an answer to a prompt."""
-
-    drafts = True
 
     def __init__(
         self,
@@ -238,6 +243,10 @@ class Generation(Request):
         self.sampler.accept(self.tokens, generated=False)
 
     @property
+    def drafts(self) -> bool:
+        return self.processed is None
+
+    @property
     def most_drafted(self) -> int:
         return self._max_tokens - (len(self.tokens) - self.prompt_length) - 1
 
@@ -259,7 +268,12 @@ class Generation(Request):
             return Step(tokens, [0] * (n - 1) + [1], read=self._draw_processed)
         draft = self.draft or (self.speculation if self._is_drafting else None)
         if draft is None and self.constraint is None:
-            return Step(tokens, [1] if n == 1 else [0] * (n - 1) + [1], self._plain_run)
+            if n > 1:
+                return Step(tokens, [0] * (n - 1) + [1], self._plain_run)
+            more = self.most_drafted if self._sampled else 0  # the first token is waited for
+            if self.speculation is not None:  # which has to look now and then what it could draft
+                more = 0 if self.speculation.has_guess else min(more, _MORE_BEFORE_A_DRAFT)
+            return Step(tokens, [1], self._plain_run, more=more, end_ids=self._end_ids)
         wants_logprobs = self._logprobs is not None
         draws, proposals = plan_run(
             self.tokens,

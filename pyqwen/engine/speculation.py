@@ -110,6 +110,11 @@ class Speculation:
         """Whether there is something to propose."""
         return bool(self._draft) and len(self.tokens) == self._at
 
+    @property
+    def has_guess(self) -> bool:
+        """Whether anything was found that could be drafted now, worth it or not."""
+        return bool(self._kinds)
+
     def counts(self) -> tuple[int, int]:
         """How many tokens were drafted and run so far, and how many of them were right."""
         draft = self._draft if len(self.tokens) > self._at else []  # what became of it is known
@@ -174,7 +179,6 @@ class Speculation:
             self.account -= self._cost
             self.proposed -= len(self._draft)
             return
-        self.steps += 1
         right = 0
         for i, (guess, kind) in enumerate(zip(self._guessed, self._kinds, strict=False)):
             if i >= written:
@@ -186,6 +190,7 @@ class Speculation:
                 break
             right += 1
         saved = min(right, len(self._draft))
+        self.steps += max(written - saved, 1)
         self.accepted += saved
         self.account = max(self.account - saved, -_MOST_CREDIT)
         if self._place is not None and right < min(written, len(self._guessed)):
@@ -226,8 +231,11 @@ class Writer(Protocol):
     """What is known of a request here."""
 
     tokens: list[int]
-    drafts: bool
     speculation: Speculation | None
+
+    @property
+    def drafts(self) -> bool:
+        """Whether drafts may save it steps."""
 
     @property
     def most_drafted(self) -> int:

@@ -23,6 +23,9 @@ class Step(NamedTuple):
     ``tokens`` are appended to its sequence; ``outputs`` says of each with 1 that its final hidden state is
     needed. ``run`` samples from these outputs, ``read`` uses them otherwise. The last ``proposed`` tokens
     are a proposal: they are taken out of the sequence unless they come to be tokens of the request.
+
+    After a step whose run is one draw, up to ``more`` like it may follow at once, each with the token that
+    was sampled before, until one is in ``end_ids``.
     """
 
     tokens: list[int]
@@ -30,6 +33,8 @@ class Step(NamedTuple):
     run: Run | None = None
     proposed: int = 0
     read: ReadOutputs | None = None
+    more: int = 0
+    end_ids: Container[int] = ()
 
 
 class Draft(Protocol):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
+_BESIDE_SECONDS = 0.2  # how long reading a prompt may hold up the answers written beside it
+_BESIDE_ROWS = 16  # but never fewer rows than this
 MOST_ROWS = 16  # of a step with drafts: LOGIT_ROWS of csrc/model/session.c
 _WINDOW = 7  # times that a median is taken of
 TRUSTED_STEPS = 400  # for so many steps a time of another number of rows is believed
@@ -46,6 +48,10 @@ class StepCosts:
     def note_reading(self, rows_per_second: float) -> None:
         """A part of a prompt was read so fast."""
         self.rows_per_second += 0.5 * (rows_per_second - self.rows_per_second)
+
+    def rows_beside(self) -> int:
+        """How many rows of prompts are read in a step of answers."""
+        return max(_BESIDE_ROWS, int(self.rows_per_second * _BESIDE_SECONDS))
 
     def note(self, rows: int, depth: int, seconds: float) -> None:
         """A step of ``rows`` rows behind ``depth`` tokens took this long."""
