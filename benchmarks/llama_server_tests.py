@@ -71,6 +71,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (r"return_progress|telemetry", "", "batches of a size by flag"),
     (r"thinking_history", "", "templates given by flags"),
     (r"empty_messages", "", "no messages: refused, as by Anthropic"),
+    (r"chat_completion_stream", "llama-test-model|model", "another name of the model by flag"),
     (r"messages7", "", "two answers in a row: allowed"),
     (r"", r"match_regex|in_content|re_content", "words of another model"),
     (
