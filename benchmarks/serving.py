@@ -4,9 +4,9 @@
 
 OTHER has xllamacpp, which is llama.cpp's server in a wheel; without it pyqwen is measured alone. Each case is
 so many streams (1, 4, 16) that begin at once, each with a prompt of about 1,000 tokens: `distinct` ones, or
-one that all `share`. No prompt was seen before. Servers take turns, only one runs at a time, both have room for
-all streams, and neither drafts. One round takes about four minutes for a model of 0.5B on two cores, which must
-have nothing else to do: llama.cpp's threads wait for each other by spinning.
+one that all `share`. No prompt was seen before. Servers take turns, only one runs at a time, both have room
+for all streams, and neither drafts. One round takes about four minutes for a model of 0.5B on two cores,
+which must have nothing else to do: llama.cpp's threads wait for each other by spinning.
 """
 
 from __future__ import annotations
