@@ -15,11 +15,12 @@ pytestmark = pytest.mark.desktop
 PROGRAM = """
 import sys
 import pyqwen
-from pyqwen import Model
+from pyqwen import Constraint, Model
 
 with Model(sys.argv[1], context=64) as model:
     answer = model.chat("One,", max_tokens=3, temperature=0)
-print(pyqwen.__version__, len(answer.token_ids), answer.finish_reason)
+    choice = model.generate("One,", response_format=Constraint.choice(["two", "three"]))
+print(pyqwen.__version__, len(answer.token_ids), answer.finish_reason, choice.text)
 """
 
 
@@ -43,4 +44,6 @@ def test_a_frozen_program_answers(tiny_model_path: Path, tmp_path: Path) -> None
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split() == [pyqwen.__version__, "3", "length"]
+    version, written, reason, choice = done.stdout.split()
+    assert (version, written, reason) == (pyqwen.__version__, "3", "length")
+    assert choice in ("two", "three")
