@@ -17,9 +17,11 @@ static inline size_t pq_unpacked_panel(size_t cols, uint32_t lanes) {
     return cols / 32 * 48 * lanes;
 }
 
-/* How many panels are unpacked at a time. */
+/* How many panels are unpacked at a time. Those of 8 rows come in pairs, which a tile can have two of. */
 static inline size_t pq_unpacked_panels(size_t cols, uint32_t lanes) {
     const size_t fit = PQ_UNPACKED_BUDGET / pq_unpacked_panel(cols, lanes);
+    if (lanes == 8)
+        return fit > 2 ? fit / 2 * 2 : 2;
     return fit > 0 ? fit : 1;
 }
 

@@ -9,7 +9,9 @@
 
 #include "quants_block.h"
 
-PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int n, const pq_tile *a) {
+PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int panels, const int n,
+                          const pq_tile *a) {
+    (void)panels; /* one */
     const size_t group_bytes = unpacked ? sizeof(block_unpacked) : PQ_LANES * block_bytes(type);
     const uint8_t *group = a->panel;
     const int8_t *q[PQ_MAX_TILE];

@@ -16,7 +16,8 @@ static size_t min_size(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-static void run_tile(const job *j, pq_tile_fn fn, const uint8_t *data, size_t panel, size_t token) {
+static void run_tile(const job *j, pq_tile_fn fn, const uint8_t *data, size_t panel, size_t panels,
+                     size_t token) {
     const pq_acts *x = j->x;
     const size_t row = panel * PQ_LANES;
     const pq_tile tile = {
@@ -29,7 +30,7 @@ static void run_tile(const job *j, pq_tile_fn fn, const uint8_t *data, size_t pa
         .cols = x->cols,
         .y = j->y + token * j->y_stride + row,
         .y_stride = j->y_stride,
-        .rows = min_size(PQ_LANES, j->w->rows - row),
+        .rows = min_size(panels * PQ_LANES, j->w->rows - row),
     };
     fn(&tile);
 }
@@ -45,7 +46,7 @@ static void multiply_packed(const job *j, size_t panel0, size_t panel1, size_t t
     for (size_t p = panel0; p < panel1; p++) {
         for (size_t t = token0; t < token1;) {
             const size_t n = next_tile(token1 - t, PQ_MAX_TILE);
-            run_tile(j, j->kernels->direct[n - 1], j->w->data + p * j->w->panel_bytes, p, t);
+            run_tile(j, j->kernels->direct[n - 1], j->w->data + p * j->w->panel_bytes, p, 1, t);
             t += n;
         }
     }
@@ -61,8 +62,11 @@ static void multiply_unpacked(const job *j, size_t panel0, size_t panel1, size_t
                            scratch + (p - panel0) * bytes);
     for (size_t t = token0; t < token1;) {
         const size_t n = next_tile(token1 - t, PQ_MAX_UNPACKED_TILE);
-        for (size_t p = panel0; p < panel1; p++)
-            run_tile(j, j->kernels->unpacked[n - 1], scratch + (p - panel0) * bytes, p, t);
+        size_t p = panel0;
+        for (; p + PQ_PANELS <= panel1 && PQ_PANELS == 2; p += 2)
+            run_tile(j, j->kernels->doubled[n - 1], scratch + (p - panel0) * bytes, p, 2, t);
+        for (; p < panel1; p++)
+            run_tile(j, j->kernels->unpacked[n - 1], scratch + (p - panel0) * bytes, p, 1, t);
         t += n;
     }
 }

@@ -58,76 +58,89 @@ PQ_INLINE pq_ints quants(const uint32_t type, const int unpacked, const uint8_t 
     return is_super(type) ? super_quants(type, group, h, s, j) : block_quants(type, group, j);
 }
 
-PQ_INLINE void multiply_unsigned(const uint32_t type, const int unpacked, const int n,
-                                 const uint8_t *group, size_t h, const int s,
-                                 const pq_ints *factors, const int8_t *const *q, size_t k,
+PQ_INLINE void multiply_unsigned(const uint32_t type, const int unpacked, const int panels,
+                                 const int n, const uint8_t *const *group, size_t h, const int s,
+                                 const pq_ints *const *factors, const int8_t *const *q, size_t k,
                                  pq_ints *sum) {
     const int chain = chain_of(type), per_factor = factor_vectors(type);
     pq_ints partial[PQ_EACH_MOST];
     PQ_UNROLL
     for (int j = 0; j < VECTORS_32; j++) {
-        const pq_ints w = quants(type, unpacked, group, h, s, j);
-        PQ_EACH(t, n, {
-            const pq_ints product = _mm256_maddubs_epi16(w, pq_broadcast(q[t] + k + j * 4));
-            partial[t] =
-                j % chain == 0 ? product : pq_in_order(_mm256_add_epi16(partial[t], product));
+        pq_ints w[PQ_MOST_PANELS];
+        PQ_EACH(p, panels, { w[p] = quants(type, unpacked, group[p], h, s, j); });
+        PQ_EACH(e, panels * n, {
+            const pq_ints four = pq_broadcast(q[e / panels] + k + j * 4);
+            const pq_ints product = _mm256_maddubs_epi16(w[e % panels], four);
+            partial[e] =
+                j % chain == 0 ? product : pq_in_order(_mm256_add_epi16(partial[e], product));
             if (j % chain == chain - 1) {
-                const pq_ints wide = _mm256_madd_epi16(partial[t], factors[j / per_factor]);
-                sum[t] = pq_in_order(_mm256_add_epi32(sum[t], wide));
+                const pq_ints wide =
+                    _mm256_madd_epi16(partial[e], factors[e % panels][j / per_factor]);
+                sum[e] = pq_in_order(_mm256_add_epi32(sum[e], wide));
             }
         });
     }
 }
 
 /* Products of the magnitudes of the weights with activations that took over the signs. */
-PQ_INLINE void multiply_signed(const uint32_t type, const int unpacked, const int n,
-                               const uint8_t *group, size_t h, const int s, const pq_ints *factors,
-                               const int8_t *const *q, size_t k, pq_ints *sum) {
+PQ_INLINE void multiply_signed(const uint32_t type, const int unpacked, const int panels,
+                               const int n, const uint8_t *const *group, size_t h, const int s,
+                               const pq_ints *const *factors, const int8_t *const *q, size_t k,
+                               pq_ints *sum) {
     PQ_UNROLL
     for (int j = 0; j < VECTORS_32; j++) {
-        const pq_ints w = quants(type, unpacked, group, h, s, j);
-        const pq_ints magnitude = _mm256_abs_epi8(w), factor = factors[j / factor_vectors(type)];
-        PQ_EACH(t, n, {
-            const pq_ints a = _mm256_sign_epi8(pq_broadcast(q[t] + k + j * 4), w);
-            const pq_ints product = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, a), factor);
-            sum[t] = pq_in_order(_mm256_add_epi32(sum[t], product));
+        pq_ints w[PQ_MOST_PANELS], magnitude[PQ_MOST_PANELS];
+        PQ_EACH(p, panels, {
+            w[p] = quants(type, unpacked, group[p], h, s, j);
+            magnitude[p] = _mm256_abs_epi8(w[p]);
+        });
+        PQ_EACH(e, panels * n, {
+            const pq_ints four = pq_broadcast(q[e / panels] + k + j * 4);
+            const pq_ints a = _mm256_sign_epi8(four, w[e % panels]);
+            const pq_ints product = _mm256_maddubs_epi16(magnitude[e % panels], a);
+            const pq_ints factor = factors[e % panels][j / factor_vectors(type)];
+            sum[e] = pq_in_order(_mm256_add_epi32(sum[e], _mm256_madd_epi16(product, factor)));
         });
     }
 }
 
-/* Adds the products of columns 128 h + 32 s .. + 31 to the integer sums of n tokens, times the
+/* Adds the products of columns 128 h + 32 s .. + 31 to the integer sums, times the
  * factors (16-bit lanes) of their sub-blocks. q[t] + k: the activations of the first column. */
-PQ_INLINE void multiply_columns(const uint32_t type, const int unpacked, const int n,
-                                const uint8_t *group, size_t h, const int s, const pq_ints *factors,
-                                const int8_t *const *q, size_t k, pq_ints *sum) {
+PQ_INLINE void multiply_columns(const uint32_t type, const int unpacked, const int panels,
+                                const int n, const uint8_t *const *group, size_t h, const int s,
+                                const pq_ints *const *factors, const int8_t *const *q, size_t k,
+                                pq_ints *sum) {
     if (is_signed(type))
-        multiply_signed(type, unpacked, n, group, h, s, factors, q, k, sum);
+        multiply_signed(type, unpacked, panels, n, group, h, s, factors, q, k, sum);
     else
-        multiply_unsigned(type, unpacked, n, group, h, s, factors, q, k, sum);
+        multiply_unsigned(type, unpacked, panels, n, group, h, s, factors, q, k, sum);
 }
 
-/* sum[t] += the products of a block. q[t] + k: the activations of its first column. */
-PQ_INLINE void multiply_block(const uint32_t type, const int unpacked, const int n,
-                              const uint8_t *group, const int8_t *const *q, size_t k,
-                              pq_ints *sum) {
+/* sum[e] += the products of a block. q[t] + k: the activations of its first column. */
+PQ_INLINE void multiply_block(const uint32_t type, const int unpacked, const int panels,
+                              const int n, const uint8_t *const *group, const int8_t *const *q,
+                              size_t k, pq_ints *sum) {
     const pq_ints ones = pq_all_words(1);
-    multiply_columns(type, unpacked, n, group, 0, 0, &ones, q, k, sum);
+    const pq_ints *const factors[PQ_MOST_PANELS] = {&ones, &ones};
+    multiply_columns(type, unpacked, panels, n, group, 0, 0, factors, q, k, sum);
 }
 
-/* total[t] += activations' scale * the integer sum over columns 128 h + 32 s .. + 31. */
-PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n, const operands *x,
-                           size_t h, const int s, pq_vec *total) {
-    const size_t i = 4 * h + (size_t)s;
-    const pq_ints *factors = x->scale->factor + i * (size_t)(VECTORS_32 / sub_vectors(type));
+/* total[e] += activations' scale * the integer sum over columns 128 h + 32 s .. + 31. */
+PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int panels, const int n,
+                           const operands *x, size_t h, const int s, pq_vec *total) {
+    const size_t i = 4 * h + (size_t)s, first = i * (size_t)(VECTORS_32 / sub_vectors(type));
+    const pq_ints *factors[PQ_MOST_PANELS];
+    PQ_EACH(p, panels, { factors[p] = x->scale[p]->factor + first; });
     pq_ints sum[PQ_EACH_MOST];
-    PQ_EACH(t, n, {
-        sum[t] = pq_zero();
+    PQ_EACH(e, panels * n, {
+        sum[e] = pq_zero();
         if (offset_of(type))
-            sum[t] = pq_dot_words(sum[t], x->scale->min[i],
-                                  pq_broadcast(x->sums + t * (x->cols / 16) + 2 * i));
+            sum[e] = pq_dot_words(sum[e], x->scale[e % panels]->min[i],
+                                  pq_broadcast(x->sums + e / panels * (x->cols / 16) + 2 * i));
     });
-    multiply_columns(type, unpacked, n, x->group, h, s, factors, x->q, i * 32, sum);
-    PQ_EACH(t, n, {
-        total[t] = v_fma(v_all(x->d[t * (x->cols / 32) + i]), pq_to_float(sum[t]), total[t]);
+    multiply_columns(type, unpacked, panels, n, x->group, h, s, factors, x->q, i * 32, sum);
+    PQ_EACH(e, panels * n, {
+        total[e] =
+            v_fma(v_all(x->d[e / panels * (x->cols / 32) + i]), pq_to_float(sum[e]), total[e]);
     });
 }

@@ -16,24 +16,29 @@
 /* Up to so many tokens multiply packed panels: where unpacking is cheap, where it is not. */
 enum { PQ_DIRECT_CHEAP = 4 * PQ_MAX_TILE, PQ_DIRECT_COSTLY = PQ_MAX_TILE };
 
-/* sum[t] += the products of a block. q[t] + k: the activations of its first column. */
-PQ_INLINE void multiply_block(const uint32_t type, const int unpacked, const int n,
-                              const uint8_t *group, const int8_t *const *q, size_t k,
-                              pq_ints *sum) {
+/* sum[e] += the products of a block. q[t] + k: the activations of its first column. */
+PQ_INLINE void multiply_block(const uint32_t type, const int unpacked, const int panels,
+                              const int n, const uint8_t *const *group, const int8_t *const *q,
+                              size_t k, pq_ints *sum) {
     PQ_UNROLL
     for (int j = 0; j < BLOCK_VECTORS; j++) {
-        const pq_ints w =
-            unpacked ? pq_load_ints(group + j * PQ_VECTOR_BYTES) : block_quants(type, group, j);
-        PQ_EACH(t, n, { sum[t] = pq_dot_bytes(sum[t], w, pq_broadcast(q[t] + k + j * 4)); });
+        pq_ints w[PQ_MOST_PANELS];
+        PQ_EACH(p, panels, {
+            w[p] = unpacked ? pq_load_ints(group[p] + j * PQ_VECTOR_BYTES)
+                            : block_quants(type, group[p], j);
+        });
+        PQ_EACH(e, panels * n, {
+            sum[e] = pq_dot_bytes(sum[e], w[e % panels], pq_broadcast(q[e / panels] + k + j * 4));
+        });
     }
 }
 
 /* The bits of 1.5 * 2^23; with a sum between -2^22 and 2^22 added to them, of 1.5 * 2^23 + the sum. */
 enum { ONES = 0x4B400000 };
 
-/* total[t] += activations' scale * the integer sum over columns 128 h + 32 s .. + 31. */
-PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n, const operands *x,
-                           size_t h, const int s, pq_vec *total) {
+/* total[e] += activations' scale * the integer sum over columns 128 h + 32 s .. + 31. */
+PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int panels, const int n,
+                           const operands *x, size_t h, const int s, pq_vec *total) {
     const int subs = VECTORS_32 / sub_vectors(type);
     const size_t i = 4 * h + (size_t)s;
     pq_vec scaled[PQ_EACH_MOST];
@@ -41,26 +46,37 @@ PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int n,
         const pq_ints offset = subs == 1  ? pq_all_words(-offset_of(type))
                                : sub == 0 ? pq_all_ints(-offset_of(type) & 0xFFFF)
                                           : pq_all_ints(-offset_of(type) * 65536);
-        const pq_vec factor = x->scale->factor[i * (size_t)subs + sub];
-        const pq_vec excess = v_fnma(factor, pq_as_floats(pq_all_ints(ONES)), v_all(0.0f));
+        pq_vec factor[PQ_MOST_PANELS], excess[PQ_MOST_PANELS];
+        PQ_EACH(p, panels, {
+            factor[p] = x->scale[p]->factor[i * (size_t)subs + sub];
+            excess[p] = v_fnma(factor[p], pq_as_floats(pq_all_ints(ONES)), v_all(0.0f));
+        });
         pq_ints sum[PQ_EACH_MOST];
-        PQ_EACH(t, n, {
-            sum[t] = sub == 0 ? pq_all_ints(ONES) : pq_zero();
+        PQ_EACH(e, panels * n, {
+            sum[e] = sub == 0 ? pq_all_ints(ONES) : pq_zero();
             if (offset_of(type))
-                sum[t] = pq_dot_words(sum[t], offset,
-                                      pq_broadcast(x->sums + t * (x->cols / 16) + 2 * i));
+                sum[e] = pq_dot_words(sum[e], offset,
+                                      pq_broadcast(x->sums + e / panels * (x->cols / 16) + 2 * i));
         });
         PQ_UNROLL
         for (int j = sub * 4; j < sub * 4 + sub_vectors(type); j++) {
-            const pq_ints w = unpacked ? vector_at(x->group, i * VECTORS_32 + (size_t)j)
-                                       : super_quants(type, x->group, h, s, j);
-            PQ_EACH(t, n,
-                    { sum[t] = pq_dot_bytes(sum[t], w, pq_broadcast(x->q[t] + i * 32 + j * 4)); });
+            pq_ints w[PQ_MOST_PANELS];
+            PQ_EACH(p, panels, {
+                w[p] = unpacked ? vector_at(x->group[p], i * VECTORS_32 + (size_t)j)
+                                : super_quants(type, x->group[p], h, s, j);
+            });
+            PQ_EACH(e, panels * n, {
+                const pq_ints four = pq_broadcast(x->q[e / panels] + i * 32 + j * 4);
+                sum[e] = pq_dot_bytes(sum[e], w[e % panels], four);
+            });
         }
-        PQ_EACH(t, n, {
-            scaled[t] = sub == 0 ? v_fma(factor, pq_as_floats(sum[t]), excess)
-                                 : v_fma(factor, pq_to_float(sum[t]), scaled[t]);
+        PQ_EACH(e, panels * n, {
+            scaled[e] = sub == 0
+                            ? v_fma(factor[e % panels], pq_as_floats(sum[e]), excess[e % panels])
+                            : v_fma(factor[e % panels], pq_to_float(sum[e]), scaled[e]);
         });
     });
-    PQ_EACH(t, n, { total[t] = v_fma(v_all(x->d[t * (x->cols / 32) + i]), scaled[t], total[t]); });
+    PQ_EACH(e, panels * n, {
+        total[e] = v_fma(v_all(x->d[e / panels * (x->cols / 32) + i]), scaled[e], total[e]);
+    });
 }

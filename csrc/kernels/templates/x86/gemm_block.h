@@ -3,6 +3,7 @@
  * One template, block_tile(), whose type, form and number of tokens are constants where it is used; what
  * differs between the types is in quants_block.h. The file that includes it brings multiply_block(). See gemm_tile.h.
  */
+#include "operands.h"
 #include "quants_block.h"
 
 PQ_INLINE block_scales unpacked_scales(const uint32_t type, const uint8_t *group) {
@@ -13,38 +14,40 @@ PQ_INLINE block_scales unpacked_scales(const uint32_t type, const uint8_t *group
 
 /* ------------------------------------------------------------------------------ the template */
 
-PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int n, const pq_tile *a) {
+PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int panels, const int n,
+                          const pq_tile *a) {
     const size_t group_bytes = unpacked ? sizeof(block_unpacked) : PQ_LANES * block_bytes(type);
     const pq_ints offset = pq_all_words(-offset_of(type));
-    const uint8_t *group = a->panel;
+    const uint8_t *group[PQ_MOST_PANELS] = {a->panel, a->panel + a->blocks * group_bytes};
     const int8_t *q[PQ_EACH_MOST];
     pq_vec acc[PQ_EACH_MOST];
-    PQ_EACH(t, n, {
-        q[t] = a->q + t * a->cols;
-        acc[t] = v_all(0.0f);
-    });
-    for (size_t b = 0; b < a->blocks; b++, group += group_bytes) {
+    PQ_EACH(t, n, { q[t] = a->q + t * a->cols; });
+    PQ_EACH(e, panels * n, { acc[e] = v_all(0.0f); });
+    for (size_t b = 0; b < a->blocks; b++) {
         pq_ints sum[PQ_EACH_MOST];
         if (!unpacked)
-            pq_prefetch_stream(group, group_bytes);
-        PQ_EACH(t, n, {
-            sum[t] = pq_zero();
+            pq_prefetch_stream(group[0], group_bytes);
+        PQ_EACH(e, panels * n, {
+            sum[e] = pq_zero();
             if (offset_of(type))
-                sum[t] = pq_dot_words(sum[t], offset,
-                                      pq_broadcast(a->sums + t * (a->cols / 16) + 2 * b));
+                sum[e] = pq_dot_words(sum[e], offset,
+                                      pq_broadcast(a->sums + e / panels * (a->cols / 16) + 2 * b));
         });
-        multiply_block(type, unpacked, n, group, q, b * 32, sum);
-        const block_scales s =
-            unpacked ? unpacked_scales(type, group) : block_scales_of(type, group);
-        PQ_EACH(t, n, {
-            const size_t at = t * (a->cols / 32) + b;
-            const pq_vec d = v_mul(s.d, v_all(a->d[at]));
-            acc[t] = v_fma(d, pq_to_float(sum[t]), acc[t]);
+        multiply_block(type, unpacked, panels, n, group, q, b * 32, sum);
+        block_scales s[PQ_MOST_PANELS];
+        PQ_EACH(p, panels, {
+            s[p] = unpacked ? unpacked_scales(type, group[p]) : block_scales_of(type, group[p]);
+            group[p] += group_bytes;
+        });
+        PQ_EACH(e, panels * n, {
+            const size_t at = e / panels * (a->cols / 32) + b;
+            const pq_vec d = v_mul(s[e % panels].d, v_all(a->d[at]));
+            acc[e] = v_fma(d, pq_to_float(sum[e]), acc[e]);
             if (has_min(type))
-                acc[t] = v_fma(s.m, v_all(a->s[at]), acc[t]);
+                acc[e] = v_fma(s[e % panels].m, v_all(a->s[at]), acc[e]);
         });
     }
-    PQ_EACH(t, n, { v_store_first(a->y + t * a->y_stride, a->rows, acc[t]); });
+    store_tile(panels, n, a, acc);
 }
 
 PQ_INLINE void block_unpack(const uint32_t type, const uint8_t *group, size_t blocks,

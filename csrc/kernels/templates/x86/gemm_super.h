@@ -12,68 +12,76 @@ typedef struct super_unpacked {
     super_scales scales;
 } super_unpacked;
 
-/* minima[t] = the sum over the super-block's 32s of minimum times activations. */
-PQ_INLINE void multiply_minima(const uint32_t type, const int n, const operands *x,
-                               pq_vec *minima) {
-    PQ_EACH(t, n, { minima[t] = v_all(0.0f); });
+/* minima[e] = the sum over the super-block's 32s of minimum times activations. */
+PQ_INLINE void multiply_minima(const uint32_t type, const int panels, const int n,
+                               const operands *x, pq_vec *minima) {
+    PQ_EACH(e, panels * n, { minima[e] = v_all(0.0f); });
     for (size_t i = 0; i < 8; i++) {
-        const pq_ints min = x->scale->min[i];
-        PQ_EACH(t, n, {
-            const size_t at = t * (x->cols / 32) + i;
+        pq_ints min[PQ_MOST_PANELS];
+        PQ_EACH(p, panels, { min[p] = x->scale[p]->min[i]; });
+        PQ_EACH(e, panels * n, {
+            const size_t at = e / panels * (x->cols / 32) + i;
             if (type == PQ_Q2_K) {
-                const pq_ints sums = pq_broadcast(x->sums + t * (x->cols / 16) + 2 * i);
-                const pq_vec m = pq_to_float(pq_dot_words(pq_zero(), min, sums));
-                minima[t] = v_fma(m, v_all(x->d[at]), minima[t]);
+                const pq_ints sums = pq_broadcast(x->sums + e / panels * (x->cols / 16) + 2 * i);
+                const pq_vec m = pq_to_float(pq_dot_words(pq_zero(), min[e % panels], sums));
+                minima[e] = v_fma(m, v_all(x->d[at]), minima[e]);
             } else {
-                minima[t] = v_fma(pq_as_floats(min), v_all(x->s[at]), minima[t]);
+                minima[e] = v_fma(pq_as_floats(min[e % panels]), v_all(x->s[at]), minima[e]);
             }
         });
     }
 }
 
-PQ_INLINE void multiply_super(const uint32_t type, const int unpacked, const int n,
-                              const operands *x, pq_vec *total) {
-    PQ_EACH(t, n, { total[t] = v_all(0.0f); });
+PQ_INLINE void multiply_super(const uint32_t type, const int unpacked, const int panels,
+                              const int n, const operands *x, pq_vec *total) {
+    PQ_EACH(e, panels * n, { total[e] = v_all(0.0f); });
     for (size_t h = 0; h < 2; h++) {
         PQ_EACH(s, 4, {
             if (!unpacked)
-                pq_prefetch_stream(x->group + (4 * h + s) * (PQ_LANES * block_bytes(type) / 8),
+                pq_prefetch_stream(x->group[0] + (4 * h + s) * (PQ_LANES * block_bytes(type) / 8),
                                    PQ_LANES * block_bytes(type) / 8);
-            multiply_32(type, unpacked, n, x, h, s, total);
+            multiply_32(type, unpacked, panels, n, x, h, s, total);
         });
     }
 }
 
-PQ_INLINE void super_tile(const uint32_t type, const int unpacked, const int n, const pq_tile *a) {
+PQ_INLINE void super_tile(const uint32_t type, const int unpacked, const int panels, const int n,
+                          const pq_tile *a) {
     const size_t group_bytes = unpacked ? sizeof(super_unpacked) : PQ_LANES * block_bytes(type);
     super_scales local;
-    operands x = {
-        .group = a->panel, .scale = &local, .d = a->d, .s = a->s, .sums = a->sums, .cols = a->cols};
+    operands x = {.group = {a->panel, a->panel + a->blocks * group_bytes},
+                  .scale = {&local, &local},
+                  .d = a->d,
+                  .s = a->s,
+                  .sums = a->sums,
+                  .cols = a->cols};
     pq_vec acc[PQ_EACH_MOST];
-    PQ_EACH(t, n, {
-        x.q[t] = a->q + t * a->cols;
-        acc[t] = v_all(0.0f);
-    });
+    PQ_EACH(t, n, { x.q[t] = a->q + t * a->cols; });
+    PQ_EACH(e, panels * n, { acc[e] = v_all(0.0f); });
     for (size_t b = 0; b < a->blocks; b++) {
-        if (unpacked)
-            x.scale =
-                (const super_scales *)(const void *)(x.group + SUPER_VECTORS * PQ_VECTOR_BYTES);
-        else
-            super_scales_of(type, x.group, &local);
-        pq_vec total[PQ_EACH_MOST];
-        multiply_super(type, unpacked, n, &x, total);
-        PQ_EACH(t, n, { acc[t] = v_fma(x.scale->d, total[t], acc[t]); });
-        if (has_min(type)) {
-            multiply_minima(type, n, &x, total);
-            PQ_EACH(t, n, { acc[t] = v_fnma(x.scale->dmin, total[t], acc[t]); });
+        if (unpacked) {
+            PQ_EACH(p, panels, {
+                x.scale[p] = (const super_scales *)(const void *)(x.group[p] +
+                                                                  SUPER_VECTORS * PQ_VECTOR_BYTES);
+            });
+        } else {
+            super_scales_of(type, x.group[0], &local);
         }
-        x.group += group_bytes;
+        pq_vec total[PQ_EACH_MOST];
+        multiply_super(type, unpacked, panels, n, &x, total);
+        PQ_EACH(e, panels * n, { acc[e] = v_fma(x.scale[e % panels]->d, total[e], acc[e]); });
+        if (has_min(type)) {
+            multiply_minima(type, panels, n, &x, total);
+            PQ_EACH(e, panels * n,
+                    { acc[e] = v_fnma(x.scale[e % panels]->dmin, total[e], acc[e]); });
+        }
+        PQ_EACH(p, panels, { x.group[p] += group_bytes; });
         x.d += 8;
         x.s += 8;
         x.sums += 16;
         PQ_EACH(t, n, { x.q[t] += 256; });
     }
-    PQ_EACH(t, n, { v_store_first(a->y + t * a->y_stride, a->rows, acc[t]); });
+    store_tile(panels, n, a, acc);
 }
 
 PQ_INLINE void super_unpack(const uint32_t type, const uint8_t *group, size_t blocks,
