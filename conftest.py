@@ -3,6 +3,9 @@
 `python -m pytest` puts the working directory first on the path, where the clone's own pyqwen/, which
 has no compiled core, would shadow the installed package; so would `python -m pyqwen` in a subprocess.
 
+Also that numpy computes in one thread: with the small matrices of tests its threads wait for each other,
+spinning, for three quarters of the time.
+
 Also that Ctrl-C works in the programs that tests start: a shell that runs something in the background
 lets it ignore the signal, and every child with it.
 """
@@ -12,6 +15,8 @@ import os
 import signal
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is first imported
 
 ROOT = Path(__file__).resolve().parent
 
