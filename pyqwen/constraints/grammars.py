@@ -47,16 +47,24 @@ class Grammars:
         self._lock = threading.Lock()
         self._compiled: OrderedDict[Constraint, Compiled] = OrderedDict()
         self._text = 0
+        self._turns: dict[Constraint, threading.Lock] = {}
         self._masks = MaskThread()
         self._structure: Mask | None = None
 
     def compiled(self, constraint: Constraint) -> Compiled:
         """Return a constraint as compiled, now or before; ``ConstraintError`` says what is wrong."""
-        found = self.find(constraint)
-        if found is None:
-            found = compile_constraint(constraint, self._build)
-            self._keep(constraint, found)
-        return found
+        with self._lock:
+            turn = self._turns.setdefault(constraint, threading.Lock())
+        try:
+            with turn:  # of several who want the same, one compiles it
+                found = self.find(constraint)
+                if found is None:
+                    found = compile_constraint(constraint, self._build)
+                    self._keep(constraint, found)
+                return found
+        finally:
+            with self._lock:
+                self._turns.pop(constraint, None)
 
     def find(self, constraint: Constraint) -> Compiled | None:
         """Return a constraint that was compiled before; takes no time."""

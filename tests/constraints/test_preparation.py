@@ -165,6 +165,28 @@ def test_few_grammars_are_kept(model: Model, monkeypatch: pytest.MonkeyPatch) ->
     assert len(model._grammars._compiled) == 1
 
 
+def test_one_compiles_for_all(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    compile_constraint = grammars.compile_constraint
+
+    def counting(constraint: Constraint, build: Any) -> Any:
+        compiled.append(constraint)
+        time.sleep(0.05)
+        return compile_constraint(constraint, build)
+
+    monkeypatch.setattr(grammars, "compile_constraint", counting)
+    wanted = fresh("shared")
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(
+            pool.map(
+                lambda _: model.chat("x", response_format=wanted, seed=1, max_tokens=9), range(8)
+            )
+        )
+    assert len({done.text for done in texts}) == 1
+    assert compiled == [wanted]
+    assert not model._grammars._turns
+
+
 def threads() -> int:
     return sum(thread.name == "pyqwen-masks" for thread in threading.enumerate())
 
