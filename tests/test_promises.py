@@ -244,3 +244,44 @@ def test_quantizing(
                 lambda c=tuple(chosen), o=options: function(*c, **o),
                 f"{function.__name__}(..., {name}={kind})",
             )
+
+
+@pytest.mark.parametrize("method", ["json", "regex", "choice", "lark", "gbnf"])
+def test_constraints(model: Model, method: str) -> None:
+    make = getattr(pyqwen.Constraint, method)
+    for kind, value in HOSTILE.items():
+
+        def use(value: Any = value) -> Any:
+            return model.chat("Hi", response_format=make(value), max_tokens=2)
+
+        attempt(use, f"Constraint.{method}({kind})")
+        attempt(lambda v=value: make([v]), f"Constraint.{method}([{kind}])")
+        if method == "json":
+            for name in ("whitespace", "strict"):
+                attempt(
+                    lambda n=name, v=value: make({}, **{n: v}), f"Constraint.json({name}={kind})"
+                )
+            for keyword in (
+                "type",
+                "properties",
+                "items",
+                "enum",
+                "const",
+                "$ref",
+                "pattern",
+                "required",
+            ):
+                attempt(lambda k=keyword, v=value: make({k: v}), f"a schema with {keyword}={kind}")
+
+
+def test_response_formats(model: Model) -> None:
+    for kind, value in HOSTILE.items():
+        for wanted in (value, {"type": value}, {"type": "json_schema", "json_schema": value}):
+            attempt(
+                lambda w=wanted: model.chat("Hi", response_format=w, max_tokens=2),
+                f"response_format={kind}",
+            )
+        attempt(
+            lambda v=value: model.chat("Hi", response_format={}, strict=v, max_tokens=2),
+            f"strict={kind}",
+        )

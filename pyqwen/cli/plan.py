@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     )
     for name, size, note in rows:
         print(f"{name:<12}{format_bytes(size):>10}   {note}".rstrip())
+    structure = format_bytes(result.constraints)
+    print(f"{'structure':<12}{structure:>10}   more, once an answer follows a schema or grammar")
     if result.cache:
         print(
             f"{'disk':<12}{format_bytes(result.cache):>10}   packed weights, kept for the next "

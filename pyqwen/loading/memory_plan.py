@@ -22,6 +22,9 @@ from pyqwen.loading.settings import (
 INTERPRETER_BYTES = 42 * 2**20
 TOKENIZER_BYTES_PER_TOKEN = 160
 
+# The vocabulary for grammars, measured as above: 67 MiB for Qwen2.5.
+GRAMMAR_BYTES_PER_TOKEN = 470
+
 LOOK_UP = "ngram"
 """The draft that is looked up, not a model's."""
 LOOKED_UP_BYTES_PER_TOKEN = 140  # measured as above
@@ -46,7 +49,8 @@ class MemoryPlan:
     kept of earlier requests and the one that runs hold one context together.
 
     ``draft`` is what a model that drafts adds: its weights, cache and activations. The index of what
-    is looked up for drafts counts as ``compute``.
+    is looked up for drafts counts as ``compute``. ``constraints`` is what the first answer with a
+    ``response_format`` adds to ``total``, for it takes that only then.
     """
 
     context: int
@@ -63,6 +67,7 @@ class MemoryPlan:
     available: int
     cache: int
     draft: int = 0
+    constraints: int = 0
 
     @property
     def total(self) -> int:
@@ -151,6 +156,7 @@ def plan(
             tokenizer=config["vocab"] * TOKENIZER_BYTES_PER_TOKEN,
             available=_native.machine()["available_bytes"],
             cache=packed.size if packed is not None else 0,
+            constraints=config["vocab"] * GRAMMAR_BYTES_PER_TOKEN,
             draft=0 if draft is None or draft == LOOK_UP else _draft_bytes(draft, settings),
         )
 

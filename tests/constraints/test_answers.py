@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -112,18 +113,31 @@ def test_partial(model: Model) -> None:
     assert all(list(part) == PERSON["required"][: len(part)] for part in seen if part is not None)
 
 
-def test_together_as_alone(model: Model) -> None:
-    formats = [None, PERSON, Constraint.choice(["one", "two"]), {"type": "object"}]
+def test_together_as_alone(tiny_model_path: Path) -> None:
+    """64 threads, then 64 tasks, half of them free: each answer is the one alone, whatever runs beside it."""
+    formats = [None, PERSON, None, Constraint.choice(["one", "two"]), None, {"type": "object"}]
+    jobs = [
+        {"response_format": formats[i % 6], "seed": i, "max_tokens": 25, "temperature": 1}
+        for i in range(64)
+    ]
 
-    def ask(i: int) -> Any:
-        done = model.chat(
-            f"Question {i}", response_format=formats[i % 4], seed=i, max_tokens=40, temperature=1
-        )
+    def facts(done: Any) -> Any:
         return done.text, done.token_ids, done.finish_reason, done.parsed
 
-    alone = [ask(i) for i in range(16)]
-    with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(ask, range(16))) == alone
+    with Model(tiny_model_path, threads=2, max_sequences=8) as model:
+        alone = [facts(model.chat(f"Question {i}", **job)) for i, job in enumerate(jobs)]
+        with ThreadPoolExecutor(64) as pool:
+            together = pool.map(lambda i: facts(model.chat(f"Question {i}", **jobs[i])), range(64))
+            assert list(together) == alone
+
+        async def tasks() -> list[Any]:
+            calls = [model.achat(f"Question {i}", **job) for i, job in enumerate(jobs)]
+            return [facts(done) for done in await asyncio.gather(*calls)]
+
+        assert asyncio.run(tasks()) == alone
+    with Model(tiny_model_path, threads=1, batch=9, max_sequences=3) as narrow:  # other borders
+        for i in (1, 3, 5, 7):
+            assert facts(narrow.chat(f"Question {i}", **jobs[i])) == alone[i]
 
 
 @pytest.mark.parametrize(

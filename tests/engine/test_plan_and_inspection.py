@@ -16,6 +16,7 @@ def test_plan_adds_up(tiny_model_path):
     parts = (plan.weights, plan.kv, plan.compute, plan.interpreter, plan.tokenizer)
     assert all(part > 0 for part in parts)
     assert plan.total == sum(parts)
+    assert plan.constraints > 0  # beside the total
     assert plan.fits
     assert plan.context == plan.longest_context == 512
     assert json.loads(json.dumps(plan.to_dict()))["total"] == plan.total
