@@ -15,6 +15,7 @@ from pyqwen.errors import CancelledError, OutOfMemoryError
 
 IDS = [int(i) for i in np.random.default_rng(5).integers(0, 300, 40)]
 PENALTIES = {"repetition_penalty": 1.2, "presence_penalty": 0.3, "frequency_penalty": 0.2}
+FURTHER = {"temperature": 1.3, "dry_multiplier": 0.8, "xtc_probability": 0.5, "xtc_threshold": 0.02}
 SETTINGS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0},
     "greedy with penalties": {"temperature": 0, **PENALTIES},
@@ -29,21 +30,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **PENALTIES,
     },
     "greedy with DRY": {"temperature": 0, "dry_multiplier": 1.0, "dry_allowed_length": 1},
-    "warm with DRY, XTC and top-n-sigma": {
-        "temperature": 1.3,
-        "dry_multiplier": 0.8,
-        "dry_breakers": ["e"],
-        "xtc_probability": 0.5,
-        "xtc_threshold": 0.02,
-        "top_n_sigma": 2.5,
-    },
+    "warm with DRY, XTC and top-n-sigma": {**FURTHER, "dry_breakers": ["e"], "top_n_sigma": 2.5},
     "another order": {
-        "temperature": 1.3,
-        "top_k": 50,
-        "dry_multiplier": 0.8,
-        "xtc_probability": 0.5,
-        "xtc_threshold": 0.02,
-        "samplers": ["xtc", "top_k", "dry", "penalties", "temperature"],
+        **FURTHER,
+        "samplers": ["xtc", "dry", "penalties", "temperature"],
         **PENALTIES,
     },
 }
