@@ -457,7 +457,8 @@ static pq_status collect(pq_sampler *s, const float *logits, float max, float le
             return status;
         for (size_t i = 0; i < n; i++) {
             if (w[i] >= least && w[i] > 0.0f)
-                s->candidates[s->n++] = (pq_candidate){keys[i], w[i], (int32_t)(start + i)};
+                s->candidates[s->n++] =
+                    (pq_candidate){.key = keys[i], .weight = w[i], .token = (int32_t)(start + i)};
         }
     }
     return PQ_OK;
