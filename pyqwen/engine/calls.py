@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import index
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyqwen import _native
 from pyqwen.engine.answer_parts import AnswerParts
@@ -15,13 +14,12 @@ from pyqwen.engine.logits_processing import ProcessedDraw
 from pyqwen.engine.prompt_scores import PromptScores
 from pyqwen.engine.request import Deliver, Generation, TokenTexts
 from pyqwen.engine.shared_prompt import SharedPrompt
+from pyqwen.engine.task import Task, extras_of, flag_of
 from pyqwen.errors import ContextOverflowError
 from pyqwen.options import (
     ChatOptions,
     GenerateOptions,
     InfillOptions,
-    LogitsProcessor,
-    RequestOptions,
     sampling_of,
 )
 from pyqwen.sampling import DRY_BREAKERS, NEUTRAL, SamplingOptions, SamplingParams
@@ -44,8 +42,6 @@ CHAT_MAX_TOKENS = 8192
 """Answers of a chat are cut here unless ``max_tokens`` says otherwise: Qwen2.5 was trained for no more."""
 THINKING_MAX_TOKENS = 32_768
 """The same for models that think before they answer, as Qwen3's model cards recommend."""
-
-
 INFILL_MAX_TOKENS = 512
 """The same for what is filled in between two texts."""
 MOST_ANSWERS = 1024
@@ -58,30 +54,6 @@ _SAMPLER_SETTINGS = (
     *("dry_multiplier", "dry_base", "dry_allowed_length", "xtc_probability", "xtc_threshold"),
     *("top_n_sigma", "samplers"),
 )
-
-
-class Extras(NamedTuple):
-    """Options of a call that are no settings of sampling, checked."""
-
-    format: ResponseFormat | None
-    timeout: float | None
-    prompt_logprobs: bool
-    logits_processor: LogitsProcessor | None
-
-
-class Task(NamedTuple):
-    """What is asked of the model, from which any number of requests can be made."""
-
-    tokens: list[int]
-    settings: SamplingParams
-    extras: Extras
-    is_chat: bool = False
-    reasons: bool = False  # the model thinks before it answers
-    in_reasoning: bool = False  # and the prompt has begun that
-    begun: Mapping[str, Any] | None = None  # the message that the answer goes on with
-    end_ids: frozenset[int] = frozenset()  # besides the model's own
-    may_think: bool = False  # the prompt has not closed the reasoning
-    offer: Offer | None = None
 
 
 class Sizes(Protocol):
@@ -199,7 +171,7 @@ class Calls:
         streaming: bool = False,
     ) -> Generation:
         """What stands between two texts; the arguments as in ``Model.infill``."""
-        extras = _extras(options)
+        extras = extras_of(options)
         settings = self._settings(params, sampling_of(options, InfillOptions), extras.format)
         if settings.max_tokens is None:
             settings = settings.replace(max_tokens=INFILL_MAX_TOKENS)
@@ -229,7 +201,7 @@ class Calls:
             if not prompt:
                 raise ValueError("the prompt is empty; the model needs at least one token")
             prompt = self._tokenizer.encode(prompt, options.get("special", False))
-        extras = _extras(options)
+        extras = extras_of(options)
         settings = self._settings(params, sampling_of(options, GenerateOptions), extras.format)
         return Task(self.checked_ids(prompt), settings, extras)
 
@@ -237,11 +209,11 @@ class Calls:
         self, messages: Messages, params: SamplingParams | None, options: ChatOptions
     ) -> Task:
         overrides = sampling_of(options, ChatOptions)
-        extras = _extras(options)
+        extras = extras_of(options)
         settings = self._settings(params, overrides, extras.format)
         messages, calls = self._as_written(normalize_messages(messages))
         check_answer_tokens(messages, self._tokenizer)
-        begun = messages[-1] if _flag(options, "continue_final_message") else None
+        begun = messages[-1] if flag_of(options, "continue_final_message") else None
         chat_template = self._template(options.get("template"))
         offer = self._offer(options, chat_template, begun=begun is not None)
         if offer is not None:
@@ -472,36 +444,3 @@ class Calls:
                 context=self._context,
             )
         return tokens
-
-
-def _extras(options: RequestOptions) -> Extras:
-    seconds = options.get("timeout")
-    if seconds is not None:
-        if isinstance(seconds, bool | str) or not hasattr(seconds, "__float__"):
-            raise TypeError(f"timeout must be a number of seconds, not {type(seconds).__name__}")
-        try:
-            seconds = float(seconds)
-        except OverflowError:
-            seconds = math.inf
-        if not 0 < seconds < math.inf:
-            raise ValueError(f"timeout must be a finite number above 0, not {seconds} seconds")
-    process = options.get("logits_processor")
-    if process is not None and not callable(process):
-        kind = type(process).__name__
-        raise TypeError(f"logits_processor must be a function of ids and logits, not {kind}")
-    return Extras(_format(options), seconds, _flag(options, "prompt_logprobs"), process)
-
-
-def _format(options: RequestOptions) -> ResponseFormat | None:
-    if options.get("response_format") is None:
-        return None
-    from pyqwen.constraints.response_format import response_format
-
-    return response_format(options["response_format"], strict=options.get("strict", False))
-
-
-def _flag(options: Mapping[str, Any], name: str) -> bool:
-    value = options.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
-    return bool(value)
