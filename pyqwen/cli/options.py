@@ -244,8 +244,9 @@ def generation_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
     names = ("max_tokens", "stop", "dry_breakers", "samplers", *SAMPLING_FLAGS.values())
     overrides = given(args, *names)
-    if overrides.get("dry_breakers") == ["none"]:  # llama.cpp's word for it
-        overrides["dry_breakers"] = []
+    breakers = overrides.get("dry_breakers", [])
+    if "none" in breakers:  # llama.cpp's word; what comes after it counts
+        overrides["dry_breakers"] = breakers[len(breakers) - breakers[::-1].index("none") :]
     if overrides.get("seed") == RANDOM_SEED:
         del overrides["seed"]
     try:

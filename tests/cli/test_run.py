@@ -69,6 +69,41 @@ def test_all_sampling_flags_reach_the_model(call, tiny_model_path: Path) -> None
     assert result.out == reply.text + "\n"
 
 
+def test_flags_of_further_samplers(call, tiny_model_path: Path) -> None:
+    flags = ["--seed", "5", "-n", "25", "--temp", "1.1", "--typical", "0.99", "--top-nsigma", "3"]
+    flags += ["--dry-multiplier", "0.9", "--dry-base", "1.5", "--dry-allowed-length", "1"]
+    flags += ["--dry-sequence-breaker", "e", "--dry-sequence-breaker", "the"]
+    flags += ["--xtc-probability", "0.5", "--xtc-threshold", "0.02"]
+    flags += ["--samplers", "penalties;dry;top_n_sigma;typ_p;xtc;temperature"]
+    result = call("run", "-m", tiny_model_path, *flags, "Hello")
+    options = {
+        "seed": 5,
+        "max_tokens": 25,
+        "temperature": 1.1,
+        "typical_p": 0.99,
+        "top_n_sigma": 3,
+        "dry_multiplier": 0.9,
+        "dry_base": 1.5,
+        "dry_allowed_length": 1,
+        "dry_breakers": ["e", "the"],
+        "xtc_probability": 0.5,
+        "xtc_threshold": 0.02,
+        "samplers": ["penalties", "dry", "top_n_sigma", "typical_p", "xtc", "temperature"],
+    }
+    assert result.out == expected(tiny_model_path, "Hello", **options) + "\n"
+    for more, breakers in ((["none"], []), (["none", "a"], ["a"])):
+        given = [part for text in more for part in ("--dry-sequence-breaker", text)]
+        result = call("run", "-m", tiny_model_path, *flags, *given, "Hello")
+        options["dry_breakers"] = breakers
+        assert result.out == expected(tiny_model_path, "Hello", **options) + "\n"
+
+
+def test_samplers_that_do_not_exist(call, tiny_model_path: Path) -> None:
+    result = call("run", "-m", tiny_model_path, "--samplers", "top_k;mirostat", "Hello")
+    assert result.code == 2
+    assert "samplers has no 'mirostat'; there are penalties, dry" in result.err
+
+
 def test_system_prompt(call, tiny_model_path: Path) -> None:
     result = call("run", "-m", tiny_model_path, "-s", "Be a pirate.", "-n", 9, "--temp", 0, "Hello")
     messages = [

@@ -147,6 +147,43 @@ def test_among_other_requests(model: Model) -> None:
         assert [job.result().token_ids for job in single] == others
 
 
+def test_with_drafts(tiny_model_path: Path) -> None:
+    """They look up what the others wrote; the answers stay."""
+    greedy: dict[str, Any] = {"temperature": 0, "seed": 1, "max_tokens": 60, "ignore_eos": True}
+    with Model(tiny_model_path, threads=1, draft="ngram") as model:
+        for options in (greedy, {**greedy, "temperature": 0.3, "logprobs": True}):
+            answers = [facts(answer) for answer in model.generate_n(PROMPT, 5, **options)]
+            assert answers == alone(model, 5, **options)
+
+
+def test_cancelling_the_task_cancels_all(model: Model) -> None:
+    async def ask() -> None:
+        options = {**WARM, "max_tokens": 400}
+        task = asyncio.ensure_future(model.agenerate_n(PROMPT, 6, **options))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        answer = await asyncio.wait_for(model.agenerate(PROMPT, max_tokens=1), 5)
+        assert answer.usage.cached_tokens == 99
+
+    asyncio.run(ask())
+
+
+def test_a_trained_model(smollm_path: Path) -> None:
+    """Also where positions are cut into blocks in the middle of the prompt."""
+    options: dict[str, Any] = {"seed": 7, "temperature": 1.0, "max_tokens": 12}
+    with Model(smollm_path, context=1024, max_sequences=3) as model:
+        question = "Describe this place in one sentence: " + "the sea shore, " * 20
+        answers = model.chat_n(question, 4, **options)
+        assert len({answer.text for answer in answers}) == 4
+        assert [answer.usage.cached_tokens > 90 for answer in answers] == [False, True, True, True]
+    with Model(smollm_path, context=1024, max_sequences=1) as model:
+        for i, answer in enumerate(answers):
+            again = model.chat(question, **{**options, "seed": 7 + i})
+            assert (again.text, again.token_ids) == (answer.text, answer.token_ids)
+
+
 def test_no_memory_for_a_copy(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the prompt is read again."""
 
