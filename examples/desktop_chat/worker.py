@@ -144,6 +144,7 @@ class ModelWorker(QObject):
             path,
             context=context,
             unload_after=_UNLOAD_AFTER,
+            draft="ngram",  # what repeats earlier text is written faster, and is the same
             progress=self._watch("Loading"),
         )
         self.opened.emit(Opened(job.name, self._model.path, plan))
