@@ -30,6 +30,7 @@ from worker import ModelWorker, Opened, Opening, Turn
 from pyqwen.catalog import DEFAULT_MODEL
 
 _FRAME_MS = 40  # text that arrives is shown 25 times a second at most
+_LOOK_MS = 2000  # how soon it is noticed that the model gave its memory back
 _TITLE = 42  # characters of the first question that name a conversation
 
 
@@ -67,6 +68,9 @@ class Window(QMainWindow):
         self._actions = self._make_actions()
         self._timer = QTimer(self, interval=_FRAME_MS)
         self._timer.timeout.connect(self._flush)
+        self._looking = QTimer(self, interval=_LOOK_MS)
+        self._looking.timeout.connect(self._show_state)
+        self._looking.start()
         self.worker = ModelWorker()
         self._connect_worker()
         self.new_chat()
@@ -405,10 +409,21 @@ class Window(QMainWindow):
         self._pending = None
         self._timer.stop()
         self.banner.hide()
-        self.status.show_state("Ready" if self._opened else "No model is open")
+        self._show_state()
         self.view.set_regenerable(bool(self._entries))
         self._list()
         self._update()
+
+    def _show_state(self) -> None:
+        """What the status bar says while nothing is done."""
+        if self._busy:
+            return
+        if self._opened is None:
+            self.status.show_state("No model is open")
+        elif self.worker.is_loaded:
+            self.status.show_state("Ready")
+        else:
+            self.status.show_state("Asleep: the memory was given back until the next message")
 
     def _update(self) -> None:
         self.composer.set_state(

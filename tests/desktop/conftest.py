@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -66,3 +67,67 @@ class Heartbeat:
 @pytest.fixture
 def heartbeat() -> Heartbeat:
     return Heartbeat()
+
+
+class Driver:
+    """A window and what a user does with it."""
+
+    def __init__(self, qt: Any, window: Any, heartbeat: Any) -> None:
+        self.qt, self.window, self.heartbeat = qt, window, heartbeat
+
+    def wait(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            self.qt.processEvents()
+            self.heartbeat.beat()
+            time.sleep(0.002)
+            assert time.monotonic() < end, "it does not happen"
+
+    def until_idle(self) -> None:
+        self.wait(lambda: not self.window._busy)
+        self.qt.processEvents()  # what was added is shown now
+
+    def roles(self) -> list[str]:
+        return [entry.message["role"] for entry in self.window._entries]
+
+    def last_answer(self) -> str:
+        return str(self.window._entries[-1].message["content"])
+
+    def problems(self) -> list[Any]:
+        from conversation_view import _ProblemCard
+
+        return [card for card in self.window.view.findChildren(_ProblemCard) if not card.isHidden()]
+
+
+@pytest.fixture
+def open_window(qt: Any, tmp_path: Path, heartbeat: Any) -> Iterator[Callable[..., Driver]]:
+    """Open a window with a model, as often as needed, on the same data."""
+    from window import Window
+
+    opened: list[Driver] = []
+    options = Window._options
+    # A tiny model writes anything, and ends anywhere.
+    Window._options = lambda self: {"ignore_eos": True, "seed": 1} | options(self)
+
+    def open_(model: Path | str, **settings: Any) -> Driver:
+        from settings import read_settings, save_settings
+
+        place = tmp_path / "settings.ini"
+        save_settings(place, dataclasses.replace(read_settings(place), **settings))
+        driver = Driver(qt, Window(tmp_path, str(model)), heartbeat)
+        opened.append(driver)
+        window = driver.window
+        window.show()
+        driver.wait(lambda: window._busy or window._opened or driver.problems())
+        return driver
+
+    yield open_
+    for driver in opened:
+        driver.window.close()
+    qt.processEvents()
+
+
+@pytest.fixture
+def long_winded(make_tiny_model: Callable[..., Path]) -> Path:
+    """A model that has room for a long answer."""
+    return make_tiny_model(context=32_768, seed=3)
