@@ -29,6 +29,9 @@ _LOSS = 0.02  # of the steps of a request that its drafts may cost in vain
 _ADVANCE = 0.5  # steps that they may cost before anything is known
 _MOST_CREDIT = 8.0  # steps saved that are remembered
 _LEAST_GAIN = 1.02  # tokens per second with a draft, over those without
+_MODEL_COST = (
+    0.2  # by so much more must a model's guess be likely than what is looked up for nothing
+)
 _BESIDE_LOSS = 0.10  # of the speed of a request to the drafts of others
 _CHECK_STEPS = 64  # after so many steps with drafts one without, to know what it costs
 _LONGEST = MOST_ROWS - 1  # tokens of a draft
@@ -140,7 +143,7 @@ class Speculation:
         if model is None:
             return looked_up
         chance = self._chances[_BY_MODEL]
-        if looked_up is not None and looked_up.chances[0] >= chance:
+        if looked_up is not None and looked_up.chances[0] >= chance - _MODEL_COST:
             return looked_up
         self._guessed = []
         self._kinds = [_BY_MODEL] * min(most, model.longest)
