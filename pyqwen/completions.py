@@ -76,6 +76,13 @@ class Completions:
         request = self._calls.answer(messages, params, options, waiter.deliver)
         return cast(ChatCompletion, waiter.last_event(request))
 
+    def chat_prompt(self, messages: Messages, **options: Unpack[ChatOptions]) -> list[int]:
+        """The tokens that ``chat`` would read, its template, tools and all. Nothing is computed.
+
+        Raises as ``chat`` does for what cannot be asked.
+        """
+        return self._calls.chat_prompt(messages, options)
+
     def stream_chat(
         self,
         messages: Messages,

@@ -150,6 +150,10 @@ class Calls:
         """What answers a conversation; the arguments as in ``Model.chat``."""
         return self._generation(self._answering(messages, params, options), deliver, streaming)
 
+    def chat_prompt(self, messages: Messages, options: ChatOptions) -> list[int]:
+        """The tokens that the request for an answer reads."""
+        return self._answering(messages, None, options).tokens
+
     def answers(
         self,
         messages: Messages,

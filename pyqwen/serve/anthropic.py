@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
+from pyqwen.model import Model
 from pyqwen.serve.asking import Answers, Ask, Piece, Silence
 from pyqwen.serve.core import Core
-from pyqwen.serve.errors import ApiError
+from pyqwen.serve.errors import ApiError, refusals
 from pyqwen.serve.exchange import EventStream, Exchange
 from pyqwen.serve.fields import RawJson, new_id
-from pyqwen.serve.llama import TemplateRequest, count_tokens
 from pyqwen.serve.tool_calls import checked_tools
 
 
@@ -55,7 +55,7 @@ class AnthropicMessages:
                 "model": lease.served.name,
             }
             if request.stream:
-                tokens = await asyncio.to_thread(count_tokens, lease.model, _template(request))
+                tokens = await asyncio.to_thread(_count, lease.model, ask)
                 await _Stream(exchange, answers, head, tokens).write()
             else:
                 (done,) = await answers.whole()
@@ -64,18 +64,16 @@ class AnthropicMessages:
     async def count(self, exchange: Exchange) -> None:
         request = exchange.body(MessagesRequest)
         async with self._core.registry.lease(request.model) as lease:
-            tokens = await asyncio.to_thread(count_tokens, lease.model, _template(request))
+            tokens = await asyncio.to_thread(_count, lease.model, _ask(request))
             await exchange.reply({"input_tokens": tokens})
 
 
-def _template(request: MessagesRequest) -> TemplateRequest:
-    """What makes the prompt."""
-    ask = _ask(request)
-    return TemplateRequest(
-        ask.messages,
-        tools=ask.options["tools"],
-        chat_template_kwargs=ask.options["template_variables"],
-    )
+def _count(model: Model, ask: Ask) -> int:
+    """The tokens of the prompt."""
+    names = ("tools", "tool_choice", "parallel_tool_calls", "template_variables")
+    options = {name: ask.options[name] for name in names if ask.options.get(name) is not None}
+    with refusals():
+        return len(model.chat_prompt(ask.messages, **options))
 
 
 def _ask(request: MessagesRequest) -> Ask:

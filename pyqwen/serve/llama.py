@@ -116,30 +116,37 @@ class LlamaEndpoints:
     async def apply_template(self, exchange: Exchange) -> None:
         request = exchange.body(TemplateRequest)
         async with self._core.registry.lease(request.model) as lease:
-            rendered = await asyncio.to_thread(_rendered, lease.model, request)
-            await exchange.reply({"prompt": rendered.text})
+            prompt = await asyncio.to_thread(_prompt, lease.model, request)
+            await exchange.reply({"prompt": prompt})
 
     async def count_chat_tokens(self, exchange: Exchange) -> None:
         """How many tokens the prompt of a chat has."""
         request = exchange.body(TemplateRequest)
         async with self._core.registry.lease(request.model) as lease:
-            count = await asyncio.to_thread(count_tokens, lease.model, request)
-            await exchange.reply({"input_tokens": count})
+            ids = await asyncio.to_thread(prompt_ids, lease.model, request)
+            await exchange.reply({"input_tokens": len(ids)})
 
 
-def _rendered(model: Model, request: TemplateRequest) -> Any:
+def _prompt(model: Model, request: TemplateRequest) -> str:
+    if request.add_generation_prompt:
+        return model.tokenizer.decode(prompt_ids(model, request))
     with refusals():
         return model.chat_template.render(
             request.messages,
             tools=checked_tools(request.tools),
-            add_generation_prompt=request.add_generation_prompt,
+            add_generation_prompt=False,
+            template_variables=request.chat_template_kwargs,
+        ).text
+
+
+def prompt_ids(model: Model, request: TemplateRequest) -> list[int]:
+    """The tokens of the prompt that a chat makes."""
+    with refusals():
+        return model.chat_prompt(
+            request.messages,
+            tools=checked_tools(request.tools),
             template_variables=request.chat_template_kwargs,
         )
-
-
-def count_tokens(model: Model, request: TemplateRequest) -> int:
-    """The tokens of the prompt that a chat makes."""
-    return len(model.tokenizer.encode_segments(_rendered(model, request).segments))
 
 
 def _piece(model: Model, token: int) -> str | list[int]:

@@ -114,6 +114,44 @@ def test_openai_structure(openai: Any, unavailable: Any) -> None:
     assert response.output_parsed.n == 3
 
 
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Oslo", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": WEATHER}}
+
+
+def test_openai_tools(openai: Any) -> None:
+    settings = {"model": "small", "tools": [TOOL], "tool_choice": "required", "temperature": 0}
+    whole = openai.chat.completions.create(messages=SAY, **settings)
+    message = whole.choices[0].message
+    call = message.tool_calls[0]
+    assert json.loads(call.function.arguments)["city"] in ("Oslo", "Rome")
+    parts = [
+        delta.function.arguments
+        for chunk in openai.chat.completions.create(messages=SAY, stream=True, **settings)
+        for delta in chunk.choices[0].delta.tool_calls or ()
+        if delta.index == 0
+    ]
+    assert "".join(parts) == call.function.arguments
+    result = {"role": "tool", "tool_call_id": call.id, "content": "7 degrees"}
+    follow = openai.chat.completions.create(
+        model="small",
+        messages=[*SAY, message, result],
+        tools=[TOOL],
+        tool_choice="none",
+        max_tokens=8,
+    )
+    assert follow.choices[0].message.content
+    flat = {"type": "function", "name": "weather", "parameters": WEATHER}
+    response = openai.responses.create(
+        model="small", input="Weather?", tools=[flat], tool_choice="required"
+    )
+    assert response.output[0].type == "function_call"
+
+
 def test_openai_other_endpoints(openai: Any) -> None:
     assert [model.id for model in openai.models.list()][-1] == "small"
     text = openai.completions.create(
@@ -180,6 +218,12 @@ def test_anthropic(url: str, unavailable: Any) -> None:
         count = client.messages.count_tokens(model="small", messages=SAY)
         usage = whole.usage
         assert count.input_tokens == usage.input_tokens + usage.cache_read_input_tokens
+        tool = {"name": "weather", "input_schema": WEATHER}
+        called = client.messages.create(
+            model="small", max_tokens=100, messages=SAY, tools=[tool], tool_choice={"type": "any"}
+        )
+        assert called.stop_reason == "tool_use"
+        assert called.content[-1].input["city"] in ("Oslo", "Rome")
         with pytest.raises(module.NotFoundError):
             client.messages.create(**{**settings, "model": "nobody"})
         with pytest.raises(module.BadRequestError):
@@ -217,6 +261,8 @@ def test_langchain(url: str, unavailable: Any) -> None:
     whole = chat.invoke("Say hello.")
     assert whole.content
     assert "".join(str(chunk.content) for chunk in chat.stream("Say hello.")) == whole.content
+    called = chat.bind_tools([TOOL], tool_choice="weather").invoke("Weather?")
+    assert called.tool_calls[0]["args"]["city"] in ("Oslo", "Rome")
     found = chat.with_structured_output(CITY | {"title": "City"}).invoke("A city?")
     assert found["country"] == "Peru"
 
