@@ -244,9 +244,11 @@ class Engine:
 
     def _admit(self) -> None:
         """Give slots to those who wait, first come, first served."""
-        while (
-            request := next((r for r in self._waiting if r.may_start), None)
-        ) is not None and self._cache.place(request):
+        for request in list(self._waiting):
+            if not request.may_start or self._cache.will_have_more(request, self._active):
+                continue
+            if not self._cache.place(request):
+                return
             self._waiting.remove(request)
             self._active.append(request)
             try:

@@ -7,6 +7,7 @@ something. Knows nothing of threads and batches: the engine's worker is its only
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from pyqwen.errors import OutOfMemoryError
 if TYPE_CHECKING:
     from pyqwen._native import SessionHandle
     from pyqwen.engine.request import Request
+
+
+_WORTH_WAITING = 64  # tokens: about what is read between two answers' tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,20 @@ class PrefixCache:
         slot.adapter = request.adapter
         slot.prompt_length = len(request.tokens)
         return True
+
+    def will_have_more(self, request: Request, active: Sequence[Request]) -> bool:
+        """Whether one that reads will soon have read much that ``request`` begins with, and no slot has.
+
+        To wait for that and copy it takes less time than to read it beside the other, for both.
+        """
+        others = [one for one in active if one.is_reading and one.adapter == request.adapter]
+        if not others or not request.may_reuse:
+            return False
+        match = self._best_match(request)
+        kept = match.kept if match is not None else 0
+        return any(
+            common_prefix(one.tokens, request.tokens) - kept >= _WORTH_WAITING for one in others
+        )
 
     def release(self, slot: Slot) -> None:
         """Leave what the slot holds to later requests."""

@@ -251,3 +251,22 @@ def test_scoring_takes_nothing_from_conversations(model):
     _cached(model, PROMPT)
     model.logprobs(PROMPT)
     assert _cached(model, PROMPT) == 99
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_requests_that_come_together_read_what_they_share_once(tiny_model_path, stays):
+    shared = [i % 200 + 20 for i in range(7 * 300) if i % 7 == 0]
+    prompts = [[*shared, 5 + i, 6, 7] for i in range(3)]
+    settings = {"max_tokens": 6, "temperature": 0, "ignore_eos": True}
+    with Model(tiny_model_path, threads=1, max_sequences=3, batch=16) as model:
+        alone = [model.generate(prompt, **settings).token_ids for prompt in prompts]
+    with Model(tiny_model_path, threads=1, max_sequences=3, batch=16) as model:
+        streams = [model.stream(prompt, **settings) for prompt in prompts]
+        if not stays:  # then another one reads on
+            streams[0].cancel()
+        done = [stream.result() for stream in streams]
+    read = [one.usage.prompt_tokens - one.usage.cached_tokens for one in done[not stays :]]
+    assert [one.token_ids for one in done[not stays :]] == alone[not stays :]
+    # One of them reads all; the others wait until what remains is too little to wait for.
+    assert sorted(read)[-2] <= 64 + 3 + 16
+    assert sum(read) < 1.6 * len(prompts[0])
