@@ -72,18 +72,6 @@ class Sizes(Protocol):
         """The ids that can be sampled."""
 
 
-class CallIds:
-    """Ids of the calls in an answer: the same for the same prompt and seed, others in every other turn."""
-
-    def __init__(self, seed: int | None, prompt: Sequence[int]) -> None:
-        self._source = f"{seed} {prompt}"
-
-    def __call__(self, index: int) -> str:
-        from hashlib import sha256
-
-        return f"call_{sha256(f'{index} {self._source}'.encode()).hexdigest()[:24]}"
-
-
 class Calls:
     """Makes the requests of one model; nothing of it changes."""
 
@@ -338,7 +326,7 @@ class Calls:
         reasoning = ReasoningStream(is_open=task.in_reasoning) if task.reasons else None
         calls = None
         if task.offer is not None:
-            calls = task.offer.scanner(CallIds(settings.seed, list(task.tokens)))
+            calls = task.offer.scanner(settings.seed, task.tokens)
         request = Generation(
             task.tokens,
             deliver,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pyqwen.tools.grammar import Thinking, tool_grammar
@@ -93,8 +95,16 @@ class Offer:
             words=words,
         )
 
-    def scanner(self, new_id: Callable[[int], str]) -> ToolCallScanner:
-        """What finds the calls in the answer."""
+    def scanner(self, seed: int | None, prompt: Sequence[int]) -> ToolCallScanner:
+        """What finds the calls in an answer to ``prompt``.
+
+        Their ids are the same for the same prompt and seed, and others in every other turn.
+        """
+        source = f"{seed} {sha256(array('q', prompt)).hexdigest()}"
+
+        def new_id(index: int) -> str:
+            return f"call_{sha256(f'{index} {source}'.encode()).hexdigest()[:24]}"
+
         guidance = self.guidance
         unheard = (guidance.direct, guidance.wait) if guidance is not None else ()
         return ToolCallScanner({tool.name for tool in self.tools}, new_id, unheard)
