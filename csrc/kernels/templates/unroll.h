@@ -30,6 +30,12 @@
 #define PQ_FOR_EACH PQ_FOR_8
 #define PQ_NAMES_EACH PQ_NAMES_8
 #endif
+/* For n <= 2, where arrays are no longer. */
+#define PQ_EACH_2(t, n, ...)                                                                       \
+    do {                                                                                           \
+        PQ_ONCE(t, n, 0, __VA_ARGS__)                                                              \
+        PQ_ONCE(t, n, 1, __VA_ARGS__)                                                              \
+    } while (0)
 #define PQ_ONCE(t, n, value, ...)                                                                  \
     if ((n) > value) {                                                                             \
         enum { t = value };                                                                        \

@@ -67,7 +67,7 @@ PQ_INLINE void multiply_unsigned(const uint32_t type, const int unpacked, const 
     PQ_UNROLL
     for (int j = 0; j < VECTORS_32; j++) {
         pq_ints w[PQ_MOST_PANELS];
-        PQ_EACH(p, panels, { w[p] = quants(type, unpacked, group[p], h, s, j); });
+        PQ_EACH_2(p, panels, { w[p] = quants(type, unpacked, group[p], h, s, j); });
         PQ_EACH(e, panels * n, {
             const pq_ints four = pq_broadcast(q[e / panels] + k + j * 4);
             const pq_ints product = _mm256_maddubs_epi16(w[e % panels], four);
@@ -90,7 +90,7 @@ PQ_INLINE void multiply_signed(const uint32_t type, const int unpacked, const in
     PQ_UNROLL
     for (int j = 0; j < VECTORS_32; j++) {
         pq_ints w[PQ_MOST_PANELS], magnitude[PQ_MOST_PANELS];
-        PQ_EACH(p, panels, {
+        PQ_EACH_2(p, panels, {
             w[p] = quants(type, unpacked, group[p], h, s, j);
             magnitude[p] = _mm256_abs_epi8(w[p]);
         });
@@ -130,7 +130,7 @@ PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int pa
                            const operands *x, size_t h, const int s, pq_vec *total) {
     const size_t i = 4 * h + (size_t)s, first = i * (size_t)(VECTORS_32 / sub_vectors(type));
     const pq_ints *factors[PQ_MOST_PANELS];
-    PQ_EACH(p, panels, { factors[p] = x->scale[p]->factor + first; });
+    PQ_EACH_2(p, panels, { factors[p] = x->scale[p]->factor + first; });
     pq_ints sum[PQ_EACH_MOST];
     PQ_EACH(e, panels * n, {
         sum[e] = pq_zero();

@@ -23,7 +23,7 @@ PQ_INLINE void multiply_block(const uint32_t type, const int unpacked, const int
     PQ_UNROLL
     for (int j = 0; j < BLOCK_VECTORS; j++) {
         pq_ints w[PQ_MOST_PANELS];
-        PQ_EACH(p, panels, {
+        PQ_EACH_2(p, panels, {
             w[p] = unpacked ? pq_load_ints(group[p] + j * PQ_VECTOR_BYTES)
                             : block_quants(type, group[p], j);
         });
@@ -47,7 +47,7 @@ PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int pa
                                : sub == 0 ? pq_all_ints(-offset_of(type) & 0xFFFF)
                                           : pq_all_ints(-offset_of(type) * 65536);
         pq_vec factor[PQ_MOST_PANELS], excess[PQ_MOST_PANELS];
-        PQ_EACH(p, panels, {
+        PQ_EACH_2(p, panels, {
             factor[p] = x->scale[p]->factor[i * (size_t)subs + sub];
             excess[p] = v_fnma(factor[p], pq_as_floats(pq_all_ints(ONES)), v_all(0.0f));
         });
@@ -61,7 +61,7 @@ PQ_INLINE void multiply_32(const uint32_t type, const int unpacked, const int pa
         PQ_UNROLL
         for (int j = sub * 4; j < sub * 4 + sub_vectors(type); j++) {
             pq_ints w[PQ_MOST_PANELS];
-            PQ_EACH(p, panels, {
+            PQ_EACH_2(p, panels, {
                 w[p] = unpacked ? vector_at(x->group[p], i * VECTORS_32 + (size_t)j)
                                 : super_quants(type, x->group[p], h, s, j);
             });

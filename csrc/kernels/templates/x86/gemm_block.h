@@ -35,7 +35,7 @@ PQ_INLINE void block_tile(const uint32_t type, const int unpacked, const int pan
         });
         multiply_block(type, unpacked, panels, n, group, q, b * 32, sum);
         block_scales s[PQ_MOST_PANELS];
-        PQ_EACH(p, panels, {
+        PQ_EACH_2(p, panels, {
             s[p] = unpacked ? unpacked_scales(type, group[p]) : block_scales_of(type, group[p]);
             group[p] += group_bytes;
         });

@@ -18,7 +18,7 @@ PQ_INLINE void multiply_minima(const uint32_t type, const int panels, const int 
     PQ_EACH(e, panels * n, { minima[e] = v_all(0.0f); });
     for (size_t i = 0; i < 8; i++) {
         pq_ints min[PQ_MOST_PANELS];
-        PQ_EACH(p, panels, { min[p] = x->scale[p]->min[i]; });
+        PQ_EACH_2(p, panels, { min[p] = x->scale[p]->min[i]; });
         PQ_EACH(e, panels * n, {
             const size_t at = e / panels * (x->cols / 32) + i;
             if (type == PQ_Q2_K) {
@@ -60,7 +60,7 @@ PQ_INLINE void super_tile(const uint32_t type, const int unpacked, const int pan
     PQ_EACH(e, panels * n, { acc[e] = v_all(0.0f); });
     for (size_t b = 0; b < a->blocks; b++) {
         if (unpacked) {
-            PQ_EACH(p, panels, {
+            PQ_EACH_2(p, panels, {
                 x.scale[p] = (const super_scales *)(const void *)(x.group[p] +
                                                                   SUPER_VECTORS * PQ_VECTOR_BYTES);
             });
@@ -75,7 +75,7 @@ PQ_INLINE void super_tile(const uint32_t type, const int unpacked, const int pan
             PQ_EACH(e, panels * n,
                     { acc[e] = v_fnma(x.scale[e % panels]->dmin, total[e], acc[e]); });
         }
-        PQ_EACH(p, panels, { x.group[p] += group_bytes; });
+        PQ_EACH_2(p, panels, { x.group[p] += group_bytes; });
         x.d += 8;
         x.s += 8;
         x.sums += 16;
