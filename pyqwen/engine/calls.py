@@ -223,8 +223,11 @@ class Calls:
         tokens = self.checked_ids(self._tokenizer.encode_segments(rendered.segments))
         reasons = is_thinking(chat_template.source)
         may_think = reasons and not is_closed(rendered.text)
-        if reasons and not may_think:
-            settings = self._settings(params, overrides, extras.format, self._without_thinking)
+        if offer is not None or (reasons and not may_think):
+            defaults = self._without_thinking if reasons and not may_think else None
+            settings = self._settings(
+                params, overrides, extras.format, defaults, calls=offer is not None
+            )
         in_reasoning = reasons and is_open(rendered.text)
         if begun is not None:  # what goes on with an answer thinks no more
             reasons = in_reasoning = may_think = reasons and is_inside(begun["content"])
@@ -261,16 +264,8 @@ class Calls:
         from pyqwen.tools.offer import read_offer
 
         writes_tags = "<tool_call>" in template.source and not self._is_coder
-        return read_offer(
-            tools,
-            choice,
-            parallel,
-            guided=not (writes_tags or begun),
-            is_tag=self._is_tag,
-        )
-
-    def _is_tag(self, text: str) -> bool:
-        return self._tokenizer.marker_id(text) is not None
+        guided = not (writes_tags or begun)
+        return read_offer(tools, choice, parallel, guided=guided, is_tag=self._tokenizer.is_marker)
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_bos=False)
@@ -281,14 +276,20 @@ class Calls:
         overrides: SamplingOptions,
         wanted: ResponseFormat | None,
         defaults: SamplingParams | None = None,
+        *,
+        calls: bool = False,
     ) -> SamplingParams:
+        """Complete the settings of a call; ``calls``: tools are offered."""
         if params is not None and not isinstance(params, SamplingParams):
             raise TypeError(f"params must be SamplingParams, not {type(params).__name__}")
         given = (params or SamplingParams()).replace(**overrides)
         defaults = defaults or self._defaults
-        if wanted is None:
+        if wanted is None and not calls:
             return given.over(defaults)
-        from pyqwen.engine.constraining import constrained
+        from pyqwen.engine.constraining import constrained, without_penalties
+
+        if wanted is None:
+            return given.over(without_penalties(defaults))
 
         return constrained(given, defaults, wanted)
 

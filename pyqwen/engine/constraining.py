@@ -43,6 +43,11 @@ class Asked(Protocol):
         """The message that the answer goes on with."""
 
 
+def without_penalties(defaults: SamplingParams) -> SamplingParams:
+    """Recommended settings without the penalties, which are meant for prose."""
+    return defaults.replace(**_NO_PENALTIES)
+
+
 def constrained(
     given: SamplingParams, defaults: SamplingParams, wanted: ResponseFormat
 ) -> SamplingParams:
@@ -52,7 +57,7 @@ def constrained(
     names, quotes, brackets. Those that are given hold for JSON, but not for the tokens that structure it,
     and not for other grammars. The end is where the grammar says, whatever ``ignore_eos``.
     """
-    settings = given.over(defaults.replace(**_NO_PENALTIES)).replace(ignore_eos=False)
+    settings = given.over(without_penalties(defaults)).replace(ignore_eos=False)
     return settings if wanted.is_json else settings.replace(**_NO_PENALTIES)
 
 

@@ -118,6 +118,10 @@ class Tokenizer:
             return token
         return token if self._vocabulary.kinds[token] == TokenKind.USER_DEFINED else None
 
+    def is_marker(self, text: str) -> bool:
+        """Whether this text is a control or user-defined token, such as ``<tool_call>``."""
+        return self.marker_id(text) is not None
+
     # Text to ids
 
     def encode(self, text: str, special: bool = False, *, add_bos: bool | None = None) -> list[int]:
