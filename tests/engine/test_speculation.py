@@ -97,6 +97,9 @@ OPTIONS = st.fixed_dictionaries(
         "repetition_penalty": st.just(1.2),
         "frequency_penalty": st.just(0.3),
         "logit_bias": st.just({7: 3.0, 9: -float("inf")}),
+        "dry_multiplier": st.just(0.8),
+        "xtc_probability": st.just(0.5),
+        "top_n_sigma": st.just(1.5),
     },
 )
 PARTS = st.lists(st.integers(0, 300), min_size=1, max_size=9)
@@ -105,7 +108,7 @@ REPEATING = st.tuples(PARTS, PARTS, st.integers(1, 5)).map(lambda p: (p[0] + p[1
 
 @pytest.mark.usefixtures("rows_are_free")
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(prompt=REPEATING, options=OPTIONS)
 def test_answers_are_the_same(
