@@ -356,10 +356,8 @@ class Engine:
         return not self._closing and not any(request.cancel_requested for request in requests)
 
     def _use_outputs(self, work: list[Work], start: float) -> int:
-        """After an evaluation: note what the slots hold now, sample, read outputs, let requests advance.
-
-        Returns how many steps there were since ``start``: more than one where they followed at once.
-        """
+        """After an evaluation: sample, read outputs, let requests advance; return how many steps there
+        were since ``start``."""
         steps, output = 1, 0
         drawing: list[Work] = []
         runs: list[Run] = []
