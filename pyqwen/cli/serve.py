@@ -154,6 +154,7 @@ def run(args: argparse.Namespace) -> int:
             hosts=[*args.hosts, args.host],
             queue=args.queue,
             unload_after=args.unload_after,
+            allow_pull=args.allow_pull,
             ui=args.ui,
             **options,
         )

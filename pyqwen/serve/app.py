@@ -41,6 +41,7 @@ from pyqwen.serve.models_list import Models
 from pyqwen.serve.ollama import Ollama
 from pyqwen.serve.openai_chat import ChatCompletions
 from pyqwen.serve.openai_completions import Completions
+from pyqwen.serve.pulling import Pulling
 from pyqwen.serve.registry import Registry, Sources
 from pyqwen.serve.responses import Responses
 from pyqwen.serve.settings import SETTING_NAMES, ServerSettings
@@ -98,8 +99,8 @@ class AppOptions(OpenOptions, total=False):
     body_seconds: float
     max_body: int
     keep_alive: float
+    allow_pull: bool
     ui: bool
-    log_prompts: bool
 
 
 def create_app(models: Sources, **options: Unpack[AppOptions]) -> Application:
@@ -179,6 +180,7 @@ def _add_ollama(table: _Table, core: Core) -> None:
     table.add("POST", "/api/show", ollama.show)
     table.add("POST", "/api/chat", ollama.chat, fail_lines)
     table.add("POST", "/api/generate", ollama.generate, fail_lines)
+    table.add("POST", "/api/pull", Pulling(core), fail_lines)
     table.add("POST", "/api/embed", Embeddings(core).ollama)
 
 

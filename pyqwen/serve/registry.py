@@ -100,6 +100,17 @@ class Registry:
         if self._by_name.setdefault(name, served) is not served:
             raise ValueError(f"two models have the name {name!r}; give them names of their own")
 
+    def add(self, name: str, path: Path) -> Served:
+        """Serve one more model, whose file is here now; the one of that name, if there is one."""
+        with self._guard:
+            if name in self._by_name:
+                return self._by_name[name]
+            served = Served(_checked_name(name), str(path))
+            served.unload_after = self._settings.unload_after
+            self.all.append(served)
+            self._by_name[name] = served
+            return served
+
     @property
     def names(self) -> list[str]:
         """What the models are called, the first one first."""

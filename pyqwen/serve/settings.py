@@ -26,7 +26,8 @@ class ServerSettings:
       take to arrive, and a reader to take what is sent.
     - ``max_body``: bytes of a request; ``keep_alive``: seconds between comments in a stream that has
       nothing to say.
-    - ``ui``: whether there is a web page; ``log_prompts``: whether texts may go to the log.
+    - ``allow_pull``: whether clients may have models fetched (Ollama's ``/api/pull``).
+    - ``ui``: whether there is a web page.
     """
 
     api_keys: Sequence[str] = ()
@@ -38,8 +39,8 @@ class ServerSettings:
     body_seconds: float = 30.0
     max_body: int = 16 * 2**20
     keep_alive: float = 10.0
+    allow_pull: bool = False
     ui: bool = True
-    log_prompts: bool = False
 
     def __post_init__(self) -> None:
         for name in ("api_keys", "cors", "hosts"):
@@ -56,7 +57,7 @@ class ServerSettings:
             _seconds(name, getattr(self, name))
         if self.unload_after is not None:
             _seconds("unload_after", self.unload_after)
-        for name in ("ui", "log_prompts"):
+        for name in ("allow_pull", "ui"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from driver import Client
 
-from pyqwen import Model
+from pyqwen import Model, ModelNotFoundError
 from pyqwen.serve import create_app
 
 USER = {"role": "user", "content": "She sells sea shells."}
@@ -118,6 +118,35 @@ def test_ollama_refusals(app: Any, body: Any, status: int) -> None:
     response = post(app, "/api/chat", body)
     assert response.status == status
     assert isinstance(response.json["error"], str)
+
+
+def test_ollama_pull_only_where_it_is_allowed(
+    model: Model, tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def pull(name: str, *, progress: Any) -> Path:
+        asked.append(name)
+        if name == "nobody":
+            raise ModelNotFoundError("there is no nobody")
+        assert progress(1, 2)
+        return tiny_model_path
+
+    monkeypatch.setattr("pyqwen.catalog.public.pull", pull)
+    closed = create_app({"tiny": model})
+    assert post(closed, "/api/pull", {"model": "other"}).status == 403
+    assert not asked
+    app = create_app({"tiny": model}, allow_pull=True, threads=1)
+    lines = post(app, "/api/pull", {"model": "other"}).lines
+    assert lines[0] == {"status": "pulling manifest"}
+    assert lines[-1] == {"status": "success"}
+    assert any(line.get("completed") == 1 for line in lines)
+    chat = {"model": "other", "messages": [USER], "stream": False, "options": {"num_predict": 2}}
+    assert post(app, "/api/chat", chat).status == 200
+    missing = post(app, "/api/pull", {"model": "nobody", "stream": False})
+    assert missing.status == 404
+    assert "nobody" in post(app, "/api/pull", {"model": "nobody"}).lines[-1]["error"]
+    app.registry.close()
 
 
 # Anthropic
