@@ -65,6 +65,7 @@ _OPENAI_KINDS = {
     403: "permission_error",
     404: "not_found_error",
     429: "rate_limit_error",
+    501: "invalid_request_error",
 }
 _LLAMA_KINDS = _OPENAI_KINDS | {501: "not_supported_error", 503: "unavailable_error"}
 _ANTHROPIC_KINDS = _OPENAI_KINDS | {413: "request_too_large", 503: "overloaded_error"}
@@ -89,6 +90,13 @@ def llama_shape(error: ApiError) -> dict[str, Any]:
     if error.code == "context_length_exceeded":
         kind = "exceed_context_size_error"
     return {"error": {"code": error.status, "message": error.message, "type": kind, **error.facts}}
+
+
+def status_of(error: ApiError, shape: Shape) -> int:
+    """HTTP's status. What is not supported is no server's fault to clients that try those again."""
+    if error.status == 501 and shape in (openai_shape, anthropic_shape):
+        return 400
+    return error.status
 
 
 def ollama_shape(error: ApiError) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pyqwen.serve.errors import ApiError, ClientGone, Shape, api_error
+from pyqwen.serve.errors import ApiError, ClientGone, Shape, api_error, status_of
 from pyqwen.serve.settings import ServerSettings
 
 _log = logging.getLogger("pyqwen.serve")
@@ -145,7 +145,7 @@ class Exchange:
             headers.append((b"www-authenticate", b"Bearer"))
         if error.status in (408, 413):
             headers.append((b"connection", b"close"))  # what is left of the body is not read
-        await self.reply(self.shape(error), error.status, headers)
+        await self.reply(self.shape(error), status_of(error, self.shape), headers)
 
     async def _give(self, message: Message) -> None:
         try:

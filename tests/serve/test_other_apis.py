@@ -349,4 +349,6 @@ def test_llama_says_while_it_loads(tiny_model_path: Path, monkeypatch: pytest.Mo
 def test_filling_in_the_middle_needs_the_tokens(app: Any) -> None:
     body = {"input_prefix": "def f(", "input_suffix": "return 1"}
     assert post(app, "/infill", body).status == 501
-    assert post(app, "/v1/completions", {"prompt": "a", "suffix": "b"}).status == 501
+    refused = post(app, "/v1/completions", {"prompt": "a", "suffix": "b"})
+    assert refused.status == 400  # OpenAI's clients would try again after a 501
+    assert refused.json["error"]["code"] == "unsupported"
