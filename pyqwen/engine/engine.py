@@ -115,18 +115,15 @@ class Engine:
         if self._closing:
             raise ClosedError("the model was closed")
         if threading.current_thread() is self._thread:
-            raise PyQwenError(
-                "a logits_processor called its own model, which waits for it; ask another model, or "
-                "another time"
-            )
+            raise PyQwenError("a logits_processor called its own model, which waits for it")
 
     def cancel(self, request: Request) -> None:
         """End a request within milliseconds; without effect on one that is over."""
         if request.done or os.getpid() != self._pid:
             return
         request.cancel_requested = True
-        if request.abandon is not None:
-            request.abandon()
+        if (abandon := request.abandon) is not None:  # it may be prepared at this moment
+            abandon()
         if request in self._running:
             self._interrupts.interrupt()
         self._inbox.put(None)
