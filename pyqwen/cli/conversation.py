@@ -25,8 +25,8 @@ HELP = """\
   /load FILE          go on with a saved conversation
   /set NAME VALUE     change a sampling setting; /set alone shows all of them
   /system TEXT        change the system prompt; /system alone shows it
-  /json SCHEMA        answers are JSON by a schema, its text or a file; /json alone: any
-                      object; /json off: as the model likes
+  /json SCHEMA        answers are JSON by a schema, its text or a file;
+                      /json alone: any object; /json off: as the model likes
   /stats              speed of the last answer, size of the conversation
   /bye                leave (also Ctrl-D)
 A line that ends with \\ goes on in the next one; \"\"\" begins a text of many lines

@@ -165,7 +165,7 @@ typedef struct story {
 } story;
 
 static uint32_t prompt_length(uint32_t sequence) {
-    return 5 + 40 * sequence;
+    return 5 + 30 * sequence;
 }
 
 static pq_sampler *open_sampler(const pq_sampler_options *options, uint32_t sequence) {
