@@ -35,7 +35,8 @@ static pq_status fail_system(const char *name, const char *what, DWORD code, pq_
     while (n > 0 && (unsigned char)reason[n - 1] <= ' ')
         n--;
     reason[n] = '\0';
-    return pq_fail(err, PQ_ERR_IO, "%s: cannot be %s: %s (Windows error %lu)", name, what, reason,
+    const pq_status status = code == ERROR_NOT_ENOUGH_MEMORY ? PQ_ERR_MEMORY : PQ_ERR_IO;
+    return pq_fail(err, status, "%s: cannot be %s: %s (Windows error %lu)", name, what, reason,
                    (unsigned long)code);
 }
 
@@ -169,7 +170,8 @@ pq_status pq_map_check(const pq_map *map, const char *name, pq_error *err) {
 static pq_status fail_system(const char *name, const char *what, int code, pq_error *err) {
     if (code == ENOENT || code == ENOTDIR)
         return pq_fail(err, PQ_ERR_NOT_FOUND, "%s: no such file", name);
-    return pq_fail(err, PQ_ERR_IO, "%s: cannot be %s: %s", name, what, strerror(code));
+    const pq_status status = code == ENOMEM ? PQ_ERR_MEMORY : PQ_ERR_IO;
+    return pq_fail(err, status, "%s: cannot be %s: %s", name, what, strerror(code));
 }
 
 static pq_status require_regular(const struct stat *st, const char *name, pq_error *err) {

@@ -77,3 +77,23 @@ def test_idle_caches_make_room(path):
         """,
         path,
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_file_that_cannot_be_mapped_for_lack_of_memory(tiny_model_path, tmp_path):
+    large = tmp_path / "large.gguf"
+    large.write_bytes(tiny_model_path.read_bytes())
+    with large.open("r+b") as file:
+        file.truncate(2**30)  # takes no disk
+    _run(
+        """
+        limit(256)
+        try:
+            pyqwen.Model(sys.argv[1] + "/large.gguf")
+        except pyqwen.OutOfMemoryError as error:
+            assert "large.gguf: cannot be mapped" in str(error), error
+        else:
+            raise AssertionError("it was mapped")
+        """.replace("sys.argv[1] + ", f"{str(tmp_path)!r} + "),
+        tiny_model_path,
+    )
