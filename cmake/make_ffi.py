@@ -1,6 +1,6 @@
 """Write the C source of a Python extension from a header of csrc/: make_ffi.py HEADER OUT.c
 
-pyqwen_quantize.h, with the pyqwen.h that it stands on, makes pyqwen._ffi; pyqwen_test.h makes
+pyqwen_quantize.h, with the other headers of the core, makes pyqwen._ffi; pyqwen_test.h makes
 pyqwen._ffi_test, which has its types from the first. The headers are the only declaration of their
 interfaces: cffi parses them here (comments and preprocessor lines taken out), and the C compiler checks what
 cffi made of them against the headers themselves.
@@ -11,6 +11,10 @@ import sys
 from pathlib import Path
 
 from cffi import FFI
+
+# What users of the core include, each on top of the first.
+PUBLIC = ("pyqwen.h", "pyqwen_tokenizer.h", "pyqwen_sampling.h", "pyqwen_quantize.h")
+INCLUDES = "".join(f'#include "{name}"\n' for name in PUBLIC)
 
 # C calls this while a model loads; its Python body is in pyqwen/_native/models.py.
 CALLBACKS = """
@@ -26,8 +30,8 @@ def declarations(header: Path) -> str:
 
 def core(header: Path) -> FFI:
     ffi = FFI()
-    ffi.cdef(declarations(header.with_name("pyqwen.h")) + declarations(header) + CALLBACKS)
-    ffi.set_source("pyqwen._ffi", '#include "pyqwen_quantize.h"\n')
+    ffi.cdef("".join(declarations(header.with_name(name)) for name in PUBLIC) + CALLBACKS)
+    ffi.set_source("pyqwen._ffi", INCLUDES)
     return ffi
 
 
@@ -35,7 +39,7 @@ def testing(header: Path) -> FFI:
     ffi = FFI()
     ffi.include(core(header.with_name("pyqwen_quantize.h")))
     ffi.cdef(declarations(header))
-    ffi.set_source("pyqwen._ffi_test", '#include "pyqwen_quantize.h"\n#include "pyqwen_test.h"\n')
+    ffi.set_source("pyqwen._ffi_test", INCLUDES + '#include "pyqwen_test.h"\n')
     return ffi
 
 

@@ -1,4 +1,5 @@
-/* pyqwen.h - the public interface of the core, and the only one. (pyqwen_test.h is for its tests and benchmarks.)
+/* pyqwen.h - the public interface of the core: files, models, sessions. pyqwen_tokenizer.h, pyqwen_sampling.h
+ * and pyqwen_quantize.h stand on it. (pyqwen_test.h is for tests and benchmarks of the core.)
  *
  * The walk of a request: pq_file (bytes -> directory of keys and tensors) -> pq_model (weights in the
  * layout the kernels stream) -> pq_session (KV cache; evaluates rows of tokens) -> logits -> pq_sampler.
@@ -13,7 +14,7 @@
  *   - A pq_file and a pq_model are immutable and may be shared by threads. A pq_session or pq_sampler
  *     belongs to one thread at a time; only pq_session_cancel may be called from another.
  *
- * The Python binding is generated from this file (cmake/make_ffi.py): keep to plain declarations.
+ * The Python binding is generated from these files (cmake/make_ffi.py): keep to plain declarations.
  */
 #ifndef PYQWEN_H
 #define PYQWEN_H
@@ -136,6 +137,13 @@ pq_status pq_file_strings(const pq_file *file, const pq_key *key, char *text, ui
 pq_status pq_file_read(const pq_file *file, const pq_tensor *tensor, uint64_t offset,
                        uint64_t bytes, void *dst, pq_error *err);
 
+/* Texts one after the other, as pq_file_strings gives them. */
+typedef struct pq_strings { /* number i is text[bounds[i]] .. text[bounds[i + 1] - 1] */
+    const char *text;
+    const uint64_t *bounds; /* (count + 1), ascending from 0 */
+    uint64_t count;
+} pq_strings;
+
 /* ---------------------------------------------------------------------------------- tensor types */
 
 /* NULL for a type this version cannot read; names as in "Q4_K". */
@@ -147,56 +155,6 @@ uint32_t pq_type_block(uint32_t type);
 uint32_t pq_type_bytes(uint32_t type);
 /* n must be a multiple of the block. src need not be aligned. */
 pq_status pq_dequantize(uint32_t type, const void *src, size_t n, float *dst, pq_error *err);
-
-/* --------------------------------------------------------------------------------------- tokenizers */
-
-typedef struct pq_strings { /* number i is text[bounds[i]] .. text[bounds[i + 1] - 1] */
-    const char *text;
-    const uint64_t *bounds; /* (count + 1), ascending from 0 */
-    uint64_t count;
-} pq_strings;
-
-typedef struct pq_vocabulary {
-    const char *source;   /* what messages begin with, or NULL */
-    const char *pre;      /* tokenizer.ggml.pre; NULL: not byte-level BPE, nothing can be encoded */
-    pq_strings tokens;    /* tokenizer.ggml.tokens, as pq_file_strings gives them */
-    const uint8_t *kinds; /* (tokens.count) tokenizer.ggml.token_type; NULL: all are normal */
-    pq_strings merges;    /* tokenizer.ggml.merges; unread without pre */
-    pq_strings control;   /* texts that are control tokens whatever kinds says */
-} pq_vocabulary;
-
-typedef struct pq_match { /* where a control token's text begins: the longest that does */
-    size_t begin;
-    uint32_t bytes;
-    int32_t token;
-} pq_match;
-
-typedef struct pq_tokenizer pq_tokenizer; /* immutable, may be shared by threads */
-
-/* Copies what it needs. PQ_ERR_FORMAT for contradictions, PQ_ERR_UNSUPPORTED for another `pre`. */
-pq_status pq_tokenizer_open(pq_tokenizer **out, const pq_vocabulary *v, pq_error *err);
-void pq_tokenizer_close(pq_tokenizer *t);
-/* (tokens.count) the kinds that count: "[PAD<id>]" is unused, and v->control are control tokens. */
-const uint8_t *pq_tokenizer_kinds(const pq_tokenizer *t);
-/* The token as the file spells it, without a NUL at its end; NULL for an id that is none. */
-const char *pq_tokenizer_piece(const pq_tokenizer *t, int32_t token, size_t *bytes);
-/* The token of exactly this spelling that is not padding, or -1. */
-int32_t pq_tokenizer_find(const pq_tokenizer *t, const char *piece, size_t bytes);
-/* Tokens of a text; the caller frees *ids (n). control 1: control tokens are recognized, but not across one of
- * the cuts (n_cuts byte positions, ascending). User-defined ones always are. A byte that is not UTF-8 is a
- * symbol, encoded as it is. */
-pq_status pq_tokenizer_encode(const pq_tokenizer *t, const char *text, size_t bytes, int control,
-                              const size_t *cuts, size_t n_cuts, int32_t **ids, size_t *n,
-                              const pq_cancel *cancel, pq_error *err);
-/* What tokens stand for: *bytes bytes, written to dst unless they are more than `room`. */
-pq_status pq_tokenizer_decode(const pq_tokenizer *t, const int32_t *ids, size_t n, char *dst,
-                              size_t room, size_t *bytes, pq_error *err);
-/* (tokens.count) how many bytes each token stands for: together what decoding all of them in order gives. */
-void pq_tokenizer_lengths(const pq_tokenizer *t, uint32_t *lengths);
-/* All places where texts of control tokens begin, in descending order; the caller frees *matches (n). */
-pq_status pq_tokenizer_match(const pq_tokenizer *t, const char *text, size_t bytes,
-                             pq_match **matches, size_t *n, pq_error *err);
-void pq_tokenizer_free(void *ids_or_matches);
 
 /* ------------------------------------------------------------------------------------------- models */
 
@@ -345,123 +303,6 @@ pq_status pq_session_logprobs(pq_session *session, uint32_t first, uint32_t n,
 /* Sets (1) or clears (0) the flag that makes a running or later evaluation stop within milliseconds with
  * PQ_ERR_CANCELLED. Any thread, any time until the session is closed. */
 void pq_session_cancel(pq_session *session, int cancel);
-
-/* ----------------------------------------------------------------------------------------- sampling */
-
-typedef struct pq_sampler pq_sampler;
-
-/* Texts behind which the DRY penalty looks for no repetition, and the texts of the tokens they are found in.
- * Immutable, may be shared by threads and samplers, which it must outlive. */
-typedef struct pq_breakers pq_breakers;
-
-enum { PQ_MAX_BREAKER_BYTES = 1000 };
-
-/* Copies what it needs; the breakers have PQ_MAX_BREAKER_BYTES together at most. */
-pq_status pq_breakers_open(pq_breakers **out, const pq_strings *tokens, const pq_strings *breakers,
-                           pq_error *err);
-void pq_breakers_close(pq_breakers *breakers);
-
-/* What changes logits or leaves tokens out, in the default order. */
-typedef enum pq_filter {
-    PQ_FILTER_PENALTIES = 0, /* repetition, presence, frequency */
-    PQ_FILTER_DRY,
-    PQ_FILTER_TOP_N_SIGMA,
-    PQ_FILTER_TEMPERATURE,
-    PQ_FILTER_TOP_K,
-    PQ_FILTER_TOP_P,
-    PQ_FILTER_MIN_P,
-    PQ_FILTER_TYPICAL_P,
-    PQ_FILTER_XTC,
-    PQ_FILTERS /* how many there are */
-} pq_filter;
-
-typedef struct pq_sampler_options {
-    float temperature;        /* 0: greedy */
-    int32_t top_k;            /* 0: off */
-    float top_p;              /* 1: off */
-    float min_p;              /* 0: off */
-    float typical_p;          /* 1: off */
-    float repetition_penalty; /* 1: off; as Hugging Face: prompt and output, once per token */
-    float presence_penalty;   /* 0: off; output tokens only, as OpenAI's */
-    float frequency_penalty;  /* 0: off */
-    float dry_multiplier;     /* 0: off; the penalty is multiplier * base^(run - allowed_length) */
-    float dry_base;           /* >= 1 */
-    int32_t dry_allowed_length; /* >= 1; the shortest run of tokens whose repetition is penalized */
-    const pq_breakers *dry_breakers; /* NULL: none; borrowed until the sampler is closed */
-    float
-        xtc_probability; /* 0: off; takes one random number per token, before the draw's, if the threshold
-                              is at most 0.5 */
-    float xtc_threshold;
-    float top_n_sigma; /* 0: off */
-    const uint8_t
-        *order; /* (n_order) pq_filter, each at most once: only these; NULL: the default order. At
-                             temperature 0 only penalties and DRY count */
-    uint32_t n_order;
-    uint64_t seed;
-    const int32_t *bias_tokens; /* (n_bias) copied */
-    const float
-        *bias_values; /* (n_bias) added to the logits, after penalties that come first, else before
-                                   all; -INFINITY forbids a token */
-    uint32_t n_bias;
-    const uint32_t *
-        unpenalized; /* NULL, or a bit per token as in a mask: those that no penalty is for. Borrowed */
-} pq_sampler_options;
-
-enum { PQ_MAX_TOP_LOGPROBS = 20 };
-
-typedef struct pq_sample {
-    int32_t token;
-    float logprob; /* natural log, of the model's own distribution: no penalties or temperature */
-    uint32_t n_top;
-    int32_t top_tokens[20];
-    float top_logprobs[20]; /* descending */
-} pq_sample;
-
-/* real_tokens: ids from there on are padding and can never be sampled. */
-pq_status pq_sampler_open(pq_sampler **out, uint32_t real_tokens, const pq_sampler_options *options,
-                          pq_error *err);
-void pq_sampler_close(pq_sampler *sampler);
-/* Tells the sampler what stands in the text already; `generated` is 0 for the prompt. */
-pq_status pq_sampler_accept(pq_sampler *sampler, const int32_t *tokens, size_t n, int generated,
-                            pq_error *err);
-/* Draws from (n_logits) raw logits, n_logits >= real_tokens, which it overwrites; the token is accepted.
- * mask: NULL, or one bit per token: where bit t % 32 of word t / 32 is 0, it is as if the vocabulary lacked
- * token t, but for what is reported. n_top: how many of the likeliest tokens to report, <=
- * PQ_MAX_TOP_LOGPROBS; with want_logprob 0 neither logprob nor top are computed. */
-pq_status pq_sampler_sample(pq_sampler *sampler, float *logits, size_t n_logits,
-                            const uint32_t *mask, int want_logprob, uint32_t n_top, pq_sample *out,
-                            pq_error *err);
-/* 1: remembers, for pq_sampler_rewind, what is accepted from here on. 0: forgets the mark. */
-void pq_sampler_mark(pq_sampler *sampler, int on);
-/* Takes back all but the first n tokens after the mark: penalties and random numbers are what they were. */
-pq_status pq_sampler_rewind(pq_sampler *sampler, size_t n, pq_error *err);
-
-/* How one token of a run is found. A forced one is `next` and takes no random number; `output` is then read
- * for the log-probability only, if one is wanted. */
-typedef struct pq_draw {
-    const uint32_t *mask; /* NULL, or as for pq_sampler_sample */
-    uint32_t output;      /* of the last evaluation: of the row before the token */
-    int32_t next;         /* what stands in the row after that: a draft; -1: nothing */
-    uint32_t forced;      /* 1: forced */
-} pq_draw;
-
-/* Tokens of one sequence, sampled one after the other. All pointers are the caller's. */
-typedef struct pq_run {
-    pq_sampler *sampler;             /* which no other run of the call uses */
-    const pq_draw *draws;            /* (n) */
-    pq_sample *samples;              /* (n) */
-    uint32_t n, want_logprob, n_top; /* as for pq_sampler_sample */
-    uint32_t sampled;                /* result: samples written, and tokens accepted */
-    pq_status status;                /* result: PQ_OK, or why the draw after these failed */
-    pq_error error;
-} pq_run;
-
-/* Samples runs from outputs of the last evaluation; the weights of the output matrix are read once for up to
- * 16 outputs. A token is drawn only while every one before it was what stood in the next row: so samples and
- * sampler are what evaluating and sampling token by token gives, bit for bit. What the sequence holds behind
- * the last token that was as drafted, the caller rewinds. A run that fails does not disturb the others. If
- * the call fails, also by cancelling, nothing was sampled and every sampler is as before. */
-pq_status pq_session_sample(pq_session *session, pq_run *runs, uint32_t n, pq_error *err);
 
 /* ------------------------------------------------------------------------------------------ machine */
 

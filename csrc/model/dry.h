@@ -4,6 +4,7 @@
 #define PQ_DRY_H
 
 #include "../base/status.h"
+#include "../pyqwen_sampling.h"
 
 typedef struct pq_dry pq_dry;
 

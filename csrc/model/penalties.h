@@ -5,6 +5,7 @@
 #define PQ_PENALTIES_H
 
 #include "../base/status.h"
+#include "../pyqwen_sampling.h"
 
 typedef struct pq_penalties pq_penalties;
 

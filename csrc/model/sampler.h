@@ -3,6 +3,7 @@
 #define PQ_SAMPLER_H
 
 #include "../base/status.h"
+#include "../pyqwen_sampling.h"
 
 /* Accepts a token that is given, without a random number, and writes to *out what pq_sampler_sample would
  * report of it: nothing where logits is NULL. The logits are not changed. */

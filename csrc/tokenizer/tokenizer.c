@@ -1,4 +1,4 @@
-/* tokenizer.c - text to tokens and back: what pyqwen.h promises, from the parts in this folder. */
+/* tokenizer.c - text to tokens and back: what pyqwen_tokenizer.h promises, from the parts in this folder. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -3,6 +3,7 @@
 #define PQ_VOCABULARY_H
 
 #include "../base/status.h"
+#include "../pyqwen_tokenizer.h"
 #include "hash.h"
 
 /* tokenizer.ggml.token_type */

@@ -1,8 +1,7 @@
 """The border to the C core: the only package that touches ``ffi`` and ``lib``.
 
 It turns handles into objects that close themselves, numpy arrays into pointers, and a status into an
-exception. It decides nothing. One file per part of ``csrc/pyqwen.h`` and
-``csrc/pyqwen_quantize.h``.
+exception. It decides nothing. One file per part of the public headers in ``csrc/``.
 """
 
 try:

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../csrc/pyqwen.h"
+#include "../../csrc/pyqwen_sampling.h"
 #include "check.h"
 
 enum {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "pyqwen_quantize.h"
+#include "pyqwen_sampling.h"
 #include "formats/types.h"
 
 enum { TINY_MATRICES = 9 }; /* q k v o gate up down, embedding, output */
