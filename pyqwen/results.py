@@ -30,11 +30,15 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens read and written. ``cached_tokens`` of the prompt did not have to be computed."""
+    """Tokens read and written. ``cached_tokens`` of the prompt did not have to be computed.
+
+    ``reasoning_tokens`` of those written come before a thinking model's answer, its tags included.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyqwen.results import ToolCall, ToolCallDelta
-from pyqwen.text.answer_tokens import ids_of_answer
+from pyqwen.text.answer_tokens import ids_of_answer, tokens_before
 
 if TYPE_CHECKING:
     from pyqwen.text.reasoning import ReasoningStream
@@ -81,6 +81,15 @@ class AnswerParts:
         if self._reasoning is None or not self._reasoning.found:
             return None
         return "".join(self._thoughts)
+
+    def reasoning_tokens(self, written: Sequence[int], shown: Mapping[int, bytes]) -> int:
+        """How many of the tokens ``written`` come before the answer; all, if it has not begun."""
+        if self._reasoning is None or not self._reasoning.found:
+            return 0
+        if not self._reasoning.answer_start:
+            return len(written)
+        before = "".join(self._written)[: self._reasoning.answer_start]
+        return tokens_before(len(before.encode()), written, shown)
 
     def content_ids(self, written: Sequence[int], shown: Mapping[int, bytes]) -> list[int] | None:
         """Those of the tokens ``written`` that make exactly the text and the calls, if there are such.

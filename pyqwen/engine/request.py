@@ -374,7 +374,8 @@ class Generation(Request):
         if self._streaming:
             self._send(unsent + rest, reason)
         written = self.tokens[self.prompt_length :]
-        usage = Usage(self.prompt_length, len(written), self.cached)
+        thoughts = parts.reasoning_tokens(written, self._texts.shown)
+        usage = Usage(self.prompt_length, len(written), self.cached, thoughts)
         timings = self._timings()
         facts = (
             parts.text,

@@ -210,8 +210,9 @@ async def answering(
             metrics.note(done for done in answers.completions if done is not None)
 
 
-def merged_usage(completions: Sequence[Completion]) -> tuple[int, int, int]:
-    """Tokens of the prompt, written, and of the prompt that were cached: the prompt counts once."""
+def merged_usage(completions: Sequence[Completion]) -> tuple[int, int, int, int]:
+    """Tokens of the prompt, which counts once, written, of the prompt that were cached, and of reasoning."""
     written = sum(done.usage.completion_tokens for done in completions)
+    thoughts = sum(done.usage.reasoning_tokens for done in completions)
     usage = completions[0].usage
-    return usage.prompt_tokens, written, usage.cached_tokens
+    return usage.prompt_tokens, written, usage.cached_tokens, thoughts

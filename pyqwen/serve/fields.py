@@ -151,12 +151,13 @@ def timings(done: Completion) -> dict[str, Any]:
     }
 
 
-def openai_usage(prompt: int, written: int, cached: int) -> dict[str, Any]:
+def openai_usage(prompt: int, written: int, cached: int, thoughts: int = 0) -> dict[str, Any]:
     return {
         "prompt_tokens": prompt,
         "completion_tokens": written,
         "total_tokens": prompt + written,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": thoughts},
     }
 
 

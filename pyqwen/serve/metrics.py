@@ -21,6 +21,9 @@ class Metrics:
         self.written_tokens = 0
         self.written_seconds = 0.0
         self.cancelled = 0
+        self.longest = 0
+        self.drafted = 0
+        self.accepted = 0
 
     def note(self, completions: Iterable[Completion]) -> None:
         """Count answers that have ended."""
@@ -32,6 +35,9 @@ class Metrics:
             self.written_tokens += done.usage.completion_tokens
             self.written_seconds += done.timings.decode_seconds
             self.cancelled += done.finish_reason == "cancelled"
+            self.longest = max(self.longest, done.usage.total_tokens)
+            self.drafted += done.timings.drafted
+            self.accepted += done.timings.accepted
 
     def text(self, *, waiting: int) -> str:
         """All of it for Prometheus."""
@@ -50,6 +56,24 @@ class Metrics:
                 "counter",
                 "Time spent writing.",
                 self.written_seconds,
+            ),
+            (
+                "n_tokens_max",
+                "counter",
+                "Tokens of the longest prompt with its answer.",
+                self.longest,
+            ),
+            (
+                "spec_decode_num_draft_tokens_total",
+                "counter",
+                "Tokens that drafts guessed and that were checked.",
+                self.drafted,
+            ),
+            (
+                "spec_decode_num_accepted_tokens_total",
+                "counter",
+                "Tokens of drafts that were right.",
+                self.accepted,
             ),
             ("requests_total", "counter", "Answers that have ended.", self.requests),
             ("requests_cancelled_total", "counter", "Answers cut off.", self.cancelled),

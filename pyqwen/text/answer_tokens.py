@@ -23,11 +23,8 @@ def ids_of_answer(
     stop string ended it inside a token, and where a control token, which shows nothing, is in it.
     """
     room = len(before.encode())
-    start = 0
-    while room > 0 and start < len(written):
-        room -= len(shown[written[start]])
-        start += 1
-    if room != 0:
+    start = tokens_before(room, written, shown)
+    if sum(len(shown[token]) for token in written[:start]) != room:
         return None
     written = written[start:]
     pieces = [shown[token] for token in written]
@@ -36,6 +33,15 @@ def ids_of_answer(
     if made != text or not all(pieces):
         return None
     return list(written[: len(pieces)])
+
+
+def tokens_before(room: int, written: Sequence[int], shown: Mapping[int, bytes]) -> int:
+    """How many of the ids ``written`` begin within the first ``room`` bytes that they show."""
+    start = 0
+    while room > 0 and start < len(written):
+        room -= len(shown[written[start]])
+        start += 1
+    return start
 
 
 def check_answer_tokens(messages: Iterable[Mapping[str, Any]], tokenizer: Tokenizer) -> None:

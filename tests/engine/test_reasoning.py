@@ -34,6 +34,7 @@ def test_answer_and_reasoning_are_apart(model, thinking) -> None:
     reply = model.chat("Is it?", **thinking)
     assert (reply.text, reply.reasoning) == ("Yes!", "Hm. ")
     assert len(reply.token_ids) == reply.usage.completion_tokens == 11
+    assert reply.usage.reasoning_tokens == 7  # the tags and the newline behind them, too
     assert reply.message["content"] == "Yes!"
     assert model.tokenizer.decode(reply.message["token_ids"]) == "Yes!"
 
@@ -61,6 +62,7 @@ def test_asyncio(model, thinking) -> None:
 def test_thinking_that_is_cut_off_has_no_answer(model, thinking) -> None:
     reply = model.chat("Is it?", **thinking | {"max_tokens": 4})
     assert (reply.text, reply.reasoning, reply.finish_reason) == ("", "Hm.", "length")
+    assert reply.usage.reasoning_tokens == 4
 
 
 def test_stop_strings_are_found_in_both(model, thinking) -> None:
@@ -86,6 +88,7 @@ def test_thinking_can_be_turned_off(model, spelling, byte_tokens) -> None:
     on = model.chat("Is it?", **settings)
     off = model.chat("Is it?", template_variables={"enable_thinking": False}, **settings)
     assert (off.text, off.reasoning) == ("Yes!", None)
+    assert off.usage.reasoning_tokens == 0
     assert off.usage.prompt_tokens > on.usage.prompt_tokens
 
 

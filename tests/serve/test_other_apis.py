@@ -316,6 +316,7 @@ def test_llama_properties_and_metrics(app: Any, model: Model) -> None:
     values = dict(line.split() for line in text.splitlines() if not line.startswith("#"))
     assert float(values["llamacpp:tokens_predicted_total"]) == 3
     assert float(values["llamacpp:requests_processing"]) == 0
+    assert float(values["llamacpp:n_tokens_max"]) >= 6
     assert text.count("# TYPE") == len(values)
 
 
