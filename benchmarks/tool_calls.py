@@ -1,11 +1,13 @@
 """How often a model calls the right tool with the right arguments, and leaves tools alone where none is due.
 
-    python benchmarks/tool_calls.py MODEL.gguf [--peer] [--modes auto required named] [--json OUT]
+    python benchmarks/tool_calls.py MODEL.gguf [--unseen] [--peer] [--modes auto required named] [--json OUT]
 
-``tool_prompts.json`` has eight tools and 60 prompts: 30 need calls, 8 of them two, and 30 need none. Greedy,
-with the settings that are each program's own. ``--peer`` asks llama.cpp's server the same (package
-``xllamacpp``, in an environment of its own). An answer is right if its calls are the expected ones, in any
-order, with nothing missing, nothing added, and every argument one of those that count as right.
+``tool_prompts.json`` has eight tools and 60 prompts: 30 need calls, 8 of them two, and 30 need none. The
+way tools are offered was chosen on them; ``tool_prompts_unseen.json`` has as many prompts for eight other
+tools, written afterwards and never used to choose anything. Greedy, with the settings that are each
+program's own. ``--peer`` asks llama.cpp's server the same (package ``xllamacpp``, in an environment of its
+own). An answer is right if its calls are the expected ones, in any order, with nothing missing, nothing
+added, and every argument one of those that count as right.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 Call = dict[str, Any]
-DATA = json.loads((Path(__file__).parent / "tool_prompts.json").read_text("utf-8"))
+HERE = Path(__file__).parent
+DATA: dict[str, list[Any]] = {}  # "tools" and "prompts", from a file
 MODES = ("auto", "required", "named")
 MOST_TOKENS = 160  # of an answer; calls are shorter
 
@@ -172,11 +175,14 @@ def ask_llama(path: str, mode: str, at_once: int) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model")
+    parser.add_argument("--unseen", action="store_true", help="prompts that nothing was chosen on")
     parser.add_argument("--peer", action="store_true", help="ask llama.cpp's server instead")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--parallel", type=int, default=8, help="prompts at once (8)")
     parser.add_argument("--json", type=Path, help="write all answers here")
     arguments = parser.parse_args()
+    prompts = "tool_prompts_unseen.json" if arguments.unseen else "tool_prompts.json"
+    DATA.update(json.loads((HERE / prompts).read_text("utf-8")))
     report: dict[str, Any] = {"model": Path(arguments.model).name}
     for mode in arguments.modes:
         start = time.process_time()
