@@ -10,7 +10,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "kernels"))
 
-from extension import kernel_lib
 from peers import Test
 
 from pyqwen import _native
@@ -40,16 +39,7 @@ class Limits:
 
     def read(self) -> Reading:
         bandwidth = _native.measure_bandwidth(self._threads, self._bytes)
-        return Reading(bandwidth, self._int8())
-
-    def _int8(self) -> float | None:
-        out, error = _native.ffi.new("double *"), _native.new_error()
-        status = kernel_lib().pq_measure_int8(self._isa.encode(), self._threads, out, error)
-        try:
-            _native.check(status, error)
-        except ValueError:
-            return None
-        return float(out[0])
+        return Reading(bandwidth, _native.measure_int8(self._isa, self._threads))
 
 
 class Demand:

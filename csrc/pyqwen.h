@@ -328,5 +328,9 @@ const char *pq_isa_summary(const char *name);
 const char *pq_isa_default(void);
 /* Reads `bytes` of memory with `threads` threads, several times: the best rate in bytes per second. */
 pq_status pq_measure_bandwidth(uint32_t threads, uint64_t bytes, double *out, pq_error *err);
+/* Multiplies int8 numbers that are in the first-level cache, with `isa`'s fastest instruction and nothing
+ * else: the best rate of several passes in products per second, which no matrix product with that isa can
+ * exceed. PQ_ERR_ARGUMENT where isa is not available or, as scalar, has no such instruction. */
+pq_status pq_measure_int8(const char *isa, uint32_t threads, double *out, pq_error *err);
 
 #endif

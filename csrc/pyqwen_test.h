@@ -35,9 +35,5 @@ pq_status pq_test_attention(const char *isa, pq_kv_type kv_type, uint32_t heads,
  * "rope_neox", "rope_pairs" (b: n/2 cosines, n/2 sines), "f16" (round trip), "logsumexp" (out: 1). */
 pq_status pq_test_vector(const char *isa, const char *kernel, const float *a, const float *b,
                          size_t n, float *out, pq_error *err);
-/* Multiplies int8 numbers that are in the first-level cache, with `isa`'s fastest instruction and nothing
- * else: the best rate of several passes in products per second, which no matrix product with that isa can
- * exceed. PQ_ERR_ARGUMENT where isa is not available or, as scalar, has no such instruction. */
-pq_status pq_measure_int8(const char *isa, uint32_t threads, double *out, pq_error *err);
 
 #endif

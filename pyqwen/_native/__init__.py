@@ -34,6 +34,7 @@ from pyqwen._native.hardware import (
     isas,
     machine,
     measure_bandwidth,
+    measure_int8,
 )
 from pyqwen._native.models import (
     KV_TYPES,
@@ -106,6 +107,7 @@ __all__ = [
     "lib",
     "machine",
     "measure_bandwidth",
+    "measure_int8",
     "measure_quantization",
     "new_error",
     "packed_key",

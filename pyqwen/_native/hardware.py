@@ -46,3 +46,12 @@ def measure_bandwidth(threads: int, n_bytes: int) -> float:
     out, error = ffi.new("double *"), new_error()
     check(lib.pq_measure_bandwidth(threads, n_bytes, out, error), error)
     return float(out[0])
+
+
+def measure_int8(isa: str, threads: int) -> float | None:
+    """Return how many products of int8 ``threads`` threads do in a second; None for scalar."""
+    if isa == "scalar":
+        return None
+    out, error = ffi.new("double *"), new_error()
+    check(lib.pq_measure_int8(isa.encode(), threads, out, error), error)
+    return float(out[0])

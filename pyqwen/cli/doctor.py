@@ -47,12 +47,19 @@ def _lines(report: Report) -> list[tuple[str, str]]:
     quota = f", quota {machine['cpu_quota']:.2f}" if machine["cpu_quota"] else ""
     available = ", ".join(name for name, here in report.isas.items() if here)
     libraries = [f"{name} {version or 'missing'}" for name, version in report.versions.items()]
+    products = report.int8_products
     settings = [f"{name}={value}" for name, value in report.environment.items()]
     return [
         ("processor", machine["cpu"] or "unknown"),
         ("system", report.platform),
         ("instructions", f"{report.isa} (available: {available})"),
         ("kernels", report.kernels),
+        (
+            "products",
+            f"{products / 1e9:.0f} billion of int8 per second"
+            if products
+            else f"{report.isa} has no instruction for them",
+        ),
         (
             "cores",
             f"{machine['performance_cores']} fast ones of {machine['logical_cores']}{quota}; "

@@ -57,7 +57,8 @@ class Report:
     ``isa`` is the instruction set in use and ``kernels`` a line about it.
 
     Sizes are in bytes, ``bandwidth`` (of reading memory with ``threads`` threads) in bytes per
-    second.
+    second; it bounds writing. ``int8_products`` per second bound the reading of prompts; None where
+    ``isa`` has no such instruction.
     """
 
     versions: dict[str, str | None]
@@ -68,6 +69,7 @@ class Report:
     kernels: str
     threads: int
     bandwidth: float
+    int8_products: float | None
     environment: dict[str, str]
     cache: dict[str, Any]
     problems: list[str]
@@ -82,6 +84,7 @@ def examine() -> Report:
     asked_threads = _setting(environment.threads, problems)
     exact = _setting(environment.exact, problems)
     isa = asked_isa or _native.default_isa()
+    threads = asked_threads or _native.default_threads()
     cache = _cache()
     versions = {"pyqwen": _version("pyqwen"), "python": platform.python_version()}
     versions |= {name: _version(name) for name in _LIBRARIES}
@@ -104,8 +107,9 @@ def examine() -> Report:
         isas=isas,
         isa=isa,
         kernels=_native.isa_summary(isa),
-        threads=asked_threads or _native.default_threads(),
+        threads=threads,
         bandwidth=_bandwidth(machine),
+        int8_products=_native.measure_int8(isa, min(threads, machine["logical_cores"])),
         environment=_environment(),
         cache=cache,
         problems=problems,

@@ -190,6 +190,7 @@ def test_doctor_json(call, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["isas"][report["isa"]] is True
     assert report["kernels"]
     assert report["bandwidth"] > 1e8
+    assert report["isa"] == "scalar" or report["int8_products"] > 1e8
     assert report["threads"] >= 1
     assert report["versions"]["pyqwen"]
     assert report["environment"]["HF_TOKEN"] == "(set)"
@@ -200,6 +201,15 @@ def test_doctor_json(call, monkeypatch: pytest.MonkeyPatch) -> None:
 def _memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading half a gigabyte several times is nothing that these tests are about."""
     monkeypatch.setattr("pyqwen._native.measure_bandwidth", lambda threads, size: 1e10)
+
+
+@pytest.mark.usefixtures("_memory_is_not_measured")
+def test_doctor_with_portable_kernels_knows_no_products(
+    call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYQWEN_ISA", "scalar")
+    assert call("doctor", "--json").json["int8_products"] is None
+    assert "scalar has no instruction for them" in call("doctor").out
 
 
 @pytest.mark.usefixtures("_memory_is_not_measured")

@@ -1,9 +1,9 @@
-/* int8_ceiling_x86_vnni.h - as many products of int8 as there can be: vpdpbusd alone. Two products share a
+/* int8_products_vnni.h - as many products of int8 as there can be: vpdpbusd alone. Two products share a
  * load, as the tokens of a tile do: Zen 4 loads no more than one vector of 64 bytes per cycle. */
-#ifndef PQ_VNNI_INT8_CEILING_H
-#define PQ_VNNI_INT8_CEILING_H
+#ifndef PQ_X86_INT8_PRODUCTS_VNNI_H
+#define PQ_X86_INT8_PRODUCTS_VNNI_H
 
-#include "int8_ceiling.h"
+#include "../../int8_ceiling.h"
 
 /* The includer has the vectors: pq_vector, pq_zero_sum(), pq_load(), pq_dot() and pq_low(). */
 #define PQ_SUM_ZERO(k) pq_vector sum##k = pq_zero_sum();

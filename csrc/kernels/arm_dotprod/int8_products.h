@@ -1,11 +1,11 @@
-/* int8_ceiling_arm_dotprod.h - as many products of int8 as there can be, in one instruction that adds into 32 bits: sdot
+/* int8_products.h - as many products of int8 as there can be, in one instruction that adds into 32 bits: sdot
  * here, smmla in arm_i8mm. The includer defines it as pq_dot, and says how many products it does for each of 16 bytes. */
-#ifndef PQ_DOTPROD_INT8_CEILING_H
-#define PQ_DOTPROD_INT8_CEILING_H
+#ifndef PQ_DOTPROD_INT8_PRODUCTS_H
+#define PQ_DOTPROD_INT8_PRODUCTS_H
 
 #include <arm_neon.h>
 
-#include "int8_ceiling.h"
+#include "../int8_ceiling.h"
 
 #define PQ_SUM_ZERO(k) int32x4_t sum##k = vdupq_n_s32(0);
 #define PQ_SUM_MULTIPLY(k)                                                                         \

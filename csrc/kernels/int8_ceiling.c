@@ -5,7 +5,7 @@
 
 #include "../base/pool.h"
 #include "../base/thread.h"
-#include "../pyqwen_test.h"
+#include "../pyqwen.h"
 
 enum {
     ROUNDS = 4096,     /* of one chunk: about a millisecond */

@@ -1,7 +1,7 @@
-/* int8_ceiling_x86_avx2.c - as many products of int8 as there can be: vpmaddubsw, and one addition of 16 bits. */
+/* int8_ceiling.c - as many products of int8 as there can be: vpmaddubsw, and one addition of 16 bits. */
 #include <immintrin.h>
 
-#include "int8_ceiling.h"
+#include "../int8_ceiling.h"
 
 enum { VECTOR = 32, STEP = PQ_CEILING_SUMS * VECTOR };
 

@@ -1,7 +1,7 @@
-/* int8_ceiling_x86_amx.c - as many products of int8 as there can be: tdpbssd, with four tiles of sums. */
+/* int8_ceiling.c - as many products of int8 as there can be: tdpbssd, with four tiles of sums. */
 #include <immintrin.h>
 
-#include "int8_ceiling.h"
+#include "../int8_ceiling.h"
 
 enum { TILE_ROWS = 16, ROW_BYTES = 64, TILES = 6, TILE_BYTES = TILE_ROWS * ROW_BYTES };
 

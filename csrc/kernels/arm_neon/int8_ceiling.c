@@ -1,7 +1,7 @@
-/* int8_ceiling_arm_neon.c - as many products of int8 as there can be: smlal, in chains that may wrap. */
+/* int8_ceiling.c - as many products of int8 as there can be: smlal, in chains that may wrap. */
 #include <arm_neon.h>
 
-#include "int8_ceiling.h"
+#include "../int8_ceiling.h"
 
 enum { VECTOR = 16, STEP = PQ_CEILING_SUMS / 2 * VECTOR };
 

@@ -1,7 +1,7 @@
-/* int8_ceiling_x86_avx512vnni.c - see int8_ceiling_x86_vnni.h. */
+/* int8_ceiling.c - see ../templates/x86/int8_products_vnni.h. */
 #include <immintrin.h>
 
-#include "int8_ceiling_x86_vnni.h"
+#include "../templates/x86/int8_products_vnni.h"
 
 typedef __m512i pq_vector;
 
