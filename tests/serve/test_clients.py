@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from program import running_program
 
 # What clients leave open or warn of is theirs.
 pytestmark = [pytest.mark.clients, pytest.mark.filterwarnings("ignore")]
@@ -40,24 +40,10 @@ def wanted(name: str, unavailable: Any) -> Any:
 @pytest.fixture(scope="module")
 def url(smollm_path: Path) -> Iterator[str]:
     """The address of a server."""
-    command = [sys.executable, "-m", "pyqwen", "serve", "-m", str(smollm_path), "--port", "0"]
-    environment = {**os.environ, "PYQWEN_API_KEY": KEY}
-    process = subprocess.Popen(
-        [*command, "--alias", "small", "-c", "2048"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    assert process.stderr is not None
-    address = ""
-    for line in process.stderr:
-        if found := re.search(r"listening on (http://\S+)", line):
-            address = found[1]
-            break
-    yield address
-    process.kill()
-    process.wait()
-    process.stderr.close()
+    with running_program(
+        smollm_path, "--alias", "small", "-c", "2048", PYQWEN_API_KEY=KEY
+    ) as address:
+        yield address
 
 
 def busy(url: str) -> int:
