@@ -43,8 +43,8 @@ def add_parser(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     text = read_text(args.file).removesuffix("\n")  # llama.cpp drops it from a file, too
 
+    from pyqwen.output_file import refuse_inputs
     from pyqwen.quantize import imatrix
-    from pyqwen.quantize.output.output_file import refuse_inputs
 
     if args.file != "-":
         refuse_inputs(Path(args.output), [Path(args.file)])

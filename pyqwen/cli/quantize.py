@@ -19,8 +19,8 @@ from pyqwen.cli.options import Verbs, add_verb, positive_int
 from pyqwen.units import format_bytes
 
 if TYPE_CHECKING:
+    from pyqwen.output_file import OutputFile
     from pyqwen.quantize import Quantization, QuantizedTensor
-    from pyqwen.quantize.output.output_file import OutputFile
 
 # Those of pyqwen.quantize.RECIPES and AUTO, which is not imported to show the help.
 _TYPES = (
@@ -226,7 +226,7 @@ def _tensor_type(text: str) -> tuple[str, str]:
 
 def _side_outputs(args: argparse.Namespace) -> list[OutputFile | None]:
     """Where report and plot will go; that they can is checked before the minutes of work."""
-    from pyqwen.quantize.output.output_file import OutputFile, refuse_inputs
+    from pyqwen.output_file import OutputFile, refuse_inputs
 
     if args.plot is not None and Path(args.plot).suffix.lower() not in ("", ".svg"):
         raise UsageError(

@@ -23,8 +23,8 @@ from pyqwen.interruptible import run_interruptibly
 from pyqwen.loading.gguf_file import GGUFFile
 from pyqwen.loading.weights import Weights, open_weights
 from pyqwen.os_errors import raising_file_errors
+from pyqwen.output_file import OutputFile
 from pyqwen.quantize.calibration.imatrix_file import ImportanceMatrix, write_entries
-from pyqwen.quantize.output.output_file import OutputFile
 from pyqwen.quantize.source.gguf_source import shard_paths
 from pyqwen.quantize.tensor_names import tensor_names
 from pyqwen.text.text_chunks import TextChunks

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pyqwen.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
 from pyqwen.loading.gguf_file import GGUFFile, TensorInfo
 from pyqwen.os_errors import raising_file_errors
+from pyqwen.output_file import OutputFile
 from pyqwen.quantize.output.gguf_header import begin_gguf
-from pyqwen.quantize.output.output_file import OutputFile
 
 _TYPE, _DATASETS = "general.type", "imatrix.datasets"
 _CHUNKS, _CHUNK_SIZE = "imatrix.chunk_count", "imatrix.chunk_size"

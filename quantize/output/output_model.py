@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from pyqwen._native import tensor_types
 from pyqwen.errors import CancelledError
+from pyqwen.output_file import OutputFile
 from pyqwen.quantize.output.background import WriteBehind
 from pyqwen.quantize.output.gguf_header import begin_gguf
-from pyqwen.quantize.output.output_file import OutputFile
 
 if TYPE_CHECKING:
     import gguf

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pyqwen.output_file import OutputFile
 from pyqwen.quantize import ImportanceMatrix, convert, quantize, write_imatrix
-from pyqwen.quantize.output.output_file import OutputFile
 
 
 def test_an_existing_file_is_replaced(make_checkpoint, tmp_path: Path) -> None:
