@@ -284,6 +284,31 @@ pq_status pq_session_rewind(pq_session *session, uint32_t sequence, uint32_t len
 pq_status pq_session_fork(pq_session *session, uint32_t from, uint32_t to, uint32_t length,
                           pq_error *err);
 
+/* Kept blocks: the keys and values of pq_session_block_positions() neighboring positions, the first a multiple of
+ * that, which stay, whatever becomes of the sequence that filled them, until they are dropped. They are never
+ * written to: a sequence that goes on in the middle of one gets a copy. */
+uint32_t pq_session_block_positions(void);
+uint64_t pq_session_block_bytes(const pq_session *session);
+/* Keeps block number `block` of a sequence, the last of which may be held in part, under the number *kept. */
+pq_status pq_session_keep(pq_session *session, uint32_t sequence, uint32_t block, uint32_t *kept,
+                          pq_error *err);
+/* Nothing happens for numbers under which no block is kept. */
+void pq_session_drop(pq_session *session, uint32_t kept);
+/* Makes a sequence hold `length` positions, those of the n kept blocks in their order: as many blocks as that
+ * needs. Which tokens they were computed from, and at which positions, is for the caller to know. */
+pq_status pq_session_adopt(pq_session *session, uint32_t sequence, const uint32_t *kept, uint32_t n,
+                           uint32_t length, pq_error *err);
+/* Copies the first `positions` of a kept block to dst (block_bytes), with zeros for the rest of it. */
+pq_status pq_session_read_block(const pq_session *session, uint32_t kept, uint32_t positions,
+                                void *dst, pq_error *err);
+/* Keeps a block of what pq_session_read_block gave, in a session of the same identity, under the number *kept.
+ * Any bytes are safe: wrong ones give wrong numbers, or PQ_ERR_NUMERIC, and no more. */
+pq_status pq_session_write_block(pq_session *session, const void *src, uint32_t *kept,
+                                 pq_error *err);
+/* What the bytes of a block depend on besides its tokens: out[0] and out[1] the model's file, as for
+ * pq_packed_key, out[2] type and layout of the cache, and how it is computed. */
+pq_status pq_session_identity(const pq_session *session, uint64_t out[3], pq_error *err);
+
 /* Runs n <= batch rows through the transformer and appends them to their sequences. On failure, also by
  * cancelling, every sequence is as it was. The rows with `output` can then be asked for logits, numbered
  * 0.. in their order, until the next evaluation. */

@@ -1,6 +1,10 @@
 /* kv_layout.c - the table of the KV cache's types: names and sizes; and the scratch memory of attention. */
 #include "kv_layout.h"
 
+#include <string.h>
+
+#include "../base/checksum.h"
+
 typedef struct kv_type_row {
     const char *name;
     uint8_t number_bytes;
@@ -38,6 +42,17 @@ size_t pq_kv_key_bytes(pq_kv_type type, size_t head_dim) {
 
 size_t pq_kv_value_bytes(pq_kv_type type, size_t head_dim) {
     return PQ_KV_BLOCK * position_bytes(type, head_dim);
+}
+
+uint64_t pq_kv_layout_id(pq_kv_type type, size_t head_dim) {
+    const uint64_t facts[] = {PQ_KV_LAYOUT_VERSION,
+                              PQ_KV_BLOCK,
+                              PQ_KV_LANES,
+                              head_dim,
+                              pq_kv_key_bytes(type, head_dim),
+                              pq_kv_value_bytes(type, head_dim)};
+    const char *name = pq_kv_type_name(type);
+    return pq_checksum(pq_checksum(0, name, strlen(name)), facts, sizeof facts);
 }
 
 size_t pq_attend_scratch(size_t n) {

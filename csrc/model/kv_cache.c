@@ -11,10 +11,6 @@ uint64_t pq_kv_block_bytes(const pq_config *c, pq_kv_type type) {
            (pq_kv_key_bytes(type, c->head_dim) + pq_kv_value_bytes(type, c->head_dim));
 }
 
-static uint32_t blocks_for(uint32_t positions) {
-    return positions / PQ_KV_BLOCK + (positions % PQ_KV_BLOCK != 0);
-}
-
 pq_status pq_kv_open(pq_kv_cache *cache, const pq_config *c, pq_kv_type type, uint32_t context,
                      uint32_t sequences, pq_error *err) {
     const uint64_t block_bytes = pq_kv_block_bytes(c, type);
@@ -25,7 +21,7 @@ pq_status pq_kv_open(pq_kv_cache *cache, const pq_config *c, pq_kv_type type, ui
                            .kv_heads = c->kv_heads,
                            .head_dim = c->head_dim,
                            .context = context,
-                           .max_blocks = blocks_for(context),
+                           .max_blocks = pq_kv_blocks_for(context),
                            .n_sequences = sequences,
                            .key_bytes = pq_kv_key_bytes(type, c->head_dim),
                            .value_bytes = pq_kv_value_bytes(type, c->head_dim),
@@ -43,7 +39,7 @@ pq_status pq_kv_open(pq_kv_cache *cache, const pq_config *c, pq_kv_type type, ui
                           (uint64_t)sequences * cache->max_blocks * sizeof(pq_kv_block *));
 }
 
-static pq_kv_block *new_block(pq_kv_cache *cache, pq_error *err) {
+pq_kv_block *pq_kv_new_block(pq_kv_cache *cache, pq_error *err) {
     pq_kv_block *block = malloc(sizeof *block);
     uint8_t *data = block ? pq_large_calloc(cache->block_bytes) : NULL;
     if (!data) {
@@ -57,7 +53,7 @@ static pq_kv_block *new_block(pq_kv_cache *cache, pq_error *err) {
     return block;
 }
 
-static void drop_block(pq_kv_cache *cache, pq_kv_block *block) {
+void pq_kv_drop_block(pq_kv_cache *cache, pq_kv_block *block) {
     if (--block->references > 0)
         return;
     cache->allocated -= cache->block_bytes;
@@ -67,13 +63,14 @@ static void drop_block(pq_kv_cache *cache, pq_kv_block *block) {
 
 void pq_kv_truncate(pq_kv_cache *cache, uint32_t sequence, uint32_t length) {
     pq_kv_sequence *s = &cache->sequences[sequence];
-    const uint32_t keep = blocks_for(length);
+    const uint32_t keep = pq_kv_blocks_for(length);
     while (s->n_blocks > keep)
-        drop_block(cache, s->blocks[--s->n_blocks]);
+        pq_kv_drop_block(cache, s->blocks[--s->n_blocks]);
     s->length = length;
 }
 
 void pq_kv_close(pq_kv_cache *cache) {
+    pq_kv_drop_all(cache);
     if (cache->sequences)
         for (uint32_t i = 0; i < cache->n_sequences; i++) {
             if (cache->sequences[i].blocks)
@@ -94,15 +91,15 @@ pq_status pq_kv_reserve(pq_kv_cache *cache, uint32_t sequence, uint32_t n, pq_er
             n, s->length, cache->context);
     const uint32_t first = s->length / PQ_KV_BLOCK;
     if (n > 0 && first < s->n_blocks && s->blocks[first]->references > 1) {
-        pq_kv_block *mine = new_block(cache, err);
+        pq_kv_block *mine = pq_kv_new_block(cache, err);
         if (!mine)
             return PQ_ERR_MEMORY;
         memcpy(mine->data, s->blocks[first]->data, cache->block_bytes);
-        drop_block(cache, s->blocks[first]);
+        pq_kv_drop_block(cache, s->blocks[first]);
         s->blocks[first] = mine;
     }
-    while (s->n_blocks < blocks_for(s->length + n)) {
-        pq_kv_block *block = new_block(cache, err);
+    while (s->n_blocks < pq_kv_blocks_for(s->length + n)) {
+        pq_kv_block *block = pq_kv_new_block(cache, err);
         if (!block)
             return PQ_ERR_MEMORY;
         s->blocks[s->n_blocks++] = block;
@@ -117,7 +114,7 @@ pq_status pq_kv_fork(pq_kv_cache *cache, uint32_t from, uint32_t to, uint32_t le
     const uint32_t whole = length / PQ_KV_BLOCK;
     pq_kv_block *rest = NULL;
     if (length % PQ_KV_BLOCK != 0) {
-        if (!(rest = new_block(cache, err)))
+        if (!(rest = pq_kv_new_block(cache, err)))
             return PQ_ERR_MEMORY;
         memcpy(rest->data, source->blocks[whole]->data, cache->block_bytes);
     }

@@ -1,7 +1,8 @@
 /* kv_cache.h - keys and values of several sequences, in blocks of PQ_KV_BLOCK positions.
  *
  * A block holds its positions for all layers and KV heads and is allocated when the first of them is needed.
- * Sequences that begin alike share their whole blocks (counted references, copied before a write).
+ * Sequences that begin alike share their whole blocks (counted references, copied before a write). A block can
+ * be kept under a number (kv_kept.c) while no sequence has it.
  */
 #ifndef PQ_KV_CACHE_H
 #define PQ_KV_CACHE_H
@@ -20,6 +21,12 @@ typedef struct pq_kv_sequence {
     pq_kv_block **blocks; /* (max_blocks) */
 } pq_kv_sequence;
 
+/* A number under which a block is kept, or, while it keeps none, a link of the list of free numbers. */
+typedef struct pq_kv_kept {
+    pq_kv_block *block; /* NULL: free */
+    uint32_t next_free;
+} pq_kv_kept;
+
 typedef struct pq_kv_cache {
     pq_kv_type type;
     uint32_t layers, kv_heads, head_dim;
@@ -30,6 +37,8 @@ typedef struct pq_kv_cache {
     size_t block_bytes;            /* of one block, all layers and heads */
     uint64_t allocated;            /* bytes of blocks now */
     pq_kv_sequence *sequences;
+    pq_kv_kept *kept; /* (n_kept) see kv_kept.c */
+    uint32_t n_kept, first_free;
 } pq_kv_cache;
 
 pq_status pq_kv_open(pq_kv_cache *cache, const pq_config *config, pq_kv_type type, uint32_t context,
@@ -47,6 +56,27 @@ void pq_kv_truncate(pq_kv_cache *cache, uint32_t sequence, uint32_t length);
 /* See pq_session_fork. */
 pq_status pq_kv_fork(pq_kv_cache *cache, uint32_t from, uint32_t to, uint32_t length,
                      pq_error *err);
+
+/* Blocks that hold so many positions. */
+static inline uint32_t pq_kv_blocks_for(uint32_t positions) {
+    return positions / PQ_KV_BLOCK + (positions % PQ_KV_BLOCK != 0);
+}
+
+/* A block of zeros with one reference, or NULL. */
+pq_kv_block *pq_kv_new_block(pq_kv_cache *cache, pq_error *err);
+/* Gives up a reference. */
+void pq_kv_drop_block(pq_kv_cache *cache, pq_kv_block *block);
+
+/* Blocks under numbers; the public functions of the same names say what they do. */
+pq_status pq_kv_keep(pq_kv_cache *cache, uint32_t sequence, uint32_t block, uint32_t *kept,
+                     pq_error *err);
+void pq_kv_drop(pq_kv_cache *cache, uint32_t kept);
+void pq_kv_drop_all(pq_kv_cache *cache);
+pq_status pq_kv_adopt(pq_kv_cache *cache, uint32_t sequence, const uint32_t *kept, uint32_t n,
+                      uint32_t length, pq_error *err);
+pq_status pq_kv_read(const pq_kv_cache *cache, const pq_kernels *kernels, uint32_t kept,
+                     uint32_t positions, void *dst, pq_error *err);
+pq_status pq_kv_write(pq_kv_cache *cache, const void *src, uint32_t *kept, pq_error *err);
 
 /* The keys (and behind them the values) of one block for one layer and head. */
 static inline uint8_t *pq_kv_at(const pq_kv_cache *cache, uint32_t sequence, uint32_t block,

@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "../base/checked.h"
+#include "../base/checksum.h"
 #include "../base/float_env.h"
 #include "../base/memory.h"
 #include "../base/pool.h"
+#include "../kernels/kv_layout.h"
 #include "divergence.h"
 #include "forward.h"
 #include "sampler.h"
@@ -233,6 +235,56 @@ pq_status pq_session_fork(pq_session *s, uint32_t from, uint32_t to, uint32_t le
         return pq_fail(err, PQ_ERR_ARGUMENT, "cannot copy sequence %u to %u", from, to);
     return pq_kv_fork(&s->cache, from, to, length, err);
 }
+
+/* ------------------------------------------------------------------------------------------ kept blocks */
+
+uint32_t pq_session_block_positions(void) {
+    return PQ_KV_BLOCK;
+}
+
+uint64_t pq_session_block_bytes(const pq_session *s) {
+    return s->cache.block_bytes;
+}
+
+pq_status pq_session_keep(pq_session *s, uint32_t sequence, uint32_t block, uint32_t *kept,
+                          pq_error *err) {
+    const pq_status st = check_prefix(s, sequence, 0, err);
+    return st == PQ_OK ? pq_kv_keep(&s->cache, sequence, block, kept, err) : st;
+}
+
+void pq_session_drop(pq_session *s, uint32_t kept) {
+    pq_kv_drop(&s->cache, kept);
+}
+
+pq_status pq_session_adopt(pq_session *s, uint32_t sequence, const uint32_t *kept, uint32_t n,
+                           uint32_t length, pq_error *err) {
+    const pq_status st = check_prefix(s, sequence, 0, err);
+    return st == PQ_OK ? pq_kv_adopt(&s->cache, sequence, kept, n, length, err) : st;
+}
+
+pq_status pq_session_read_block(const pq_session *s, uint32_t kept, uint32_t positions, void *dst,
+                                pq_error *err) {
+    return pq_kv_read(&s->cache, s->model->kernels, kept, positions, dst, err);
+}
+
+pq_status pq_session_write_block(pq_session *s, const void *src, uint32_t *kept, pq_error *err) {
+    return pq_kv_write(&s->cache, src, kept, err);
+}
+
+pq_status pq_session_identity(const pq_session *s, uint64_t out[3], pq_error *err) {
+    const pq_config *c = &s->model->config;
+    const uint64_t facts[] = {c->layers, c->kv_heads, (uint64_t)s->model->exact,
+                              (uint64_t)s->model->coarse};
+    uint64_t file[2];
+    const pq_status st = pq_file_identity(s->model->file, file, err);
+    if (st != PQ_OK)
+        return st;
+    memcpy(out, file, sizeof file);
+    out[2] = pq_checksum(pq_kv_layout_id(s->cache.type, c->head_dim), facts, sizeof facts);
+    return PQ_OK;
+}
+
+/* ---------------------------------------------------------------------------------------- cancelling */
 
 void pq_session_cancel(pq_session *s, int cancel) {
     atomic_store_explicit(&s->cancel, cancel != 0, memory_order_relaxed);

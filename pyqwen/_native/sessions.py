@@ -58,6 +58,8 @@ class SessionHandle:
         self.context = int(lib.pq_session_context(session))
         self.threads = int(lib.pq_session_threads(session))
         self.batch = int(lib.pq_session_batch(session))
+        self.block_positions = int(lib.pq_session_block_positions())
+        self.block_bytes = int(lib.pq_session_block_bytes(session))
         self._pointer = session
         # What the call for one token needs is kept: after each pass over the weights the processor's
         # caches are cold, and making objects costs many times of what it usually does.
@@ -95,6 +97,46 @@ class SessionHandle:
         """Make ``target`` begin with the first ``length`` positions of ``source``."""
         error = new_error()
         check(lib.pq_session_fork(self.pointer, source, target, length, error), error)
+
+    def keep(self, sequence: int, block: int) -> int:
+        """Keep a block of a sequence, whatever becomes of that; return its number."""
+        out, error = ffi.new("uint32_t *"), new_error()
+        check(lib.pq_session_keep(self.pointer, sequence, block, out, error), error)
+        return int(out[0])
+
+    def drop(self, kept: int) -> None:
+        """Give up a kept block."""
+        lib.pq_session_drop(self.pointer, kept)
+
+    def adopt(self, sequence: int, kept: Sequence[int], length: int) -> None:
+        """Make a sequence hold ``length`` positions, those of kept blocks in their order."""
+        error, numbers = new_error(), array("I", kept)
+        with borrowed("uint32_t[]", numbers) as data:
+            check(
+                lib.pq_session_adopt(self.pointer, sequence, data, len(kept), length, error), error
+            )
+
+    def read_block(self, kept: int, positions: int, out: bytearray) -> None:
+        """Copy the first ``positions`` of a kept block to ``out`` (``block_bytes``), zeros behind them."""
+        error = new_error()
+        with writable("char[]", out) as data:
+            check(lib.pq_session_read_block(self.pointer, kept, positions, data, error), error)
+
+    def write_block(self, data: bytes | bytearray | memoryview) -> int:
+        """Keep a block of these bytes (``block_bytes``); return its number."""
+        if len(data) != self.block_bytes:
+            raise ValueError(f"{len(data)} bytes of a block of {self.block_bytes}")
+        out, error = ffi.new("uint32_t *"), new_error()
+        with borrowed("char[]", data) as source:
+            check(lib.pq_session_write_block(self.pointer, source, out, error), error)
+        return int(out[0])
+
+    def identity(self) -> tuple[int, int, int]:
+        """What the bytes of a block depend on besides tokens: the model's file (two numbers), and how it
+        is computed and laid out."""
+        out, error = ffi.new("uint64_t[3]"), new_error()
+        check(lib.pq_session_identity(self.pointer, out, error), error)
+        return int(out[0]), int(out[1]), int(out[2])
 
     def eval(self, tokens: Sequence[int], sequences: Sequence[int], outputs: Sequence[int]) -> None:
         """Append one token per row to its sequence; rows with a true output keep their hidden state.

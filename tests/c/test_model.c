@@ -1,5 +1,5 @@
 /* test_model.c - a whole model in C: evaluations that fail leave everything as before, allocations fail one by
- * one without a leak, split attention has the bits of the walk, the plan is what is allocated. */
+ * one without a leak, split attention has the bits of the walk, the plan is what is allocated, kept blocks go on. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -287,6 +287,91 @@ static void test_shared_blocks_are_copied(void) {
     close_all(&o);
 }
 
+/* --------------------------------------------------------------------------------- kept blocks */
+
+/* What a sequence left in kept blocks, or their bytes written to another session, goes on with the same bits. */
+static void test_kept_blocks(pq_kv_type type) {
+    const pq_session_options session = {.sequences = 2, .threads = 1, .kv_type = type};
+    opened o = open_or_report(&session), p = open_or_report(&session);
+    pq_error err;
+    uint32_t kept[3], written[3];
+    float expected[ROWS], got[ROWS];
+    const size_t bytes = (size_t)pq_session_block_bytes(o.session);
+    uint8_t *data = malloc(bytes), *again = malloc(bytes);
+    CHECK(data && again && pq_session_block_positions() == 128);
+    CHECK(feed(o.session, 0, 250, &err) == PQ_OK && feed(o.session, 0, 20, &err) == PQ_OK);
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK(pq_session_keep(o.session, 0, i, &kept[i], &err) == PQ_OK);
+    CHECK(pq_session_keep(o.session, 0, 3, &kept[0], &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_keep(o.session, 2, 0, &kept[0], &err) == PQ_ERR_ARGUMENT);
+    CHECK(feed(o.session, 0, 1, &err) == PQ_OK); /* into a copy */
+    CHECK(pq_session_logits(o.session, 0, 1, expected, &err) == PQ_OK);
+    CHECK(pq_session_kv_bytes(o.session) == 4 * bytes);
+    CHECK(pq_session_rewind(o.session, 0, 0, &err) == PQ_OK);
+    CHECK(pq_session_kv_bytes(o.session) == 3 * bytes);
+
+    CHECK(pq_session_adopt(o.session, 1, kept, 3, 270, &err) == PQ_OK);
+    CHECK(feed(o.session, 1, 1, &err) == PQ_OK);
+    CHECK(pq_session_logits(o.session, 0, 1, got, &err) == PQ_OK);
+    CHECK(memcmp(expected, got, sizeof got) == 0);
+
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK(pq_session_read_block(o.session, kept[i], i < 2 ? 128 : 14, data, &err) == PQ_OK);
+        CHECK(pq_session_write_block(p.session, data, &written[i], &err) == PQ_OK);
+        CHECK(pq_session_read_block(p.session, written[i], 128, again, &err) == PQ_OK);
+        CHECK(memcmp(data, again, bytes) == 0);
+    }
+    CHECK(pq_session_adopt(p.session, 0, written, 3, 270, &err) == PQ_OK);
+    CHECK(feed(p.session, 0, 1, &err) == PQ_OK);
+    CHECK(pq_session_logits(p.session, 0, 1, got, &err) == PQ_OK);
+    CHECK(memcmp(expected, got, sizeof got) == 0);
+
+    /* what a text that was given up left in a block does not get out */
+    CHECK(pq_session_rewind(o.session, 0, 0, &err) == PQ_OK &&
+          feed(o.session, 0, 14, &err) == PQ_OK);
+    CHECK(pq_session_keep(o.session, 0, 0, &written[0], &err) == PQ_OK);
+    CHECK(pq_session_read_block(o.session, written[0], 14, again, &err) == PQ_OK);
+    CHECK(pq_session_read_block(o.session, kept[0], 14, data, &err) == PQ_OK);
+    CHECK(memcmp(data, again, bytes) == 0);
+
+    const uint32_t unknown[] = {kept[0], 1u << 20};
+    CHECK(pq_session_adopt(o.session, 1, unknown, 2, 130, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_adopt(o.session, 1, kept, 3, 256, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_adopt(o.session, 1, kept, 3, CONTEXT + 1, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_adopt(o.session, 2, kept, 3, 270, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_length(o.session, 1) == 271);
+    CHECK(pq_session_read_block(o.session, kept[0], 129, data, &err) == PQ_ERR_ARGUMENT);
+    pq_session_drop(o.session, kept[0]);
+    pq_session_drop(o.session, kept[0]);
+    pq_session_drop(o.session, UINT32_MAX);
+    CHECK(pq_session_read_block(o.session, kept[0], 128, data, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_length(o.session, 1) == 271); /* has it still */
+    CHECK(pq_session_keep(o.session, 1, 0, &written[0], &err) == PQ_OK && written[0] == kept[0]);
+
+    uint64_t a[3], b[3];
+    CHECK(pq_session_identity(o.session, a, &err) == PQ_OK);
+    CHECK(pq_session_identity(p.session, b, &err) == PQ_OK && memcmp(a, b, sizeof a) == 0);
+    free(data);
+    free(again);
+    close_all(&o);
+    close_all(&p);
+}
+
+static void test_identities_differ(void) {
+    uint64_t seen[4][3];
+    for (int i = 0; i < 4; i++) {
+        const pq_session_options session = {.sequences = 1, .kv_type = (pq_kv_type)(i % 3)};
+        const pq_model_options options = {.threads = 1, .exact = i == 3};
+        opened o;
+        CHECK(open_all(&o, PQ_LOAD_MMAP, &options, &session, NULL) == PQ_OK);
+        CHECK(pq_session_identity(o.session, seen[i], NULL) == PQ_OK);
+        close_all(&o);
+        CHECK(memcmp(seen[i], seen[0], 2 * sizeof(uint64_t)) == 0);
+        for (int j = 0; j < i; j++)
+            CHECK(seen[i][2] != seen[j][2]);
+    }
+}
+
 /* -------------------------------------------------------------------------- failing allocations */
 
 #ifdef PQ_WRAPPED_MALLOC
@@ -355,6 +440,20 @@ static pq_status compare_collecting(opened *o, pq_error *err) {
     return st;
 }
 
+/* Ends with what sample_one needs: an output. */
+static pq_status keep_and_adopt(pq_session *s, pq_error *err) {
+    static uint8_t data[1 << 20];
+    uint32_t kept = 0, written = 0;
+    CHECK(pq_session_block_bytes(s) <= sizeof data);
+    pq_status st = pq_session_keep(s, 1, 0, &kept, err);
+    if (st == PQ_OK && (st = pq_session_read_block(s, kept, 100, data, err)) == PQ_OK)
+        st = pq_session_write_block(s, data, &written, err);
+    if (st == PQ_OK && (st = pq_session_adopt(s, 1, &written, 1, 100, err)) == PQ_OK &&
+        (st = feed(s, 1, 1, err)) != PQ_OK)
+        CHECK(pq_session_length(s, 1) == 100);
+    return st;
+}
+
 static pq_status whole_walk(const pq_model_options *options, pq_load load, pq_error *err) {
     const pq_session_options session = {.sequences = 2, .threads = 2};
     opened o;
@@ -370,6 +469,8 @@ static pq_status whole_walk(const pq_model_options *options, pq_load load, pq_er
     if (st == PQ_OK && (st = pq_session_rewind(o.session, 0, 100, err)) == PQ_OK &&
         (st = feed(o.session, 0, 150, err)) != PQ_OK) /* copies the shared block, makes another */
         CHECK(pq_session_length(o.session, 0) == 100);
+    if (st == PQ_OK)
+        st = keep_and_adopt(o.session, err);
     if (st == PQ_OK)
         st = sample_one(o.session, err);
     if (st == PQ_OK)
@@ -406,6 +507,10 @@ int main(void) {
     test_mixed_batch();
     test_failure_changes_nothing();
     test_shared_blocks_are_copied();
+    test_kept_blocks(PQ_KV_F16);
+    test_kept_blocks(PQ_KV_Q8_0);
+    test_kept_blocks(PQ_KV_F32);
+    test_identities_differ();
 #ifdef PQ_WRAPPED_MALLOC
     test_no_memory(0, PQ_LOAD_COPY);
     test_no_memory(0, PQ_LOAD_MMAP);
