@@ -26,6 +26,7 @@ from pyqwen.loading.residence import Residence
 from pyqwen.loading.settings import (
     DEFAULT_BATCH,
     DEFAULT_MAX_SEQUENCES,
+    checked_bytes,
     checked_seconds,
     resolve_settings,
 )
@@ -61,6 +62,7 @@ class OpenOptions(TypedDict, total=False):
     batch: int
     unload_after: float | None
     draft: Draft
+    prefix_cache_bytes: int | None
     progress: _native.Progress | None
     download_progress: DownloadProgress | None
 
@@ -105,6 +107,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
         batch: int = DEFAULT_BATCH,
         unload_after: float | None = None,
         draft: Draft = None,
+        prefix_cache_bytes: int | None = None,
         progress: _native.Progress | None = None,
         download_progress: DownloadProgress | None = None,
     ) -> None:
@@ -132,6 +135,10 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
           them up in the text and in recent answers; a path, a name or an open ``Model`` is a smaller
           one of the same vocabulary, which guesses where nothing is found. Answers stay the same, bit
           for bit. It is used as far as it is measured to pay.
+        - ``prefix_cache_bytes``: how much of the KV cache is kept of earlier requests, so that what
+          they read or wrote is not computed again, least recently used first to go; 0: nothing.
+          None: what the requests that run leave of what ``plan`` says for as many; where none
+          runs, as much as one of full length takes.
         - ``progress``: called with bytes done and bytes in all while loading; False stops it.
         - ``download_progress``: the same while a model that is not here is fetched.
 
@@ -151,6 +158,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
             cache=cache,
         )
         unload_after = checked_seconds("unload_after", unload_after)
+        prefix_cache_bytes = checked_bytes("prefix_cache_bytes", prefix_cache_bytes)
         checked_draft(draft)
         self.path: Path = catalog.resolve(
             os.fspath(path_or_name), progress=stoppable(download_progress)
@@ -165,7 +173,9 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
             speculator = open_drafts(draft, weights, download_progress)
             if speculator is not None:
                 undo.callback(speculator.unload)
-            self._engine = Engine(session, self._residence, unload_after, speculator)
+            self._engine = Engine(
+                session, self._residence, unload_after, speculator, prefix_cache_bytes
+            )
             undo.callback(self._engine.close)
             self._engine.start()
             self._finalizer = weakref.finalize(self, _close, self._engine, self._closers)

@@ -8,7 +8,7 @@ depend on the company, so the engine is free to arrange batches for speed.
 Other threads reach the worker in two ways only: ``_inbox``, a queue whose ``put`` may be called even
 from a finalizer that interrupts any line of this file, and ``Request.cancel_requested``. That a
 cancel is neither lost nor hits a step for good rests on the order of writes in ``cancel`` and
-``_may_run``: see there.
+``Stepping._may_run``: see there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -25,9 +25,10 @@ from pyqwen.engine.deadlines import Deadlines
 from pyqwen.engine.interrupts import Interrupts
 from pyqwen.engine.prefix_cache import PrefixCache
 from pyqwen.engine.request import Event, Outbox, Request
+from pyqwen.engine.session_requests import Errand
 from pyqwen.engine.speculation import Speculator
 from pyqwen.engine.stepping import Stepping, Work
-from pyqwen.errors import CancelledError, ClosedError, NoThreadError, PyQwenError
+from pyqwen.errors import CancelledError, ClosedError, NoThreadError, OutOfMemoryError, PyQwenError
 
 if TYPE_CHECKING:
     from pyqwen._native import SessionHandle
@@ -39,6 +40,10 @@ _FORKED = (
     "this process was forked after the model was opened, and the threads that run it stayed with the "
     "parent; fork before the first model is opened, or use the 'spawn' start method of multiprocessing"
 )
+
+Note = Callable[[], None]
+Arrival = Request | Note | None
+"""What comes to the worker; None: look at the flags."""
 
 _SETTLE_SECONDS = 0.1  # between tries to unload while the packed weights are still written
 
@@ -52,10 +57,11 @@ class Engine(Stepping):
         residence: Residence,
         unload_after: float | None = None,
         speculator: Speculator | None = None,
+        prefix_cache_bytes: int | None = None,
     ) -> None:
         """``session`` is what ``residence`` holds now; it is unloaded when the engine stops, and
         after ``unload_after`` seconds without a request, until the next one. ``speculator`` drafts for
-        all requests that write, and is unloaded with it."""
+        all requests that write, and is unloaded with it. ``prefix_cache_bytes`` as for ``Model``."""
         if session.batch < session.sequences:
             raise ValueError(
                 f"a batch of {session.batch} rows is too small for {session.sequences} sequences"
@@ -64,8 +70,9 @@ class Engine(Stepping):
         self._residence = residence
         self._unload_after = unload_after
         self._speculator = speculator or Speculator(looks_up=False)
-        self._cache = PrefixCache(session)
-        self._inbox: SimpleQueue[Request | None] = SimpleQueue()  # None: look at the flags
+        self._prefix_cache_bytes = prefix_cache_bytes
+        self._cache = PrefixCache(session, prefix_cache_bytes)
+        self._inbox: SimpleQueue[Arrival] = SimpleQueue()
         self._waiting: deque[Request] = deque()
         self._active: list[Request] = []  # those with a slot, in the order of their arrival
         self._running: Sequence[Request] = ()  # those that the core works on at this moment
@@ -108,6 +115,11 @@ class Engine(Stepping):
             raise ClosedError("the model was closed")
         if threading.current_thread() is self._thread:
             raise PyQwenError("a logits_processor called its own model, which waits for it")
+
+    def note(self, work: Note) -> None:
+        """Let the worker do something short, soon; nobody learns what comes of it."""
+        if os.getpid() == self._pid and not self._closing:
+            self._inbox.put(work)
 
     def cancel(self, request: Request) -> None:
         """End a request within milliseconds; without effect on one that is over."""
@@ -183,14 +195,16 @@ class Engine(Stepping):
             is_idle = False
         return not self._closing
 
-    def _take_in(self, request: Request | None) -> None:
-        if request is not None:
-            self._waiting.append(request)
+    def _take_in(self, arrival: Arrival) -> None:
+        if isinstance(arrival, Request):
+            self._waiting.append(arrival)
+        elif arrival is not None:
+            arrival()
         elif not self._closing:
             for cancelled in [r for r in (*self._active, *self._waiting) if r.cancel_requested]:
                 self._call(cancelled, cancelled.cancelled)
 
-    def _wait(self) -> Request | None:
+    def _wait(self) -> Arrival:
         """Wait for what arrives; unload the model if that takes too long."""
         seconds = self._unload_after
         while seconds is not None and self._interrupts.is_open:
@@ -204,6 +218,7 @@ class Engine(Stepping):
 
     def _unload(self) -> None:
         self._interrupts.close()
+        self._cache.close()
         self._speculator.unload()
         self._residence.unload()
         _log.info("the model was unloaded: nobody asked for %g s", self._unload_after)
@@ -218,7 +233,7 @@ class Engine(Stepping):
             for request in tuple(self._waiting):
                 self._end(request, error)
             return False
-        self._cache = PrefixCache(session)
+        self._cache = PrefixCache(session, self._prefix_cache_bytes)
         self._speculator.load(self._keep_loading)
         self._session = session
         self._interrupts.open(session)
@@ -232,12 +247,18 @@ class Engine(Stepping):
         return bool(self._waiting) and not self._closing
 
     def _admit(self) -> None:
-        """Give slots to those who wait, first come, first served."""
+        """Give slots to those who wait, first come, first served; errands need none."""
+        for errand in [one for one in self._waiting if isinstance(one, Errand)]:
+            self._call(errand, errand.run, self._cache)
         for request in list(self._waiting):
             if not request.may_start or self._cache.will_have_more(request, self._active):
                 continue
-            if not self._cache.place(request):
-                return
+            try:
+                if not self._cache.place(request):
+                    return
+            except OutOfMemoryError as error:
+                self._end(request, error)
+                continue
             self._waiting.remove(request)
             self._active.append(request)
             try:
@@ -289,9 +310,11 @@ class Engine(Stepping):
                 self._waiting.remove(request)
         else:
             self._active.remove(request)
-            if not request.leaves_cache:
-                self._cache.forget(request.slot)
-            self._cache.release(request.slot)
+            if request.leaves_cache:
+                failed = isinstance(event, BaseException)
+                self._cache.release(request.slot, None if failed else request.hold)
+            else:
+                self._cache.discard(request.slot)
             request.slot = None
             self._speculator.ended(request)
         request.done = True
@@ -329,7 +352,7 @@ class Engine(Stepping):
                 request = self._inbox.get_nowait()
             except Empty:
                 return
-            if request is not None:
+            if isinstance(request, Request):
                 request.done = True
                 self._deliver(request, self._stop_error())
 

@@ -1,87 +1,94 @@
-"""Which sequence a request runs in, and how much of its prompt that sequence holds already.
+"""Which sequence a request runs in, and how much of its prompt need not be read again.
 
-Finished requests leave their keys and values behind. A new request takes over the sequence that
-shares the longest beginning with it, or a copy of that beginning where taking it over would lose
-something. Knows nothing of threads and batches: the engine's worker is its only user.
+What requests leave behind is kept in blocks, in a tree (``prefix_tree.py``) that all texts which begin alike
+share; a new request begins with a copy of what the tree, or a request that is running, has of its prompt.
+Blocks are shared with the sequences, not copied. Knows nothing of threads and batches: the engine's worker
+is its only user.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pyqwen.engine.prefix_tree import PrefixTree
 from pyqwen.engine.slot import Slot
-from pyqwen.errors import OutOfMemoryError
+from pyqwen.errors import ClosedError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from pyqwen._native import SessionHandle
+    from pyqwen.engine.hold import Hold
     from pyqwen.engine.request import Request
 
+Buffer = bytes | bytearray | memoryview
 
 _WORTH_WAITING = 64  # tokens: about what is read between two answers' tokens
 
 
-@dataclass(frozen=True, slots=True)
-class _Match:
-    """The first ``kept`` tokens of a slot are those of a prompt."""
-
-    slot: Slot
-    kept: int
-
-
 class PrefixCache:
-    """The slots of one session."""
+    """The slots of one session, and what is kept beside them."""
 
-    def __init__(self, session: SessionHandle) -> None:
+    def __init__(self, session: SessionHandle, budget: int | None = None) -> None:
+        """``budget``: bytes of kept blocks, 0 for none; None: what those that run leave of the memory that
+        as many requests of full length would take, and of that of one where none runs."""
         self._session = session
-        self._clock = 0
         self.slots = [Slot(i) for i in range(session.sequences)]
+        self._tree = PrefixTree(session.block_positions, self._drop)
+        self._longest = self._tree.blocks_of(session.context)  # blocks of a request
+        self._most = None if budget is None else budget // session.block_bytes
 
     def place(self, request: Request) -> bool:
-        """Give ``request`` a slot that holds as much of its tokens as any does; False if all are busy."""
-        idle = [slot for slot in self.slots if not slot.in_use]
-        if not idle:
+        """Give ``request`` a slot that holds what is known of its tokens; False if all are busy.
+
+        ``OutOfMemoryError`` if it is a session's whose positions the budget has no room for.
+        """
+        slot = next((slot for slot in self.slots if not slot.in_use), None)
+        if slot is None:
             return False
-        oldest = min(idle, key=lambda slot: (bool(slot.tokens), slot.last_used))
-        match = self._best_match(request)
-        slot = oldest
-        if match is None:
-            self._rewind(oldest, 0)
-        elif match.slot is oldest or (not match.slot.in_use and not _loses_prompt(match)):
-            slot = match.slot
-            self._rewind(slot, match.kept)
-        else:
-            self._copy(match, oldest)
-        # The last token is always computed: its output chooses the first token of the answer.
-        self._rewind(slot, min(len(slot.tokens), len(request.tokens) - 1))
+        if request.hold is not None:
+            self.check_room(request.hold, request.adapter, request.tokens)
+        if request.may_reuse:
+            # The last token is always computed: its output chooses the first token of the answer.
+            self._begin(slot, request, len(request.tokens) - 1)
         slot.in_use, request.slot = True, slot
         slot.adapter = request.adapter
-        slot.prompt_length = len(request.tokens)
         return True
 
     def will_have_more(self, request: Request, active: Sequence[Request]) -> bool:
-        """Whether one that reads will soon have read much that ``request`` begins with, and no slot has.
+        """Whether one that reads will soon have read much that ``request`` begins with, and nobody has.
 
         To wait for that and copy it takes less time than to read it beside the other, for both.
         """
         others = [one for one in active if one.is_reading and one.adapter == request.adapter]
         if not others or not request.may_reuse:
             return False
-        match = self._best_match(request)
-        kept = match.kept if match is not None else 0
-        return any(
-            common_prefix(one.tokens, request.tokens) - kept >= _WORTH_WAITING for one in others
-        )
+        most = max(common_prefix(one.tokens, request.tokens) for one in others)
+        if most < _WORTH_WAITING:
+            return False
+        kept = self._tree.match(request.adapter, request.tokens)[1]
+        running = self._running_match(request)
+        kept = max(kept, running[1] if running else 0)
+        return most - kept >= _WORTH_WAITING
 
-    def release(self, slot: Slot) -> None:
-        """Leave what the slot holds to later requests."""
-        self._clock += 1
-        slot.in_use, slot.last_used = False, self._clock
+    def release(self, slot: Slot, hold: Hold | None = None) -> None:
+        """Keep what the slot holds for later requests, and for a session, and free it."""
+        if self._most != 0 and slot.tokens:
+            with suppress(OutOfMemoryError):  # what was kept so far is of use, too
+                path = self._tree.insert(
+                    slot.adapter, slot.tokens, lambda block: self._session.keep(slot.index, block)
+                )
+                if hold is not None:
+                    hold.pin(self._tree, path)
+        if hold is not None:
+            hold.adapter, hold.tokens = slot.adapter, slot.tokens.copy()
+        self.discard(slot)
+        self.trim()
 
-    def forget(self, slot: Slot) -> None:
-        """Empty a slot."""
+    def discard(self, slot: Slot) -> None:
+        """Free a slot; nothing is kept of what it holds."""
         self._rewind(slot, 0)
+        slot.in_use = False
 
     def settle(self, slot: Slot, tokens: list[int], proposed: int) -> None:
         """Take those of the last ``proposed`` tokens out of a slot that did not come to be ``tokens``."""
@@ -91,55 +98,111 @@ class PrefixCache:
         self._rewind(slot, length)
 
     def trim(self) -> None:
-        """Drop what idle slots hold, the oldest first, while all slots together exceed one context.
-
-        So the cache takes no more memory than the longest single request could, unless several
-        requests that are running need it.
-        """
-        while sum(len(slot.tokens) for slot in self.slots) > self._session.context:
-            if not self.drop_oldest():
-                return
+        """Give up kept blocks, those first that were not used for longest, until they fit the budget."""
+        if self._most is not None:
+            while len(self._tree) > self._most and self._tree.evict():
+                pass
+            return
+        running = sum([slot.in_use for slot in self.slots])
+        most = max(1, running) * self._longest * self._session.block_bytes
+        while self._session.kv_bytes > most and self._tree.evict():
+            pass
 
     def drop_oldest(self) -> bool:
-        """Empty the idle slot that was used longest ago; False if all idle ones are empty."""
-        idle = [slot for slot in self.slots if not slot.in_use and slot.tokens]
-        if idle:
-            self.forget(min(idle, key=lambda slot: slot.last_used))
-        return bool(idle)
+        """Give up the kept blocks that were not used for longest until memory is free; False if there
+        are none."""
+        before = self._session.kv_bytes
+        while self._tree.evict():
+            if self._session.kv_bytes < before:  # else a running request has it, too
+                return True
+        return False
 
-    def _best_match(self, request: Request) -> _Match | None:
-        if not request.may_reuse:
+    def close(self) -> None:
+        """The session is gone."""
+        self._tree.close()
+
+    # For open sessions
+
+    def check_room(self, hold: Hold, adapter: str | None, tokens: Sequence[int]) -> None:
+        """``OutOfMemoryError`` if the budget has no room for a session to hold ``tokens`` instead."""
+        most = self._longest if self._most is None else self._most
+        wanted = self._tree.pinned_with(adapter, tokens, hold.path(self._tree))
+        if wanted > most:
+            size = self._session.block_bytes
+            raise OutOfMemoryError(
+                f"open sessions would hold {wanted * size:,} bytes of keys and values, and may hold "
+                f"{most * size:,}: close one, or open the model with a larger prefix_cache_bytes"
+            )
+
+    def holds_all(self, hold: Hold) -> bool:
+        """Whether all positions of a session are there: not after the model was unloaded."""
+        return len(hold.path(self._tree)) * self._session.block_positions >= len(hold.tokens)
+
+    def copy_blocks(self, hold: Hold, first: int, count: int) -> list[bytearray]:
+        """The bytes of ``count`` blocks of a session, fewer at its end."""
+        path, positions = hold.path(self._tree), self._session.block_positions
+        copies = []
+        for i in range(first, min(first + count, len(path))):
+            copies.append(bytearray(self._session.block_bytes))
+            filled = min(positions, len(hold.tokens) - i * positions)
+            self._session.read_block(path[i].number, filled, copies[-1])
+        return copies
+
+    def known_blocks(self, hold: Hold, tokens: Sequence[int]) -> int:
+        """How many whole blocks of ``tokens`` are there; a session holds them from now on."""
+        self.check_room(hold, hold.adapter, tokens)
+        known = self._tree.match(hold.adapter, tokens)[1] // self._session.block_positions
+        self.add_blocks(hold, tokens[: known * self._session.block_positions], known, ())
+        return known
+
+    def add_blocks(
+        self, hold: Hold, tokens: Sequence[int], first: int, blocks: Sequence[Buffer]
+    ) -> None:
+        """Have a session hold ``tokens``, of which ``blocks`` are the bytes from the first-th on."""
+
+        def keep(i: int) -> int:
+            if i < first:
+                raise ClosedError(
+                    "the model was unloaded while a session was loaded: load it again"
+                )
+            return self._session.write_block(blocks[i - first])
+
+        hold.pin(self._tree, self._tree.insert(hold.adapter, tokens, keep))
+        hold.tokens = list(tokens)
+        self.trim()
+
+    def _begin(self, slot: Slot, request: Request, most: int) -> None:
+        """Have an empty slot hold what there is of the first ``most`` tokens of a request."""
+        path, length = self._tree.match(request.adapter, request.tokens)
+        self._tree.touch(path)
+        running = self._running_match(request)
+        if running is not None and running[1] > length:
+            source, length = running[0], min(running[1], most)
+            try:
+                self._session.fork(source.index, slot.index, length)
+            except OutOfMemoryError:
+                return
+        else:
+            length = min(length, most)
+            shared = path[: self._tree.blocks_of(length)]
+            self._session.adopt(slot.index, [block.number for block in shared], length)
+        slot.tokens = request.tokens[:length]
+
+    def _running_match(self, request: Request) -> tuple[Slot, int] | None:
+        """The busy slot that holds most of the beginning of a request, and how much."""
+        slots = [slot for slot in self.slots if slot.in_use and slot.adapter == request.adapter]
+        if not slots:
             return None
-        tokens = request.tokens
-        slots = [slot for slot in self.slots if slot.adapter == request.adapter]
-        matches = [_Match(slot, common_prefix(slot.tokens, tokens)) for slot in slots]
-        # Of equal ones an idle slot, which can be taken over without a copy, then the fullest fit.
-        key = lambda m: (m.kept, not m.slot.in_use, -len(m.slot.tokens))  # noqa: E731
-        best = max(matches, key=key, default=None)
-        return best if best is not None and best.kept > 0 else None
-
-    def _copy(self, match: _Match, target: Slot) -> None:
-        """Make ``target`` begin as ``match.slot`` does, or empty it if there is no memory for that."""
-        kept = match.slot.tokens[: match.kept]
-        try:
-            self._session.fork(match.slot.index, target.index, match.kept)
-        except OutOfMemoryError:
-            self._rewind(target, 0)
-            return
-        target.tokens = kept
+        found = [(slot, common_prefix(slot.tokens, request.tokens)) for slot in slots]
+        return max(found, key=lambda match: match[1])
 
     def _rewind(self, slot: Slot, length: int) -> None:
         if length < len(slot.tokens):
             self._session.rewind(slot.index, length)
             del slot.tokens[length:]
 
-
-def _loses_prompt(match: _Match) -> bool:
-    """Whether taking the slot over loses a part of its last prompt: another branch, worth keeping.
-
-    An answer that is not continued, or its end behind a stop string, is not.
-    """
-    return match.kept < min(match.slot.prompt_length, len(match.slot.tokens))
+    def _drop(self, block: int) -> None:
+        self._session.drop(block)
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyqwen._native import SamplerHandle, SessionHandle
+    from pyqwen.engine.hold import Hold
     from pyqwen.engine.slot import Slot
     from pyqwen.engine.speculation import Speculation
     from pyqwen.sampling import SamplingParams
@@ -52,7 +53,16 @@ class PromptProgress:
     total: int
 
 
-Event: TypeAlias = "Chunk | PromptProgress | Completion | npt.NDArray[np.float32] | BaseException"
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a request that writes nothing ends with."""
+
+    value: Any
+
+
+Event: TypeAlias = (
+    "Chunk | PromptProgress | Completion | Outcome | npt.NDArray[np.float32] | BaseException"
+)
 Deliver = Callable[[Event], None]
 """Called by the engine's thread with each event, in order; must not block."""
 Conclusion = Callable[[Completion], Completion]
@@ -76,6 +86,7 @@ class Request(ABC):
     preparation: Callable[[], None] | None = None  # what takes time before the engine gets it
     abandon: Callable[[], None] | None = None  # ends the preparation, while it lasts
     conclusion: Conclusion | None = None  # what those who wait make of the whole answer
+    hold: Hold | None = None  # of the session that has its positions afterwards
     timeout: float | None = None  # seconds
 
     def __init__(self, tokens: list[int], deliver: Deliver) -> None:

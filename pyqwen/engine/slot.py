@@ -12,6 +12,4 @@ class Slot:
     index: int
     adapter: str | None = None  # with which these were computed
     tokens: list[int] = field(default_factory=list)
-    in_use: bool = False  # by a request that is running
-    prompt_length: int = 0  # of the request that used it last
-    last_used: int = 0
+    in_use: bool = False  # by a request that is running; otherwise it is empty

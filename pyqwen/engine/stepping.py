@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyqwen._native import Sampled
 from pyqwen.engine.bursts import write_on
@@ -37,7 +37,7 @@ class Stepping(ABC):
     _cache: PrefixCache
     _speculator: Speculator
     _interrupts: Interrupts
-    _inbox: SimpleQueue[Request | None]
+    _inbox: SimpleQueue[Any]
     _active: list[Request]
     _running: Sequence[Request]  # those that the core works on at this moment
     _closing: bool
@@ -164,12 +164,13 @@ class Stepping(ABC):
                 return [Sampled([], error)] * len(runs)
 
     def _advance(self, request: Request, step: Step, sampled: Sampled) -> None:
-        slot = request.placed
-        self._call(request, request.advance, sampled.samples)
-        if sampled.failure is not None and not request.done:
-            self._end(request, sampled.failure)
-        if step.proposed:
-            self._cache.settle(slot, request.tokens, step.proposed)
+        event = _event_of(request.advance, sampled.samples)
+        if step.proposed:  # before the slot is given up: what it holds then may be kept
+            self._cache.settle(request.placed, request.tokens, step.proposed)
+        if event is None:
+            event = sampled.failure
+        if event is not None:
+            self._end(request, event)
 
     def _read(self, request: Request, step: Step, output: int) -> None:
         assert step.read is not None
@@ -193,9 +194,14 @@ class Stepping(ABC):
 
     def _call(self, request: Request, method: Callable[..., Event | None], *args: object) -> None:
         """Call a method of a request; it is over if that returns its last event, or fails."""
-        try:
-            event = method(*args)
-        except Exception as error:
-            event = error
+        event = _event_of(method, *args)
         if event is not None:
             self._end(request, event)
+
+
+def _event_of(method: Callable[..., Event | None], *args: object) -> Event | None:
+    """What a method of a request returns, or what it raises."""
+    try:
+        return method(*args)
+    except Exception as error:
+        return error

@@ -13,6 +13,7 @@ from pyqwen.loading.settings import (
     DEFAULT_BATCH,
     DEFAULT_MAX_SEQUENCES,
     Settings,
+    checked_bytes,
     resolve_settings,
 )
 
@@ -46,7 +47,8 @@ class MemoryPlan:
     ``kv`` is what ``max_sequences`` requests take that run at once and are all as long as
     ``context``; the cache grows up to that as it is used, by ``kv_per_token``. Requests that come
     one after the other take a ``max_sequences``-th of it, however many a model could run: what is
-    kept of earlier requests and the one that runs hold one context together.
+    kept of earlier requests and the one that runs take no more than one context together. Where
+    ``prefix_cache_bytes`` is given, that much may be kept beside ``kv``: ``prefix_cache``.
 
     ``draft`` is what a model that drafts adds: its weights, cache and activations. The index of what
     is looked up for drafts counts as ``compute``. ``constraints`` is what the first answer with a
@@ -68,12 +70,13 @@ class MemoryPlan:
     cache: int
     draft: int = 0
     constraints: int = 0
+    prefix_cache: int = 0
 
     @property
     def total(self) -> int:
         """Peak resident bytes of the process with all sequences full."""
-        parts = self.weights, self.kv, self.compute, self.interpreter, self.tokenizer, self.draft
-        return sum(parts)
+        model = self.weights + self.kv + self.prefix_cache + self.compute
+        return model + self.interpreter + self.tokenizer + self.draft
 
     @property
     def fits(self) -> bool:
@@ -104,6 +107,7 @@ def plan(
     batch: int = DEFAULT_BATCH,
     cache: bool = True,
     draft: str | os.PathLike[str] | None = None,
+    prefix_cache_bytes: int | None = None,
 ) -> MemoryPlan:
     """Return what opening this model with these settings will take; no weights are read.
 
@@ -123,6 +127,7 @@ def plan(
         batch=batch,
         cache=cache,
     )
+    prefix_cache = checked_bytes("prefix_cache_bytes", prefix_cache_bytes) or 0
     path = catalog.resolve(os.fspath(path_or_name))
     with GGUFFile(path) as file:
         config = _native.read_config(file.handle)
@@ -158,6 +163,7 @@ def plan(
             cache=packed.size if packed is not None else 0,
             constraints=config["vocab"] * GRAMMAR_BYTES_PER_TOKEN,
             draft=0 if draft is None or draft == LOOK_UP else _draft_bytes(draft, settings),
+            prefix_cache=prefix_cache,
         )
 
 

@@ -90,6 +90,17 @@ def _checked_count(name: str, value: int | None) -> int | None:
     return index(value)
 
 
+def checked_bytes(name: str, value: int | None) -> int | None:
+    """Return ``value`` if it is None or a whole number from 0 on."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a number of bytes, not {type(value).__name__}")
+    if index(value) < 0:
+        raise ValueError(f"{name} must be a number of bytes from 0 on, not {brief(value)}")
+    return index(value)
+
+
 def checked_seconds(name: str, value: float | None) -> float | None:
     """Return ``value`` as a time that can be waited for, if it is None or a number from 0 on."""
     if value is None:

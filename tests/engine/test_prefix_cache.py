@@ -1,7 +1,10 @@
 """What was computed once is not computed again: conversations, branches, and what they may not lose."""
 
+import random
+
 import pytest
 
+import pyqwen
 from pyqwen import Model
 from pyqwen.engine.prefix_cache import common_prefix
 
@@ -50,24 +53,103 @@ def test_a_branch_leaves_the_other_branch(model):
     assert _cached(model, right) == 139
 
 
-def test_the_least_recently_used_is_given_up(model):
-    prompts = [[i] * 60 for i in range(4)]  # one more than there are sequences
+def test_the_least_recently_used_is_given_up(tiny_model_path, block_bytes):
+    prompts = [[i] * 60 for i in range(4)]  # one more than there is room for
+    with Model(tiny_model_path, threads=1, prefix_cache_bytes=3 * block_bytes + 1) as model:
+        for prompt in prompts:
+            assert _cached(model, prompt) == 0
+        assert _cached(model, prompts[1]) == 59
+        assert _cached(model, prompts[0]) == 0  # was given up; it takes the place of the third
+        assert _cached(model, prompts[3]) == 59
+        assert _cached(model, prompts[2]) == 0
+        assert model.kv_bytes == 3 * block_bytes
+
+
+def test_a_long_text_is_given_up_from_its_end(tiny_model_path, block_bytes):
+    long, short = list(range(300)), [5] * 60
+    with Model(tiny_model_path, threads=1, prefix_cache_bytes=3 * block_bytes) as model:
+        _cached(model, long)  # three blocks
+        _cached(model, short)
+        assert _cached(model, long[:290]) == 256
+
+
+def test_more_conversations_than_sequences_are_kept(model):
+    prompts = [[i] * 60 for i in range(4)]
     for prompt in prompts:
         assert _cached(model, prompt) == 0
-    assert _cached(model, prompts[1]) == 59
-    assert _cached(model, prompts[0]) == 0  # was given up; in turn it takes the place of the third
-    assert _cached(model, prompts[3]) == 59
-    assert _cached(model, prompts[2]) == 0
+    assert [_cached(model, prompt) for prompt in prompts] == [59] * 4
+
+
+def test_nothing_is_kept_without_a_budget(tiny_model_path):
+    with Model(tiny_model_path, threads=1, prefix_cache_bytes=0) as model:
+        assert _cached(model, PROMPT) == _cached(model, PROMPT) == 0
+        assert model.kv_bytes == 0
+        answers = model.generate_n(PROMPT, 3, max_tokens=3)  # these run together
+        assert [answer.usage.cached_tokens for answer in answers] == [0, 99, 99]
 
 
 def test_idle_caches_together_hold_one_context_at_most(model):
-    block = [list(range(i, i + 250)) for i in (0, 30, 60)]
-    for prompt in block:
+    prompts = [list(range(i, i + 250)) for i in (0, 30, 60)]
+    most = pyqwen.plan(model.path, max_sequences=1).kv
+    for prompt in prompts:
         _cached(model, prompt)
-    per_token = model.kv_bytes / 512
+        assert model.kv_bytes <= most
     model.generate([7] * 500, max_tokens=5, ignore_eos=True)
-    assert model.kv_bytes <= 1.1 * 512 * per_token
-    assert _cached(model, block[0]) == 0
+    assert model.kv_bytes <= most
+    assert _cached(model, prompts[0]) == 0
+
+
+@pytest.fixture(scope="module")
+def block_bytes(tiny_model_path):
+    """What a block of positions takes: a short text has one."""
+    with Model(tiny_model_path, threads=1) as model:
+        model.generate([1, 2, 3], max_tokens=1)
+        return model.kv_bytes
+
+
+def _conversations(rng, n):
+    """Texts that share beginnings of any length, as conversations with some system prompts do."""
+    texts = []
+    for _ in range(n):
+        known = rng.choice(texts) if texts and rng.random() < 0.7 else []
+        start = known[: rng.randrange(len(known) + 1)]
+        texts.append(start + [rng.randrange(300) for _ in range(rng.randrange(1, 200))])
+    return [text[:280] for text in texts]
+
+
+def _many_requests(path, block_bytes, n_requests, n_conversations):
+    """Requests over conversations that grow, with little room: the same answers as without a cache."""
+    rng = random.Random(7)
+    texts = _conversations(rng, n_conversations)
+    budget = 12 * block_bytes
+    read = cached = 0
+    with (
+        Model(path, threads=1, max_sequences=2, prefix_cache_bytes=budget) as model,
+        Model(path, threads=1, max_sequences=2, prefix_cache_bytes=0) as plain,
+    ):
+        for i in range(n_requests):
+            which = rng.randrange(len(texts)) if rng.random() < 0.4 else i // 5 % len(texts)
+            settings = {"max_tokens": 3, "temperature": 1.0, "seed": i, "ignore_eos": True}
+            settings |= {"logprobs": True}
+            here, there = (one.generate(texts[which], **settings) for one in (model, plain))
+            assert here.token_ids == there.token_ids
+            assert [t.logprob for t in here.logprobs] == [t.logprob for t in there.logprobs]
+            assert model.kv_bytes <= budget
+            assert there.usage.cached_tokens == 0
+            read += here.usage.prompt_tokens
+            cached += here.usage.cached_tokens
+            grown = texts[which] + here.token_ids + [rng.randrange(300)]
+            texts[which] = grown if len(grown) < 400 else grown[: rng.randrange(1, 300)]
+    assert cached > 0.3 * read
+
+
+def test_many_conversations_in_little_memory(tiny_model_path, block_bytes):
+    _many_requests(tiny_model_path, block_bytes, 60, 12)
+
+
+@pytest.mark.slow
+def test_a_thousand_requests_over_fifty_conversations(tiny_model_path, block_bytes):
+    _many_requests(tiny_model_path, block_bytes, 1000, 50)
 
 
 def _turn(model, history, said, **settings):

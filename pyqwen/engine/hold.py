@@ -1,0 +1,43 @@
+"""What an open session holds in the cache: its tokens, and the blocks pinned for them.
+
+The engine's worker pins and unpins; the session's owner reads the tokens, and changes them only while no
+request of the session runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyqwen.engine.prefix_tree import Path, PrefixTree
+
+
+class Hold:
+    """The positions of one session."""
+
+    def __init__(self, adapter: str | None = None) -> None:
+        self.adapter = adapter  # with which they are computed
+        self.tokens: list[int] = []
+        self._tree: PrefixTree | None = None
+        self._path: Path = []
+
+    def path(self, tree: PrefixTree) -> Path:
+        """The blocks that are pinned in ``tree``: none if the model was unloaded since."""
+        return self._path if self._tree is tree else []
+
+    def pin(self, tree: PrefixTree, path: Path) -> None:
+        """Hold these blocks and no others."""
+        tree.pin(path)
+        self.release()
+        self._tree, self._path = tree, path
+
+    def shrink(self, length: int) -> None:
+        """Hold the blocks of the first ``length`` tokens only."""
+        if self._tree is not None and len(self._path) > (blocks := self._tree.blocks_of(length)):
+            self.pin(self._tree, self._path[:blocks])
+
+    def release(self) -> None:
+        """Hold nothing."""
+        if self._tree is not None:
+            self._tree.unpin(self._path)
+        self._tree, self._path = None, []
