@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyqwen.catalog.public import pull
     from pyqwen.constraints.constraint import Constraint
+    from pyqwen.engine.session import Session
     from pyqwen.engine.stream import AsyncStream, Stream
     from pyqwen.errors import (
         CancelledError,
@@ -80,6 +81,7 @@ _MODULES = {
     "OutOfMemoryError": "errors",
     "PyQwenError": "errors",
     "SamplingParams": "sampling",
+    "Session": "engine.session",
     "Stream": "engine.stream",
     "TemplateError": "errors",
     "Timings": "results",
@@ -122,6 +124,7 @@ __all__ = [
     "OutOfMemoryError",
     "PyQwenError",
     "SamplingParams",
+    "Session",
     "Stream",
     "TemplateError",
     "Timings",

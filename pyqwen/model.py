@@ -17,6 +17,7 @@ from pyqwen.catalog.public import DownloadProgress, stoppable
 from pyqwen.drafting import Draft, checked_draft, open_drafts
 from pyqwen.engine.calls import Calls
 from pyqwen.engine.engine import Engine
+from pyqwen.engine.session import Session
 from pyqwen.errors import ClosedError
 from pyqwen.infilling import Infilling
 from pyqwen.loading.config import ModelConfig
@@ -138,7 +139,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
         - ``prefix_cache_bytes``: how much of the KV cache is kept of earlier requests, so that what
           they read or wrote is not computed again, least recently used first to go; 0: nothing.
           None: what the requests that run leave of what ``plan`` says for as many; where none
-          runs, as much as one of full length takes.
+          runs, as much as one of full length takes. Open sessions count, too.
         - ``progress``: called with bytes done and bytes in all while loading; False stops it.
         - ``download_progress``: the same while a model that is not here is fetched.
 
@@ -258,6 +259,21 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
                 self._grammars = Grammars(self.tokenizer)
                 self._closers.callback(self._grammars.close)
             return self._grammars
+
+    def session(self) -> Session:
+        """A session, empty: positions of one text that stay in the cache, with explicit steps.
+
+        ``sync(ids)`` and ``eval(ids)`` read, ``logits`` are those after the last token, ``rewind(n)``
+        goes back. See :class:`pyqwen.Session`.
+        """
+        self._engine.check_caller()
+        return Session(
+            self,
+            self._engine,
+            check=self._calls.checked_ids,
+            context=self.context,
+            vocab_rows=self.config.vocab_rows,
+        )
 
     # Lifetime
 

@@ -1,0 +1,194 @@
+"""A session: positions of one text that stay in the cache, with explicit steps: read, look, go back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from operator import index
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+from weakref import ref
+
+from pyqwen.engine.hold import Hold
+from pyqwen.engine.prefix_cache import PrefixCache, common_prefix
+from pyqwen.engine.session_requests import Errand, Reading
+from pyqwen.engine.stream import Waiter
+from pyqwen.errors import ClosedError, ContextOverflowError, PyQwenError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from pyqwen.engine.engine import Engine
+    from pyqwen.engine.request import Request
+
+
+class Session:
+    """The tokens that it has read, whose keys and values the model keeps for it until it is closed.
+
+    Made by ``Model.session()``. It takes no place among the running requests; its memory counts
+    against ``prefix_cache_bytes``, and where that has no room for more, ``OutOfMemoryError`` is raised
+    and the session is as before. Results are those of any other way to read the same tokens. It
+    belongs to one call at a time: another one at the same moment raises ``PyQwenError``. If the model
+    was unloaded meanwhile (``unload_after``), the next call reads the tokens again.
+
+    Close it, use it as a context manager, or let go of it.
+    """
+
+    def __init__(
+        self,
+        owner: object,
+        engine: Engine,
+        *,
+        check: Callable[[Sequence[int]], list[int]],
+        context: int,
+        vocab_rows: int,
+        adapter: str | None = None,
+    ) -> None:
+        """``owner``: the model, which is kept. ``check`` refuses what are no tokens of it."""
+        self._owner, self._engine = owner, engine
+        self._check, self._context, self._vocab_rows = check, context, vocab_rows
+        self._hold = Hold(adapter)
+        self._busy = threading.Lock()
+        self._user: ref[Request] | None = None  # the answer that it is used for
+        self._logits: npt.NDArray[np.float32] | None = None
+        self._closed = False
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens that were read, in order: a copy."""
+        return self._hold.tokens.copy()
+
+    def __len__(self) -> int:
+        return len(self._hold.tokens)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session was closed."""
+        return self._closed
+
+    def sync(self, ids: Sequence[int]) -> int:
+        """Have the session hold exactly ``ids``, whatever it held; return how many had to be read.
+
+        What it holds of them, and what the cache has of other requests, is not read again.
+        """
+        tokens = self._check(ids)
+        with self._working():
+            held = self._hold.tokens
+            if common_prefix(held, tokens) == len(tokens):
+                self._shrink(len(tokens))
+                return 0
+            return self._read(tokens)
+
+    def eval(self, ids: Sequence[int]) -> None:
+        """Read further tokens, at least one."""
+        further = self._check(ids)
+        with self._working():
+            tokens = self._hold.tokens + further
+            if len(tokens) > self._context:
+                raise ContextOverflowError(
+                    f"{len(further):,} tokens after {len(self._hold.tokens):,} do not fit the context "
+                    f"of {self._context:,}: rewind the session, or open the model with a longer one",
+                    tokens=len(tokens),
+                    context=self._context,
+                )
+            self._read(tokens)
+
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """The raw logits after the last token: float32 (``config.vocab_rows``), nothing masked.
+
+        They are at hand after ``sync`` and ``eval``; after ``rewind``, ``load`` or an answer the last
+        token is read once more for them.
+        """
+        with self._working():
+            if not self._hold.tokens:
+                raise ValueError("the session is empty: there are no logits before the first token")
+            if self._logits is None:
+                self._read(self._hold.tokens.copy())
+            assert self._logits is not None
+            return self._logits.copy()
+
+    def rewind(self, n: int) -> None:
+        """Keep the first ``n`` tokens only."""
+        if isinstance(n, bool) or not hasattr(n, "__index__"):
+            raise TypeError(f"n must be a number of tokens, not {type(n).__name__}")
+        with self._working():
+            if not 0 <= index(n) <= len(self._hold.tokens):
+                raise ValueError(
+                    f"the session holds {len(self._hold.tokens):,} tokens: it cannot go back to {n:,}"
+                )
+            self._shrink(index(n))
+
+    def close(self) -> None:
+        """Give up what the session holds. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._engine.note(self._hold.release)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if "_closed" in self.__dict__:  # else __init__ failed
+            self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Session cannot be pickled or copied: save it to a file")
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self):,} tokens"
+        return f"<Session: {state}>"
+
+    def use_for(self, request: Request) -> None:
+        """Have the session hold what a request that writes has read in the end."""
+        with self._working():
+            request.hold = self._hold
+            self._user = ref(request)
+            self._logits = None
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise PyQwenError("the session is in use by another call")
+        try:
+            if self._closed:
+                raise ClosedError("the session was closed")
+            self._engine.check_caller()
+            user = self._user() if self._user is not None else None
+            if user is not None and not user.done:
+                raise PyQwenError("the session is in use by an answer that is being written")
+            yield
+        finally:
+            self._busy.release()
+
+    def _read(self, tokens: list[int]) -> int:
+        """Hold ``tokens``, the logits after the last one at hand; return how many were read."""
+        import numpy as np  # which answers do without
+
+        logits = np.empty(self._vocab_rows, np.float32)
+        waiter = Waiter(self._engine)
+        read = waiter.last_event(Reading(tokens, waiter.deliver, self._hold, logits)).value
+        self._logits = logits
+        return int(read)
+
+    def _shrink(self, n: int) -> None:
+        if n < len(self._hold.tokens):
+            self._logits = None
+            del self._hold.tokens[n:]
+            self._engine.note(partial(self._hold.shrink, n))
+
+    def _run(self, work: Callable[[PrefixCache], Any]) -> Any:
+        """Let the engine do something short with the cache."""
+        waiter = Waiter(self._engine)
+        return waiter.last_event(Errand(waiter.deliver, work)).value
