@@ -115,7 +115,18 @@ def test_verbs_do_not_import_verbs() -> None:
         ("constraints", {"errors", "_native", "text", "results"}),
         (
             "engine",
-            {"errors", "_native", "text", "constraints", "tools", "options", "results", "sampling"},
+            {
+                "errors",
+                "os_errors",
+                "output_file",
+                "_native",
+                "text",
+                "constraints",
+                "tools",
+                "options",
+                "results",
+                "sampling",
+            },
         ),
         ("serve", {"catalog", "errors", "engine", "loading", "model", "options", "results"}),
         (
@@ -128,6 +139,7 @@ def test_verbs_do_not_import_verbs() -> None:
                 "errors",
                 "interruptible",
                 "os_errors",
+                "output_file",
                 "_native",
                 "text",
                 "catalog",
