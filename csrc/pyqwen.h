@@ -226,7 +226,7 @@ enum { PQ_PACKED_KEY_BYTES = 48 };
 pq_status pq_packed_key(const pq_file *file, const pq_model_options *options, char *key,
                         uint64_t *bytes, pq_error *err);
 void pq_model_packed_layout(const pq_model *model, pq_packed_layout *out);
-/* Of piece number `piece`. */
+/* Of piece number `piece`; of session files, too. */
 uint64_t pq_packed_checksum(uint64_t piece, const void *data, size_t bytes);
 /* dst (header_bytes) from the checksums of all pieces (pieces). Fails if the source was changed meanwhile. */
 pq_status pq_model_packed_header(const pq_model *model, const uint64_t *sums, void *dst,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         NumericError,
         OutOfMemoryError,
         PyQwenError,
+        SessionFileError,
         TemplateError,
         UnsupportedModelError,
     )
@@ -82,6 +83,7 @@ _MODULES = {
     "PyQwenError": "errors",
     "SamplingParams": "sampling",
     "Session": "engine.session",
+    "SessionFileError": "errors",
     "Stream": "engine.stream",
     "TemplateError": "errors",
     "Timings": "results",
@@ -125,6 +127,7 @@ __all__ = [
     "PyQwenError",
     "SamplingParams",
     "Session",
+    "SessionFileError",
     "Stream",
     "TemplateError",
     "Timings",

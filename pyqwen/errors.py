@@ -52,6 +52,10 @@ class FileAccessError(ModelFileError, OSError):
         return str(self.args[0]) if self.args else ""
 
 
+class SessionFileError(PyQwenError, ValueError):
+    """A session file is damaged, no such file, or was saved with another model or other settings."""
+
+
 class ContextOverflowError(PyQwenError, ValueError):
     """A prompt, or a prompt with its answer, does not fit the context.
 

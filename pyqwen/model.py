@@ -249,6 +249,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
             is_coder=is_coder(weights.file.metadata),
             infill=find_infill(weights.file.metadata, self.tokenizer),
             source=self.path.name,
+            open_session=lambda: model.session(),
         )
 
     def _grammar_compiler(self) -> Grammars:
@@ -273,6 +274,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
             check=self._calls.checked_ids,
             context=self.context,
             vocab_rows=self.config.vocab_rows,
+            model=self.path,
         )
 
     # Lifetime

@@ -6,8 +6,9 @@ which ``sampling.py`` checks by name and range.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict, cast
 
 from pyqwen.sampling import SamplingOptions
 
@@ -23,6 +24,17 @@ ToolLike = Callable[..., Any] | Mapping[str, Any]
 """A tool: a function, or OpenAI's dict."""
 
 
+class OpenSession(Protocol):
+    """A :class:`pyqwen.Session`."""
+
+    @property
+    def tokens(self) -> list[int]:
+        """What it holds."""
+
+    def rewind(self, n: int) -> None:
+        """Hold the first ``n`` of them only."""
+
+
 class FormatOptions(TypedDict, total=False):
     """Keywords of all calls that write text: what the answer must look like."""
 
@@ -35,6 +47,9 @@ class FormatOptions(TypedDict, total=False):
 class RequestOptions(SamplingOptions, FormatOptions, total=False):
     """Keywords of all calls that write text."""
 
+    session: OpenSession | str | os.PathLike[str] | None
+    """What holds the positions of prompt and answer afterwards: an open session, or a file, which is loaded
+    before if it is there, and written when the answer is complete."""
     timeout: float | None
     """Seconds after which the answer ends as it is, with ``finish_reason`` ``timeout``; waiting counts."""
     prompt_logprobs: bool | None

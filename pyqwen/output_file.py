@@ -35,7 +35,10 @@ class OutputFile:
     process is writing the file.
     """
 
-    def __init__(self, path: Path, *, inputs: Iterable[Path], n_bytes: int) -> None:
+    def __init__(
+        self, path: Path, *, inputs: Iterable[Path], n_bytes: int, private: bool = False
+    ) -> None:
+        """``private``: nobody else may read the file."""
         self.path = path.resolve()  # through a symbolic link: its target is replaced, not the link
         refuse_inputs(path, inputs)
         if self.path.exists() and not self.path.is_file():
@@ -44,10 +47,11 @@ class OutputFile:
             raise FileNotFoundError(errno.ENOENT, "no such directory", str(path.parent))
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._n_bytes = n_bytes
+        self._mode = 0o600 if private else 0o666
         self._committed = False
 
     def __enter__(self) -> Self:
-        self.file = _open_new(self._partial)
+        self.file = _open_new(self._partial, self._mode)
         try:
             self._check_space()
         except BaseException:
@@ -126,13 +130,13 @@ def _is_same(a: Path, b: Path) -> bool:
         return False
 
 
-def _open_new(path: Path) -> BufferedWriter:
+def _open_new(path: Path, mode: int) -> BufferedWriter:
     """Make a new file, whatever had its name before, and lock it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY | _NO_LINKS
     while True:
         _remove_left_behind(path)
         try:
-            descriptor = os.open(path, flags, 0o666)
+            descriptor = os.open(path, flags, mode)
         except FileExistsError:
             continue
         file: BufferedWriter = os.fdopen(descriptor, "wb")

@@ -116,7 +116,10 @@ SEVERAL = ["generate_n", "chat_n", "stream_n", "stream_chat_n"]
 
 
 @pytest.mark.parametrize("method", MODEL_CALLS)
-def test_what_a_model_is_asked(model: Model, method: str) -> None:
+def test_what_a_model_is_asked(
+    model: Model, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where sessions of these names are written
     call = getattr(model, method)
     generates = method not in ("logits", "logprobs")
     for kind, value in HOSTILE.items():
@@ -131,6 +134,21 @@ def test_what_a_model_is_asked(model: Model, method: str) -> None:
                 lambda o=options: call([1, 2, 3] if "chat" not in method else "Hi", **o),
                 f"{method}(..., {name}={kind})",
             )
+
+
+@pytest.mark.parametrize("method", ["sync", "eval", "rewind", "save", "load"])
+def test_sessions(
+    model: Model, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with model.session() as session:
+        session.sync([1, 2, 3])
+        for kind, value in HOSTILE.items():
+            attempt(lambda v=value: getattr(session, method)(v), f"session.{method}({kind})")
+            attempt(lambda: session.eval([1]) if len(session) < 100 else None, f"eval after {kind}")
+        for kind, value in HOSTILE.items():
+            session.extra = value
+            attempt(lambda: session.save("a"), f"session.extra = {kind}")
 
 
 @pytest.mark.parametrize("method", SEVERAL)

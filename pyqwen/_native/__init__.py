@@ -64,7 +64,7 @@ from pyqwen._native.sampling import (
     Sampled,
     SamplerHandle,
 )
-from pyqwen._native.sessions import SessionHandle
+from pyqwen._native.sessions import SessionHandle, checksum
 from pyqwen._native.status import check, new_error
 from pyqwen._native.tokenizer import ControlMatch, PackedStrings, TokenizerHandle
 
@@ -97,6 +97,7 @@ __all__ = [
     "architectures",
     "check",
     "checked_kv_type",
+    "checksum",
     "default_isa",
     "default_threads",
     "dequantize_rows",

@@ -36,6 +36,12 @@ IMATRIX_INPUTS = {
 }
 
 
+def checksum(seed: int, data: bytes | bytearray) -> int:
+    """A number that another seed or other data would not have, but for one chance in 2^64."""
+    with borrowed("char[]", data) as source:
+        return int(lib.pq_packed_checksum(seed, source, len(data)))
+
+
 class SessionHandle:
     """A ``pq_session``: one thread at a time, but for :meth:`cancel`."""
 

@@ -13,6 +13,7 @@ from pyqwen.engine.breakers import Breakers
 from pyqwen.engine.logits_processing import ProcessedDraw
 from pyqwen.engine.prompt_scores import PromptScores
 from pyqwen.engine.request import Deliver, Generation, TokenTexts
+from pyqwen.engine.session_use import use_session
 from pyqwen.engine.shared_prompt import SharedPrompt
 from pyqwen.engine.task import Task, extras_of, flag_of
 from pyqwen.errors import ContextOverflowError
@@ -33,6 +34,7 @@ from pyqwen.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from pyqwen.constraints.grammars import Grammars
     from pyqwen.constraints.response_format import ResponseFormat
+    from pyqwen.engine.session import Session
     from pyqwen.tools.grammar import Thinking
     from pyqwen.tools.offer import Offer
 
@@ -86,6 +88,7 @@ class Calls:
         config: Sizes,
         grammars: Callable[[], Grammars],
         is_coder: bool,
+        open_session: Callable[[], Session],
         infill: Infill | None = None,
         source: str = "",
     ) -> None:
@@ -103,6 +106,7 @@ class Calls:
         self._config = config
         self._grammars = grammars
         self._infill, self._source = infill, source
+        self._open_session = open_session
         self._is_coder = is_coder
 
     def continuation(
@@ -203,7 +207,8 @@ class Calls:
         overrides = sampling_of(options, ChatOptions)
         extras = extras_of(options)
         settings = self._settings(params, overrides, extras.format)
-        messages, calls = self._as_written(normalize_messages(messages))
+        said = normalize_messages(messages)
+        messages, calls = self._as_written(said)
         check_answer_tokens(messages, self._tokenizer)
         begun = messages[-1] if flag_of(options, "continue_final_message") else None
         chat_template = self._template(options.get("template"))
@@ -243,6 +248,7 @@ class Calls:
             begun=begun,
             may_think=may_think,
             offer=offer,
+            messages=said[:-1] if begun is not None else said,
         )
 
     def _as_written(
@@ -297,6 +303,8 @@ class Calls:
         self, task: Task, delivers: Sequence[Deliver], streaming: bool
     ) -> list[Generation]:
         """A request for each of ``delivers``, number i with the seed of the first plus i."""
+        if task.extras.session is not None:
+            raise ValueError("a session has one answer: ask for several without it")
         seed = task.settings.seed
         if seed is None:
             seed = SystemRandom().getrandbits(64)
@@ -347,6 +355,8 @@ class Calls:
 
             constrain(request, wanted, self._grammars(), self._tokenizer, task)
         request.begun = task.begun
+        if task.extras.session is not None:
+            use_session(request, task.extras.session, self._open_session, task.messages)
         request.timeout = task.extras.timeout
         if task.extras.prompt_logprobs:
             request.prompt_scores = self._prompt_scores(task)

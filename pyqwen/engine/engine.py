@@ -17,7 +17,8 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,8 @@ class Engine(Stepping):
         self._active: list[Request] = []  # those with a slot, in the order of their arrival
         self._running: Sequence[Request] = ()  # those that the core works on at this moment
         self._outbox: Outbox = []
+        self._guard = threading.Lock()
+        self._keepers = 0  # who needs the model to stay loaded between two requests
         self._closing = False
         self._stopped = False
         self._failure: BaseException | None = None
@@ -120,6 +123,17 @@ class Engine(Stepping):
         """Let the worker do something short, soon; nobody learns what comes of it."""
         if os.getpid() == self._pid and not self._closing:
             self._inbox.put(work)
+
+    @contextmanager
+    def staying_loaded(self) -> Iterator[None]:
+        """Do not unload the model, however long nobody asks."""
+        with self._guard:
+            self._keepers += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._keepers -= 1
 
     def cancel(self, request: Request) -> None:
         """End a request within milliseconds; without effect on one that is over."""
@@ -212,7 +226,7 @@ class Engine(Stepping):
                 return self._inbox.get(timeout=seconds)
             except Empty:
                 seconds = _SETTLE_SECONDS
-                if self._residence.is_settled():
+                if self._keepers == 0 and self._residence.is_settled():
                     self._unload()
         return self._inbox.get()
 

@@ -6,6 +6,7 @@ request of the session runs.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,11 +16,17 @@ if TYPE_CHECKING:
 class Hold:
     """The positions of one session."""
 
-    def __init__(self, adapter: str | None = None) -> None:
-        self.adapter = adapter  # with which they are computed
+    def __init__(self, adapter: Hashable = None, source: int | None = None) -> None:
+        """``adapter``: with which they are computed. ``source``: the number of the file they come from, if
+        they do: whatever that says is of no concern to those who read the same tokens otherwise."""
+        self.adapter, self.source = adapter, source
         self.tokens: list[int] = []
         self._tree: PrefixTree | None = None
         self._path: Path = []
+
+    def salt(self, adapter: Hashable) -> Hashable:
+        """What the positions depend on besides tokens, if they are computed with this adapter."""
+        return adapter if self.source is None else (self.source, adapter)
 
     def path(self, tree: PrefixTree) -> Path:
         """The blocks that are pinned in ``tree``: none if the model was unloaded since."""
@@ -35,6 +42,13 @@ class Hold:
         """Hold the blocks of the first ``length`` tokens only."""
         if self._tree is not None and len(self._path) > (blocks := self._tree.blocks_of(length)):
             self.pin(self._tree, self._path[:blocks])
+
+    def take(self, other: Hold) -> None:
+        """Hold what another one does, which holds nothing afterwards."""
+        self.release()
+        self.adapter, self.source, self.tokens = other.adapter, other.source, other.tokens
+        self._tree, self._path = other._tree, other._path
+        other._tree, other._path = None, []
 
     def release(self) -> None:
         """Hold nothing."""

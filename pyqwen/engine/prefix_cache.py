@@ -8,13 +8,13 @@ is its only user.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pyqwen.engine.prefix_tree import PrefixTree
 from pyqwen.engine.slot import Slot
-from pyqwen.errors import ClosedError, OutOfMemoryError
+from pyqwen.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
     from pyqwen._native import SessionHandle
@@ -47,12 +47,12 @@ class PrefixCache:
         if slot is None:
             return False
         if request.hold is not None:
-            self.check_room(request.hold, request.adapter, request.tokens)
+            self._check_room(request.hold, request.salt, request.tokens)
         if request.may_reuse:
             # The last token is always computed: its output chooses the first token of the answer.
             self._begin(slot, request, len(request.tokens) - 1)
         slot.in_use, request.slot = True, slot
-        slot.adapter = request.adapter
+        slot.adapter, slot.salt = request.adapter, request.salt
         return True
 
     def will_have_more(self, request: Request, active: Sequence[Request]) -> bool:
@@ -60,13 +60,13 @@ class PrefixCache:
 
         To wait for that and copy it takes less time than to read it beside the other, for both.
         """
-        others = [one for one in active if one.is_reading and one.adapter == request.adapter]
+        others = [one for one in active if one.is_reading and one.salt == request.salt]
         if not others or not request.may_reuse:
             return False
         most = max(common_prefix(one.tokens, request.tokens) for one in others)
         if most < _WORTH_WAITING:
             return False
-        kept = self._tree.match(request.adapter, request.tokens)[1]
+        kept = self._tree.match(request.salt, request.tokens)[1]
         running = self._running_match(request)
         kept = max(kept, running[1] if running else 0)
         return most - kept >= _WORTH_WAITING
@@ -76,7 +76,7 @@ class PrefixCache:
         if self._most != 0 and slot.tokens:
             with suppress(OutOfMemoryError):  # what was kept so far is of use, too
                 path = self._tree.insert(
-                    slot.adapter, slot.tokens, lambda block: self._session.keep(slot.index, block)
+                    slot.salt, slot.tokens, lambda block: self._session.keep(slot.index, block)
                 )
                 if hold is not None:
                     hold.pin(self._tree, path)
@@ -123,10 +123,10 @@ class PrefixCache:
 
     # For open sessions
 
-    def check_room(self, hold: Hold, adapter: str | None, tokens: Sequence[int]) -> None:
+    def _check_room(self, hold: Hold, salt: Hashable, tokens: Sequence[int]) -> None:
         """``OutOfMemoryError`` if the budget has no room for a session to hold ``tokens`` instead."""
         most = self._longest if self._most is None else self._most
-        wanted = self._tree.pinned_with(adapter, tokens, hold.path(self._tree))
+        wanted = self._tree.pinned_with(salt, tokens, hold.path(self._tree))
         if wanted > most:
             size = self._session.block_bytes
             raise OutOfMemoryError(
@@ -138,9 +138,15 @@ class PrefixCache:
         """Whether all positions of a session are there: not after the model was unloaded."""
         return len(hold.path(self._tree)) * self._session.block_positions >= len(hold.tokens)
 
-    def copy_blocks(self, hold: Hold, first: int, count: int) -> list[bytearray]:
-        """The bytes of ``count`` blocks of a session, fewer at its end."""
+    @property
+    def block_sizes(self) -> tuple[int, int]:
+        """Positions and bytes of a block."""
+        return self._session.block_positions, self._session.block_bytes
+
+    def copy_blocks(self, hold: Hold, first: int, n_bytes: int) -> list[bytearray]:
+        """The bytes of the blocks of a session from the first-th on, as many as ``n_bytes`` has, or one."""
         path, positions = hold.path(self._tree), self._session.block_positions
+        count = max(1, n_bytes // self._session.block_bytes)
         copies = []
         for i in range(first, min(first + count, len(path))):
             copies.append(bytearray(self._session.block_bytes))
@@ -148,12 +154,13 @@ class PrefixCache:
             self._session.read_block(path[i].number, filled, copies[-1])
         return copies
 
-    def known_blocks(self, hold: Hold, tokens: Sequence[int]) -> int:
-        """How many whole blocks of ``tokens`` are there; a session holds them from now on."""
-        self.check_room(hold, hold.adapter, tokens)
-        known = self._tree.match(hold.adapter, tokens)[1] // self._session.block_positions
-        self.add_blocks(hold, tokens[: known * self._session.block_positions], known, ())
-        return known
+    def identity(self) -> tuple[int, int, int]:
+        """What the bytes of blocks depend on besides their tokens."""
+        return self._session.identity()
+
+    def begin_loading(self, hold: Hold, tokens: Sequence[int], instead_of: Hold) -> None:
+        """``OutOfMemoryError`` if the budget has no room for ``tokens``, ``instead_of`` given up."""
+        self._check_room(instead_of, hold.salt(hold.adapter), tokens)
 
     def add_blocks(
         self, hold: Hold, tokens: Sequence[int], first: int, blocks: Sequence[Buffer]
@@ -161,19 +168,15 @@ class PrefixCache:
         """Have a session hold ``tokens``, of which ``blocks`` are the bytes from the first-th on."""
 
         def keep(i: int) -> int:
-            if i < first:
-                raise ClosedError(
-                    "the model was unloaded while a session was loaded: load it again"
-                )
             return self._session.write_block(blocks[i - first])
 
-        hold.pin(self._tree, self._tree.insert(hold.adapter, tokens, keep))
+        hold.pin(self._tree, self._tree.insert(hold.salt(hold.adapter), tokens, keep))
         hold.tokens = list(tokens)
         self.trim()
 
     def _begin(self, slot: Slot, request: Request, most: int) -> None:
         """Have an empty slot hold what there is of the first ``most`` tokens of a request."""
-        path, length = self._tree.match(request.adapter, request.tokens)
+        path, length = self._tree.match(request.salt, request.tokens)
         self._tree.touch(path)
         running = self._running_match(request)
         if running is not None and running[1] > length:
@@ -190,7 +193,7 @@ class PrefixCache:
 
     def _running_match(self, request: Request) -> tuple[Slot, int] | None:
         """The busy slot that holds most of the beginning of a request, and how much."""
-        slots = [slot for slot in self.slots if slot.in_use and slot.adapter == request.adapter]
+        slots = [slot for slot in self.slots if slot.in_use and slot.salt == request.salt]
         if not slots:
             return None
         found = [(slot, common_prefix(slot.tokens, request.tokens)) for slot in slots]

@@ -7,7 +7,7 @@ other requests; the engine's worker is the only one who calls it after it was su
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -103,6 +103,11 @@ class Request(ABC):
     def may_reuse(self) -> bool:
         """Whether positions that are cached already need not be run."""
         return True
+
+    @property
+    def salt(self) -> Hashable:
+        """What its positions depend on besides tokens: those of another one are not its own."""
+        return self.adapter if self.hold is None else self.hold.salt(self.adapter)
 
     @property
     def may_start(self) -> bool:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from operator import index
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 from weakref import ref
 
 from pyqwen.engine.hold import Hold
 from pyqwen.engine.prefix_cache import PrefixCache, common_prefix
+from pyqwen.engine.session_file import Contents, Kind, SessionFile, write_session
 from pyqwen.engine.session_requests import Errand, Reading
 from pyqwen.engine.stream import Waiter
-from pyqwen.errors import ClosedError, ContextOverflowError, PyQwenError
+from pyqwen.errors import ClosedError, ContextOverflowError, OutOfMemoryError, PyQwenError
+from pyqwen.os_errors import raising_file_errors
+from pyqwen.output_file import OutputFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +29,10 @@ if TYPE_CHECKING:
 
     from pyqwen.engine.engine import Engine
     from pyqwen.engine.request import Request
+
+
+_sources = count(1)  # numbers of files that were loaded
+_BATCH_BYTES = 16 << 20  # copied at once, while others wait
 
 
 class Session:
@@ -45,10 +55,14 @@ class Session:
         check: Callable[[Sequence[int]], list[int]],
         context: int,
         vocab_rows: int,
-        adapter: str | None = None,
+        model: Path,
+        adapter: Hashable = None,
     ) -> None:
-        """``owner``: the model, which is kept. ``check`` refuses what are no tokens of it."""
-        self._owner, self._engine = owner, engine
+        """``owner``: the model, which is kept, and its file, ``model``. ``check`` refuses what are no
+        tokens of it."""
+        self._owner, self._engine, self._model = owner, engine, model
+        self.extra: dict[str, Any] | None = None
+        """What its file holds besides, such as the messages of a conversation: what JSON can say."""
         self._check, self._context, self._vocab_rows = check, context, vocab_rows
         self._hold = Hold(adapter)
         self._busy = threading.Lock()
@@ -122,6 +136,49 @@ class Session:
                 )
             self._shrink(index(n))
 
+    @raising_file_errors
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the session to a file: its tokens, their keys and values, and ``extra``.
+
+        What has that name is replaced when the file is whole. ``load`` needs the same model file, and
+        the same ``kv_type`` and ``exact``. Raises ``FileAccessError``, and ``ValueError`` for an
+        ``extra`` that is no JSON.
+        """
+        target = Path(path)
+        with self._working(), self._engine.staying_loaded():
+            hold = self._hold
+            if hold.adapter is not None:
+                raise ValueError("a session that was read with an adapter cannot be saved")
+            if not self._run(lambda cache: cache.holds_all(hold)):  # the model was unloaded
+                self._read(hold.tokens.copy())
+                if not self._run(lambda cache: cache.holds_all(hold)):
+                    raise OutOfMemoryError("there is no memory to hold the session that is saved")
+            contents = Contents(hold.tokens, self.extra)
+            write_session(target, self._kind(), contents, self._blocks(), model=self._model)
+
+    @raising_file_errors
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Hold what a file holds, ``extra`` too, instead of what the session held.
+
+        Other requests do not begin with what comes from a file. Raises ``SessionFileError`` for one
+        that is damaged or of another model, ``FileAccessError``, ``ContextOverflowError``,
+        ``OutOfMemoryError``; the session is then as before.
+        """
+        source = Path(path)
+        with self._working(), self._engine.staying_loaded():
+            sizes = {"context": self._context, "vocab_rows": self._vocab_rows}
+            kind = self._kind()
+            with SessionFile(source, kind, **sizes) as file:
+                fresh = Hold(source=next(_sources))
+                try:
+                    self._fill(fresh, file, kind)
+                except BaseException:
+                    self._engine.note(fresh.release)
+                    raise
+                self._run(lambda _: self._hold.take(fresh))
+                self.extra = file.contents.extra
+                self._logits = None
+
     def close(self) -> None:
         """Give up what the session holds. May be called twice."""
         if not self._closed:
@@ -149,6 +206,10 @@ class Session:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self):,} tokens"
         return f"<Session: {state}>"
+
+    def check_target(self, path: Path) -> None:
+        """Raise what ``save`` would where no file can be."""
+        OutputFile(path, inputs=[self._model], n_bytes=0)
 
     def use_for(self, request: Request) -> None:
         """Have the session hold what a request that writes has read in the end."""
@@ -188,7 +249,38 @@ class Session:
             del self._hold.tokens[n:]
             self._engine.note(partial(self._hold.shrink, n))
 
+    def _kind(self) -> Kind:
+        return cast(Kind, self._run(lambda cache: Kind(cache.identity(), *cache.block_sizes)))
+
+    def _blocks(self) -> Iterator[bytearray]:
+        """The bytes of the blocks, some megabytes at once: between two the engine works for others."""
+        first = 0
+        while blocks := self._run(partial(_copy_blocks, hold=self._hold, first=first)):
+            yield from blocks
+            first += len(blocks)
+
+    def _fill(self, hold: Hold, file: SessionFile, kind: Kind) -> None:
+        tokens, first = file.contents.tokens, 0
+        self._run(lambda cache: cache.begin_loading(hold, tokens, self._hold))
+        step = max(1, _BATCH_BYTES // kind.block_bytes)
+        while first < file.n_blocks:
+            blocks = [file.block(i) for i in range(first, min(first + step, file.n_blocks))]
+            end = min(len(tokens), (first + len(blocks)) * kind.positions)
+            add = partial(_add_blocks, hold=hold, tokens=tokens[:end], first=first, blocks=blocks)
+            self._run(add)
+            first += len(blocks)
+
     def _run(self, work: Callable[[PrefixCache], Any]) -> Any:
         """Let the engine do something short with the cache."""
         waiter = Waiter(self._engine)
         return waiter.last_event(Errand(waiter.deliver, work)).value
+
+
+def _copy_blocks(cache: PrefixCache, hold: Hold, first: int) -> list[bytearray]:
+    return cache.copy_blocks(hold, first, _BATCH_BYTES)
+
+
+def _add_blocks(
+    cache: PrefixCache, hold: Hold, tokens: list[int], first: int, blocks: list[bytearray]
+) -> None:
+    cache.add_blocks(hold, tokens, first, blocks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pyqwen.engine.request import Deliver, Event, Outcome, Request
 from pyqwen.engine.step import Step
@@ -30,7 +30,8 @@ class Reading(Request):
     ) -> None:
         """``logits`` (vocab_rows) receives those after the last token."""
         super().__init__(tokens, deliver)
-        self.hold, self.adapter = hold, hold.adapter
+        self.hold = hold
+        self.adapter = cast(Any, hold.adapter)  # as the request had it that read it last
         self._logits = logits
         self._cached = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 
@@ -11,5 +12,6 @@ class Slot:
 
     index: int
     adapter: str | None = None  # with which these were computed
+    salt: Hashable = None  # what they depend on, the adapter among it
     tokens: list[int] = field(default_factory=list)
     in_use: bool = False  # by a request that is running; otherwise it is empty

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyqwen.engine.session_use import checked_session
 from pyqwen.options import LogitsProcessor, RequestOptions
 from pyqwen.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from pyqwen.constraints.response_format import ResponseFormat
+    from pyqwen.engine.session import Session
     from pyqwen.tools.offer import Offer
 
 
@@ -21,6 +24,7 @@ class Extras(NamedTuple):
     timeout: float | None
     prompt_logprobs: bool
     logits_processor: LogitsProcessor | None
+    session: Session | Path | None
 
 
 class Task(NamedTuple):
@@ -36,6 +40,7 @@ class Task(NamedTuple):
     end_ids: frozenset[int] = frozenset()  # besides the model's own
     may_think: bool = False  # the prompt has not closed the reasoning
     offer: Offer | None = None
+    messages: Sequence[Mapping[str, Any]] | None = None  # what a chat answers
 
 
 def extras_of(options: RequestOptions) -> Extras:
@@ -54,7 +59,8 @@ def extras_of(options: RequestOptions) -> Extras:
     if process is not None and not callable(process):
         kind = type(process).__name__
         raise TypeError(f"logits_processor must be a function of ids and logits, not {kind}")
-    return Extras(_format(options), seconds, flag_of(options, "prompt_logprobs"), process)
+    scores = flag_of(options, "prompt_logprobs")
+    return Extras(_format(options), seconds, scores, process, checked_session(options))
 
 
 def _format(options: RequestOptions) -> ResponseFormat | None:
