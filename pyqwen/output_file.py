@@ -141,7 +141,7 @@ def _open_new(path: Path, mode: int) -> BufferedWriter:
             continue
         file: BufferedWriter = os.fdopen(descriptor, "wb")
         try:
-            _lock(descriptor, path)
+            lock_file(descriptor, path)
             if _is_named(descriptor, path):
                 return file
         except BaseException:
@@ -163,7 +163,7 @@ def _remove_left_behind(path: Path) -> None:
     except FileNotFoundError:
         return
     try:
-        _lock(descriptor, path)
+        lock_file(descriptor, path)
         if not _is_named(descriptor, path):
             return  # a run that ended just now renamed it
         if sys.platform != "win32":
@@ -181,7 +181,8 @@ def _is_named(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _lock(descriptor: int, path: Path) -> None:
+def lock_file(descriptor: int, path: Path) -> None:
+    """Lock an open file until it is closed; ``OSError`` where another process has locked it."""
     try:
         if sys.platform == "win32":
             import msvcrt
