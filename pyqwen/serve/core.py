@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from pyqwen.serve.asking import Answers, Ask, answering
+from pyqwen.serve.asking import Answers, Ask, WholeAnswers, answering
 from pyqwen.serve.metrics import Metrics
 from pyqwen.serve.registry import Lease, Registry
 from pyqwen.serve.settings import ServerSettings
@@ -14,16 +14,18 @@ from pyqwen.serve.settings import ServerSettings
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """One server; nothing of it is global."""
+    """One server; nothing of it is global. ``streams``: whether any request may ask for a stream."""
 
     registry: Registry
     settings: ServerSettings
     metrics: Metrics
+    streams: bool = True
 
     @asynccontextmanager
     async def running(self, lease: Lease, asks: Sequence[Ask]) -> AsyncIterator[list[Answers]]:
         """Run what a request asks of its model; leaving stops the model."""
-        async with answering(lease.model, asks, self.metrics) as answers:
+        kind = Answers if self.streams else WholeAnswers
+        async with answering(lease.model, asks, self.metrics, kind) as answers:
             yield answers
 
     @property

@@ -114,9 +114,7 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (TemplateError, ConstraintError, ValueError, TypeError) as error:
-        if isinstance(error, PyQwenError) and not isinstance(
-            error, TemplateError | ConstraintError
-        ):
+        if isinstance(error, PyQwenError):
             raise api_error(error) from error
         raise ApiError(400, str(error), code="invalid_value") from error
 
