@@ -120,9 +120,9 @@ def now() -> int:
 
 
 def version() -> str:
-    import pyqwen
+    from importlib.metadata import version as installed
 
-    return str(pyqwen.__version__)
+    return installed("pyqwen")
 
 
 def fingerprint() -> str:

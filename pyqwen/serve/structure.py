@@ -55,10 +55,7 @@ def response_format(
 
 
 def _constraint(kind: str, text: str) -> Any:
-    import pyqwen
+    from pyqwen.constraints.constraint import Constraint
 
-    constraint = getattr(pyqwen, "Constraint", None)
-    if constraint is None:
-        raise ApiError(501, f"a {kind} is not supported here", code="unsupported", param=kind)
     with refusals():
-        return getattr(constraint, kind)(text)
+        return getattr(Constraint, kind)(text)
