@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyqwen.batches.public import BatchResult, batch
     from pyqwen.catalog.public import pull
     from pyqwen.constraints.constraint import Constraint
     from pyqwen.engine.session import Session
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "AsyncStream": "engine.stream",
     "AsyncToolRun": "tool_runs",
+    "BatchResult": "batches.public",
     "CancelledError": "errors",
     "ChatCompletion": "results",
     "ChatTemplate": "text.chat_template",
@@ -95,6 +97,7 @@ _MODULES = {
     "ToolRun": "tool_runs",
     "UnsupportedModelError": "errors",
     "Usage": "results",
+    "batch": "batches.public",
     "inspect": "loading.inspection",
     "plan": "loading.memory_plan",
     "pull": "catalog.public",
@@ -103,6 +106,7 @@ _MODULES = {
 __all__ = [
     "AsyncStream",
     "AsyncToolRun",
+    "BatchResult",
     "CancelledError",
     "ChatCompletion",
     "ChatTemplate",
@@ -140,6 +144,7 @@ __all__ = [
     "UnsupportedModelError",
     "Usage",
     "__version__",
+    "batch",
     "inspect",
     "plan",
     "pull",

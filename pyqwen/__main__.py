@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from pyqwen.cli import (
+    batch,
     bench,
     chat,
     compare,
@@ -45,6 +46,7 @@ VERBS = (
     run,
     chat,
     serve,
+    batch,
     pull,
     list_models,
     remove,

@@ -15,6 +15,7 @@ import pytest
 
 import pyqwen
 from pyqwen import Model, PyQwenError, SamplingParams
+from pyqwen.batches.public import BatchOptions
 from pyqwen.options import ChatOptions, GenerateOptions
 from pyqwen.quantize import compare, convert, imatrix, quantize, read_imatrix
 
@@ -222,6 +223,30 @@ def test_opening(
                 attempt(
                     lambda n=name, v=value: function(tiny_model_path, **{n: v}), f"{name} = {kind}"
                 )
+
+
+def test_batches(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PYQWEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "in"
+    source.write_text(
+        '{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "a"}}'
+    )
+    names = [*keywords(pyqwen.batch), *BatchOptions.__annotations__]
+    for name in names:
+        for kind, value in HOSTILE.items():
+            if name in ("ray", "ray_address") and isinstance(value, bool | str):
+                continue  # a cluster, which is looked for or started
+            given = {"source": source, "out": tmp_path / f"{name} {kind}", "model": "missing.gguf"}
+            attempt(
+                lambda g={**given, name: value}: pyqwen.batch(**g), f"batch(..., {name}={kind})"
+            )
+    for kind, value in HOSTILE.items():
+        attempt(
+            lambda v=value: pyqwen.batch(source, tmp_path / "out", model, progress=v),
+            f"batch(..., progress={kind})",
+        )
 
 
 @pytest.mark.parametrize(

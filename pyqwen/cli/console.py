@@ -55,7 +55,9 @@ def print_table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> None:
 class ProgressBar:
     """A bar on stderr, from the first update until it is closed; nothing if that is no terminal."""
 
-    def __init__(self, what: str, unit: Literal["bytes", "tokens", "tests", "chunks", "%"]) -> None:
+    def __init__(
+        self, what: str, unit: Literal["bytes", "tokens", "tests", "chunks", "rows", "%"]
+    ) -> None:
         self._what = what
         self._unit = unit
         self._bar: Progress | None = None
