@@ -1,0 +1,77 @@
+"""Texts as vectors: ``Llama.embed`` and ``create_embedding``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from pyqwen.compat import llama_cpp as constants
+from pyqwen.compat.base import TokensOfFile
+from pyqwen.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from pyqwen.compat.llama_types import CreateEmbeddingResponse
+
+_POOLINGS = {
+    constants.LLAMA_POOLING_TYPE_UNSPECIFIED: None,
+    constants.LLAMA_POOLING_TYPE_MEAN: "mean",
+    constants.LLAMA_POOLING_TYPE_CLS: "cls",
+    constants.LLAMA_POOLING_TYPE_LAST: "last",
+}
+
+
+class Embeddings(TokensOfFile):
+    """A part of :class:`pyqwen.compat.Llama`."""
+
+    _pooling: int
+
+    def pooling_type(self) -> int:
+        """What was asked for: a ``LLAMA_POOLING_TYPE_`` number."""
+        return self._pooling
+
+    def create_embedding(
+        self, input: str | list[str], model: str | None = None
+    ) -> CreateEmbeddingResponse:
+        """Vectors of texts, in OpenAI's shape."""
+        rows, count = self.embed([input] if isinstance(input, str) else input, return_count=True)
+        data = [{"object": "embedding", "embedding": row, "index": i} for i, row in enumerate(rows)]
+        return cast(
+            "CreateEmbeddingResponse",
+            {
+                "object": "list",
+                "data": data,
+                "model": self.model_path if model is None else model,
+                "usage": {"prompt_tokens": count, "total_tokens": count},
+            },
+        )
+
+    def embed(
+        self,
+        input: str | list[str],
+        normalize: bool = False,
+        truncate: bool = True,
+        return_count: bool = False,
+    ) -> Any:
+        """The vector of a text, or those of several, as lists of floats; with their tokens if
+        ``return_count``.
+
+        One vector for each text, as the file or ``pooling_type`` says. ``truncate``: what does not fit
+        the context is left out, else it is ``ContextOverflowError``.
+        """
+        embed = getattr(self.pyqwen_model, "embed", None)
+        if embed is None:
+            raise UnsupportedModelError("this version of pyqwen has no embeddings yet")
+        if self._pooling not in _POOLINGS:
+            raise ValueError(
+                f"pooling_type {self._pooling!r:.50}: there is one vector for each text here; take one "
+                "of LLAMA_POOLING_TYPE_UNSPECIFIED, _MEAN, _CLS and _LAST"
+            )
+        texts = [input] if isinstance(input, str) else list(input)
+        ids = []
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"input must be texts, not {type(text).__name__}")
+            tokens = self.tokenize(text.encode("utf-8", "surrogatepass"))
+            ids.append(tokens[: self.n_ctx()] if truncate else tokens)
+        rows = embed(texts, pooling=_POOLINGS[self._pooling], normalize=bool(normalize)).tolist()
+        output = rows[0] if isinstance(input, str) else rows
+        return (output, sum(map(len, ids))) if return_count else output
