@@ -45,22 +45,28 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {
     "spm_infill": (False, "the order that the model was taught is used"),
 }
 
+# Arguments that llama-cpp-python had once and still takes, with the value that is true here.
+_FORMER = {"n_parts": -1, "f16_kv": True}
+_UNKNOWN = object()
+
 
 def model_options(given: dict[str, Any]) -> dict[str, Any]:
     """``Model``'s keywords for the constructor's arguments; warns once of each without effect."""
     for name, (nothing, why) in _WITHOUT_EFFECT.items():
         if given[name] is not None and given[name] != nothing:
             warn_once(name, f"has no effect: {why}")
-    for name in given["others"]:
-        warn_once(name, "is not known and has no effect")
+    for name, value in given["others"].items():
+        if value is not None and value != _FORMER.get(name, _UNKNOWN):
+            warn_once(name, "is not known and has no effect")
     options: dict[str, Any] = {
         "threads": _threads(given["n_threads"], given["n_threads_batch"]),
         "kv_type": _kv_type(given["type_k"], given["type_v"]),
         "load": "mmap" if given["use_mmap"] else "copy",
         "draft": drafts_of(given["draft_model"]),
     }
-    if given["n_batch"] != 512:
-        options["batch"] = given["n_batch"]
+    batch = given["n_batch"]
+    if not isinstance(batch, int) or batch > 512 or batch < 1:  # smaller ones would only be slower
+        options["batch"] = batch
     return {**options, **_adapter(given["lora_path"], given["lora_scale"])}
 
 

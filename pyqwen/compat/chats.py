@@ -12,6 +12,7 @@ from pyqwen.compat.llama_grammar import constraint_of
 from pyqwen.compat.processors import Watch
 from pyqwen.compat.sampling import sampling_options
 from pyqwen.compat.state import check_room
+from pyqwen.errors import ContextOverflowError
 
 if TYPE_CHECKING:
     from pyqwen.compat.llama_grammar import LlamaGrammar
@@ -209,7 +210,11 @@ class _Answer:
         model = self.llama.pyqwen_model
         name = self.llama.model_path if self.name is None else self.name
         self.head = new_head("chat.completion", name, "chatcmpl-")
-        self.ids = model.chat_prompt(messages, **cast(Any, asked))
+        try:
+            self.ids = model.chat_prompt(messages, **cast(Any, asked))
+        except ContextOverflowError as error:
+            check_room(error.tokens or model.context, self.llama.n_ctx())  # its words
+            raise
         room = model.context - len(self.ids)  # with tools; see ROOM_FOR_TOOLS
         if "tools" not in asked:
             check_room(len(self.ids), self.llama.n_ctx())

@@ -110,7 +110,8 @@ class Llama(Chats, Embeddings):
 
         - ``n_ctx``: the most tokens of prompt and answer, 512; 0 is as many as the model was trained
           for. Memory for it is taken as it is used.
-        - ``n_threads``: by default the performance cores. ``n_batch``: rows computed together.
+        - ``n_threads``: by default the performance cores. ``n_batch``: rows computed together; 512 at
+          least may be, since results do not depend on it.
         - ``seed``: where the chain of seeds begins that calls without one take; -1, and the default, are
           random ones.
         - ``type_k``, ``type_v``: types of the KV cache, by ggml's numbers.
