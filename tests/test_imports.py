@@ -156,6 +156,22 @@ def test_verbs_do_not_import_verbs() -> None:
             },
         ),
         (
+            "compat",
+            {
+                "_native",
+                "catalog",
+                "constraints",
+                "engine",
+                "errors",
+                "loading",
+                "model",
+                "options",
+                "results",
+                "sampling",
+                "text",
+            },
+        ),
+        (
             "measuring",
             {"errors", "interruptible", "units", "_native", "text", "catalog", "loading"},
         ),

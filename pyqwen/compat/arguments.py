@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import index
+from reprlib import repr as brief
 from typing import Any
 
 from pyqwen.compat import llama_cpp as constants
@@ -112,7 +113,7 @@ def _kv_type(k: Any, v: Any) -> Any:
         number = constants.GGML_TYPE_F16 if number is None else number
         if not isinstance(number, int) or number not in _KV_TYPES:
             known = ", ".join(f"{i} ({text})" for i, text in _KV_TYPES.items())
-            raise ValueError(f"{name} must be one of {known}, not {number!r:.50}")
+            raise ValueError(f"{name} must be one of {known}, not {brief(number)}")
         names.append(_KV_TYPES[number])
     return names[0] if names[0] == names[1] else tuple(names)
 
@@ -124,7 +125,7 @@ def _adapter(path: Any, scale: Any) -> dict[str, Any]:
 
     if "adapters" not in OpenOptions.__annotations__:
         raise UnsupportedModelError(
-            f"lora_path={path!s:.200}: adapters cannot be applied yet; merge it into the model first"
+            f"lora_path={brief(path)}: adapters cannot be applied yet; merge it into the model first"
         )
     return {"adapters": {ADAPTER: path}}
 

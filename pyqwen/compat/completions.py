@@ -96,8 +96,8 @@ class Completions(State):
             "response_format": constraint_of(grammar),
             "logits_processor": watch.hook(),
         }
-        if logprobs is not None:
-            more |= {"logprobs": True, "top_logprobs": int(logprobs)}
+        if logprobs is not None and logprobs is not False:
+            more |= {"logprobs": True, "top_logprobs": 1 if logprobs is True else logprobs}
             more["prompt_logprobs"] = bool(echo) and not stream
         call = _Call(self, prompt, suffix, bool(echo) and not stream, model, watch)
         call.begin({**options, **more}, seed)

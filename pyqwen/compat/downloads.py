@@ -6,6 +6,7 @@ import fnmatch
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from reprlib import repr as brief
 
 from pyqwen import catalog
 from pyqwen.catalog.cache import hub_cache_dir, is_offline
@@ -29,7 +30,7 @@ def download(
     """
     ref = parse_name(repo_id) if isinstance(repo_id, str) else None
     if ref is None or ref.file is not None or ":" in repo_id:
-        raise ValueError(f"repo_id must be owner/name of a repository, not {repo_id!r:.200}")
+        raise ValueError(f"repo_id must be owner/name of a repository, not {brief(repo_id)}")
     if not isinstance(filename, str) or not filename:
         raise TypeError("filename must be the name of a GGUF file, or a pattern that fits one")
     names = [filename]

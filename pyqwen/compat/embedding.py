@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, cast
 
 from pyqwen.compat import llama_cpp as constants
@@ -62,7 +63,7 @@ class Embeddings(TokensOfFile):
             raise UnsupportedModelError("this version of pyqwen has no embeddings yet")
         if self._pooling not in _POOLINGS:
             raise ValueError(
-                f"pooling_type {self._pooling!r:.50}: there is one vector for each text here; take one "
+                f"pooling_type {brief(self._pooling)}: there is one vector for each text here; take one "
                 "of LLAMA_POOLING_TYPE_UNSPECIFIED, _MEAN, _CLS and _LAST"
             )
         texts = [input] if isinstance(input, str) else list(input)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from reprlib import repr as brief
 from typing import Any
 
 from pyqwen.compat.llama_grammar import LlamaGrammar
@@ -60,7 +61,7 @@ def _chosen(offered: dict[str, Any]) -> tuple[str | None, Any]:
     for function in functions:
         if function.get("name") == name:
             return name, function.get("parameters") or {"type": "object"}
-    raise ValueError(f"the tool {name!r:.100} is chosen, but not offered")
+    raise ValueError(f"the tool {brief(name)} is chosen, but not offered")
 
 
 def _whole(answer: Any, tool: str | None) -> Any:

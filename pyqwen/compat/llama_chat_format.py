@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyqwen.compat.notices import warn_once
@@ -121,7 +122,7 @@ def template_of(chat_format: str | None) -> str | None:
         return chat_format.removeprefix(_OWN)
     known = ", ".join(sorted({*_BUILT_IN, *_registered}))
     raise LlamaChatCompletionHandlerNotFoundException(
-        f"chat_format {chat_format!r:.100} is not known; there are: {known}"
+        f"chat_format {brief(chat_format)} is not known; there are: {known}"
     )
 
 
