@@ -41,7 +41,6 @@ pyqwen.compat._internals = sys.modules["llama_cpp._internals"] = types.ModuleTyp
 REASONS: tuple[tuple[str, str, str], ...] = (
     (r"test_real_model", "", "llama.h's functions: not part of the high-level API"),
     (r"recurrent|hybrid", "", "recurrent models: another architecture"),
-    (r"test_mistral_instruct", "", "prompts of other families, which their files' templates make"),
     (
         r"",
         r"llama_model_(default_params|load)",

@@ -13,7 +13,7 @@ from pyqwen.compat.arguments import context_of, model_options, warn_of_rope
 from pyqwen.compat.chats import Chats
 from pyqwen.compat.embedding import Embeddings
 from pyqwen.compat.llama_cache import BaseLlamaCache, longest_token_prefix
-from pyqwen.compat.llama_chat_format import LlamaChatCompletionHandler, warn_of_difference
+from pyqwen.compat.llama_chat_format import LlamaChatCompletionHandler, compare_formats
 from pyqwen.compat.llama_speculative import LlamaDraftModel
 from pyqwen.compat.llama_tokenizer import (
     BaseLlamaTokenizer,
@@ -30,7 +30,7 @@ from pyqwen.compat.processors import (
 )
 from pyqwen.compat.sampling import Seeds
 from pyqwen.compat.state import LlamaState
-from pyqwen.errors import ModelNotFoundError, TemplateError
+from pyqwen.errors import ModelNotFoundError
 from pyqwen.model import Model
 
 if TYPE_CHECKING:
@@ -164,17 +164,7 @@ class Llama(Chats, Embeddings):
         self._ctx = SimpleNamespace(ctx=self.context_params)
         self._is_recurrent = self._is_hybrid = False
         if chat_format is not None and chat_handler is None and self._model is not None:
-            self._compare_formats(chat_format)
-
-    def _compare_formats(self, chat_format: str) -> None:
-        from pyqwen.compat.llama_chat_format import handler_of, template_of
-
-        if handler_of(chat_format) is None and template_of(chat_format) is None:
-            try:
-                template = self.pyqwen_model.chat_template.source
-            except TemplateError:
-                template = ""
-            warn_of_difference(chat_format, template)
+            compare_formats(chat_format, self._model)
 
     @classmethod
     def from_pretrained(

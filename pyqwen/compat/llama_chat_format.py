@@ -1,8 +1,8 @@
 """Chat formats: the file's own template, and what programs register or hand over themselves.
 
-The formats that llama-cpp-python has built in are known here by name only. A GGUF file has the template
-that its model was taught, which is used whatever ``chat_format`` says; where the format named is another
-one, a warning says so.
+A GGUF file has the template that its model was taught, which is used whatever ``chat_format`` says; where
+the format named is another one, a warning says so. For a file that has none, ``known_templates`` has those of
+some formats; the others that llama-cpp-python has built in are known by name only.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pyqwen.compat.known_templates import TEMPLATES
 from pyqwen.compat.notices import warn_once
+from pyqwen.errors import TemplateError
 
 if TYPE_CHECKING:
     from pyqwen.compat.processors import StoppingCriteriaList
+    from pyqwen.model import Model
 
 # Built-in formats, with a text that tells templates of the same form; None: no template has it.
 _BUILT_IN: dict[str, str | None] = {
@@ -126,13 +129,27 @@ def template_of(chat_format: str | None) -> str | None:
     )
 
 
-def warn_of_difference(chat_format: str, template: str) -> None:
-    """Warn if the template of a file is not of the built-in format that was named."""
+def compare_formats(chat_format: str, model: Model) -> None:
+    """Warn if a model's template is not of the built-in format that was named; give it one if it has none.
+
+    Raises ``LlamaChatCompletionHandlerNotFoundException`` for a name that is no format.
+    """
+    if handler_of(chat_format) is not None or template_of(chat_format) is not None:
+        return
+    template = ""
+    try:
+        template = model.chat_template.source
+    except TemplateError:
+        if chat_format in TEMPLATES:
+            model._template_metadata["tokenizer.chat_template"] = TEMPLATES[chat_format]
+            return  # as if the file had it; nobody else has this model yet
     mark = _BUILT_IN.get(chat_format, "")
     if mark is None or mark not in template:
         warn_once(
             f"chat_format={chat_format!r}",
-            "the chat template of the file, which is of another form, is used",
+            "the file has a chat template of another form, which is used"
+            if template
+            else "this format is not known here, and the file has no chat template",
         )
 
 
@@ -192,6 +209,12 @@ class Jinja2ChatFormatter:
     def to_chat_handler(self) -> LlamaChatCompletionHandler:
         """What ``Llama(chat_handler=...)`` takes."""
         return chat_formatter_to_chat_completion_handler(self)
+
+
+def format_mistral_instruct(messages: list[Any], **kwargs: Any) -> ChatFormatterResponse:
+    """A prompt in the format "mistral-instruct", with the names of its model's control tokens."""
+    formatter = Jinja2ChatFormatter(TEMPLATES["mistral-instruct"], "</s>", "<s>")
+    return formatter(messages=messages, **kwargs)
 
 
 def hf_tokenizer_config_to_chat_formatter(

@@ -13,14 +13,14 @@ LLAMA_GRAMMAR_DEFAULT_ROOT = "root"
 
 JSON_GBNF = r"""
 root   ::= object
-value  ::= object | array | string | number | "true" | "false" | "null"
-object ::= "{" ws ( member ( "," ws member )* )? "}" ws
-member ::= string ":" ws value
-array  ::= "[" ws ( value ( "," ws value )* )? "]" ws
-string ::= "\"" character* "\"" ws
+value  ::= ( object | array | string | number | "true" | "false" | "null" ) ws
+object ::= "{" ws ( member ( "," ws member )* )? "}"
+member ::= string ws ":" ws value
+array  ::= "[" ws ( value ( "," ws value )* )? "]"
+string ::= "\"" character* "\""
 character ::= [^"\\\x00-\x1F] | "\\" ( ["\\/bfnrt] | "u" hex hex hex hex )
 hex    ::= [0-9a-fA-F]
-number ::= "-"? ( "0" | [1-9] [0-9]* ) ( "." [0-9]+ )? ( [eE] [-+]? [0-9]+ )? ws
+number ::= "-"? ( "0" | [1-9] [0-9]* ) ( "." [0-9]+ )? ( [eE] [-+]? [0-9]+ )?
 ws     ::= [ \t\n]{0,20}
 """
 """Any JSON object."""

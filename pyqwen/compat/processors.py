@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from weakref import ref
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,14 +73,14 @@ class Watch:
         self._criteria = _callable("stopping_criteria", criteria, StoppingCriteriaList)
         self._n_vocab = n_vocab
         self._scores: Any = None
-        self._stream: _Cancellable | None = None
+        self._stream: ref[_Cancellable] | None = None  # which holds this
         self._read: int | None = None  # tokens of the prompt
         self.written: int | None = None
         """Tokens of the answer, if a criterion ended it."""
 
     def attach(self, stream: _Cancellable) -> None:
         """Name the stream that is stopped."""
-        self._stream = stream
+        self._stream = ref(stream)
         if self.written is not None:
             stream.cancel()
 
@@ -99,8 +100,9 @@ class Watch:
         tokens = np.asarray(ids, np.intc)
         if self._criteria is not None and self._criteria(tokens, self._padded(logits)):
             self.written = len(ids) - self._read
-            if self._stream is not None:
-                self._stream.cancel()
+            stream = self._stream() if self._stream is not None else None
+            if stream is not None:
+                stream.cancel()
             return
         if self._process is not None:
             changed = self._process(tokens, self._padded(logits))

@@ -137,7 +137,9 @@ def test_room(fresh: Llama) -> None:
 
 
 def test_formats_that_are_not_the_files(tiny_model_path: Path) -> None:
-    with pytest.warns(UserWarning, match="chat_format='vicuna': the chat template of the file"):
+    with pytest.warns(
+        UserWarning, match="chat_format='vicuna': the file has a chat template of another"
+    ):
         Llama(str(tiny_model_path), chat_format="vicuna").close()
     with Llama(str(tiny_model_path), chat_format="chatml") as llama:  # as the file's
         assert said(llama.create_chat_completion(HELLO, max_tokens=2)) is not None
@@ -146,6 +148,50 @@ def test_formats_that_are_not_the_files(tiny_model_path: Path) -> None:
             assert llama.create_chat_completion(HELLO, max_tokens=2)
     with pytest.raises(ValueError, match=r"chat_format 'unheard' .* chatml"):
         Llama(str(tiny_model_path), chat_format="unheard")
+
+
+def test_formats_of_files_without_a_template(
+    make_tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyqwen.text.chat_template import ChatTemplate
+
+    path = str(make_tiny_model(metadata={"tokenizer.ggml.bos_token_id": 330}))
+    named = ChatTemplate.from_metadata
+
+    def without(metadata: Any, tokenizer: Any, **options: Any) -> Any:
+        if metadata.get("tokenizer.chat_template", "").startswith("{%- if messages"):
+            raise TemplateError("the file has no chat template")
+        return named(metadata, tokenizer, **options)
+
+    monkeypatch.setattr(ChatTemplate, "from_metadata", without)
+    talk = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "U"},
+        {"role": "assistant", "content": "A"},
+        {"role": "user", "content": "<|im_end|>"},
+    ]
+    bos, eos = "<|endoftext|>", "<|im_end|>"
+    expected = {
+        "llama-2": f"{bos}[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST] A {eos}{bos}[INST] {eos} [/INST]",
+        "mistral-instruct": f"{bos}[INST] S [/INST][INST] U [/INST]A{eos}[INST] {eos} [/INST]",
+        "zephyr": f"<|system|>\nS{eos}\n<|user|>\nU{eos}\n<|assistant|>\nA{eos}\n<|user|>\n{eos}{eos}\n"
+        "<|assistant|>\n",
+        "vicuna": f"{bos}S USER: U ASSISTANT: A{eos}USER: {eos} ASSISTANT:",
+        "alpaca": f"{bos}S\n\n### Instruction:\nU\n\n### Response:\nA{eos}\n\n"
+        f"### Instruction:\n{eos}\n\n### Response:\n",
+    }
+    for name, text in expected.items():
+        with Llama(path, n_ctx=400, chat_format=name) as llama:
+            assert llama.create_chat_completion(talk, max_tokens=1)
+            ids = llama.pyqwen_model.chat_prompt(talk)
+            assert llama.detokenize(ids, special=True).decode() == text
+            written = text.count(eos) - 1  # what a user writes is no control token
+            assert ids.count(llama.token_eos()) == written
+    with pytest.warns(UserWarning, match="'snoozy': this format is not known here"):
+        Llama(path, chat_format="snoozy").close()
+    made = llama_chat_format.format_mistral_instruct(talk[1:2])
+    assert made.prompt == "<s>[INST] U [/INST]"
+    assert made.added_special
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import typing
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from pyqwen.compat import (
     MinTokensLogitsProcessor,
     StoppingCriteriaList,
 )
+from pyqwen.compat.llama_grammar import JSON_GBNF
 from pyqwen.errors import ContextOverflowError
 
 PROMPT = "The quick brown fox"
@@ -192,6 +196,23 @@ def test_grammars(fresh: Llama, tmp_path: Any) -> None:
     assert text_of(fresh(PROMPT, grammar=schema)) in ('"a"', "1")
 
 
+def test_any_json(fresh: Llama) -> None:
+    grammar = LlamaGrammar.from_string(JSON_GBNF)
+    ends = dict.fromkeys(fresh.tokenize(b'}]"'), 5.0)
+    text = text_of(fresh(PROMPT, grammar=grammar, max_tokens=200, logit_bias=ends))
+    assert isinstance(json.loads(text), dict)
+
+
+def test_threads_may_share_it(fresh: Llama) -> None:
+    def ask(prompt: str) -> str:
+        return text_of(fresh(prompt, **GREEDY))
+
+    prompts = [f"{PROMPT} {i}" for i in range(8)]
+    alone = list(map(ask, prompts))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, prompts)) == alone
+
+
 def test_a_suffix(fresh: Llama, make_tiny_model: Any) -> None:
     with pytest.warns(UserWarning, match="suffix: this model cannot fill in"):
         answer = fresh(PROMPT, **GREEDY, suffix=" END")
@@ -231,7 +252,10 @@ def test_a_cache_is_asked_and_filled(fresh: Llama) -> None:
 def test_leaving_a_stream_stops_the_model(fresh: Llama) -> None:
     for _ in fresh(PROMPT, max_tokens=None, temperature=0, stream=True):
         break
-    fresh(PROMPT, max_tokens=None, stream=True)  # never read
+    begun: Any = fresh(PROMPT, max_tokens=None, stream=True, stopping_criteria=[lambda *_: False])
+    stream = weakref.ref(begun.gi_frame.f_locals["self"].running)
+    del begun  # never read
+    assert stream() is None
     assert text_of(fresh(PROMPT, **GREEDY))
 
 
