@@ -137,7 +137,7 @@ def test_verbs_do_not_import_verbs() -> None:
                 "loading",
                 "model",
                 "os_errors",
-                "output_files",
+                "output_file",
                 "serve",
                 "_native",
             },

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from pyqwen.output_files import lock_file, refuse_inputs
+from pyqwen.output_file import lock_file, refuse_inputs
 
 if TYPE_CHECKING:
     from pyqwen.batches.rows import RowFile
