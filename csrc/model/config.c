@@ -49,12 +49,23 @@ static void list_architectures(char *dst, size_t bytes) {
     }
 }
 
+/* What llama.cpp calls models that only embed, and attend both ways. */
+static int is_encoder(const char *architecture) {
+    return strstr(architecture, "bert") || strcmp(architecture, "t5encoder") == 0 ||
+           strcmp(architecture, "gemma-embedding") == 0 || strcmp(architecture, "llama-embed") == 0;
+}
+
 static pq_status read_architecture(const pq_file *file, pq_config *c, pq_error *err) {
     char name[64];
     pq_status st = pq_file_get_text(file, "general.architecture", name, sizeof name, 1, err);
     if (st != PQ_OK)
         return st;
     const pq_architecture *known = pq_architecture_named(name);
+    if (!known && is_encoder(name))
+        return pq_fail_at(err, PQ_ERR_UNSUPPORTED, "general.architecture", -1,
+                          "%s: '%s' is an encoder, and encoders are not supported; for embeddings "
+                          "take a decoder such as Qwen3-Embedding",
+                          pq_file_name(file), name);
     if (!known) {
         char names[128];
         list_architectures(names, sizeof names);
@@ -65,6 +76,24 @@ static pq_status read_architecture(const pq_file *file, pq_config *c, pq_error *
     strcpy(c->architecture, known->name); /* those of the table fit */
     c->rope_neox = known->rope_neox;
     return PQ_OK;
+}
+
+/* The key is rare: decoders are causal unless they were made encoders (gte-Qwen2 and others). */
+static pq_status check_causal(reader *r) {
+    const pq_key *key = pq_file_find_key(r->file, arch_key(r, "attention.causal"));
+    if (!key)
+        return PQ_OK;
+    if (key->type != PQ_VALUE_BOOL)
+        return pq_fail_at(r->err, PQ_ERR_FORMAT, r->key, (int64_t)key->offset,
+                          "%s: the key '%s' is neither true nor false", pq_file_name(r->file),
+                          r->key);
+    if (*(const uint8_t *)key->data)
+        return PQ_OK;
+    return pq_fail_at(r->err, PQ_ERR_UNSUPPORTED, r->key, (int64_t)key->offset,
+                      "%s: '%s' is false: each token of this model sees those after it, too, which "
+                      "is not supported; for embeddings take a causal model such as "
+                      "Qwen3-Embedding",
+                      pq_file_name(r->file), r->key);
 }
 
 static pq_status read_heads(reader *r, pq_config *c) {
@@ -260,7 +289,8 @@ pq_status pq_config_read(pq_config *out, const pq_file *file, pq_error *err) {
     if (st != PQ_OK)
         return st;
     reader r = {.file = file, .arch = c.architecture, .err = err};
-    if ((st = read_u32(&r, "block_count", 1, MAX_LAYERS, &c.layers, 1)) != PQ_OK ||
+    if ((st = check_causal(&r)) != PQ_OK ||
+        (st = read_u32(&r, "block_count", 1, MAX_LAYERS, &c.layers, 1)) != PQ_OK ||
         (st = read_u32(&r, "embedding_length", 32, MAX_WIDTH, &c.hidden, 1)) != PQ_OK ||
         (st = read_u32(&r, "feed_forward_length", 32, MAX_WIDTH, &c.ffn, 1)) != PQ_OK ||
         (st = read_u32(&r, "context_length", 1, MAX_CONTEXT, &c.context, 1)) != PQ_OK ||

@@ -103,6 +103,11 @@ def test_vocabulary_without_types_has_no_padding(tmp_path: Path) -> None:
     assert read(tmp_path, {"tokenizer.ggml.token_type": None}, {})["real_tokens"] == TOKENS
 
 
+def test_causal_attention_may_be_said(tmp_path: Path) -> None:
+    name = "qwen2.attention.causal"
+    assert read(tmp_path, {name: gb.number(name, "bool", 1)}, {})["layers"] == LAYERS
+
+
 def key(name: str, kind: str, value: float) -> dict[str, bytes | None]:
     return {name: gb.number(name, kind, value)}
 
@@ -114,7 +119,14 @@ BAD_KEYS: list[tuple[dict[str, bytes | None], type[Exception], str]] = [
         UnsupportedModelError,
         "'mamba' is not supported",
     ),
+    (
+        {"general.architecture": gb.string("general.architecture", "nomic-bert")},
+        UnsupportedModelError,
+        "'nomic-bert' is an encoder",
+    ),
     (key("general.architecture", "u32", 1), ModelFormatError, "general.architecture"),
+    (key("qwen2.attention.causal", "bool", 0), UnsupportedModelError, "attention.causal' is false"),
+    (key("qwen2.attention.causal", "u32", 1), ModelFormatError, "attention.causal"),
     (key("qwen2.block_count", "u32", 0), ModelFormatError, "qwen2.block_count"),
     (key("qwen2.block_count", "u32", 2**31), ModelFormatError, "qwen2.block_count"),
     (key("qwen2.block_count", "f32", 2.0), ModelFormatError, "qwen2.block_count"),
