@@ -320,6 +320,9 @@ pq_status pq_session_logits(pq_session *session, uint32_t first, uint32_t n, flo
 /* Final hidden states, after the last norm, of the same outputs: dst is (n, hidden). */
 pq_status pq_session_hidden(pq_session *session, uint32_t first, uint32_t n, float *dst,
                             pq_error *err);
+/* Adds the same states to sum (hidden), in their order: cut into calls anywhere, the sum is the same. */
+pq_status pq_session_add_hidden(pq_session *session, uint32_t first, uint32_t n, double *sum,
+                                pq_error *err);
 /* Natural-log probability of targets[i] after output first + i, over the real tokens; the logits are
  * made and dropped a few rows at a time. */
 pq_status pq_session_logprobs(pq_session *session, uint32_t first, uint32_t n,

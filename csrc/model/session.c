@@ -436,6 +436,22 @@ pq_status pq_session_hidden(pq_session *s, uint32_t first, uint32_t n, float *ds
     return st;
 }
 
+pq_status pq_session_add_hidden(pq_session *s, uint32_t first, uint32_t n, double *sum,
+                                pq_error *err) {
+    const size_t hidden = s->model->config.hidden;
+    pq_status st = check_outputs(s, first, n, err);
+    if (st == PQ_OK && n > 0 && !sum)
+        st = pq_fail(err, PQ_ERR_ARGUMENT, "no sum of hidden states was given");
+    const pq_float_env env = pq_float_env_enter();
+    for (uint32_t i = 0; st == PQ_OK && i < n; i++) {
+        const float *row = s->ws.outputs + (first + i) * hidden;
+        for (size_t j = 0; j < hidden; j++)
+            sum[j] += row[j];
+    }
+    pq_float_env_write(env);
+    return st;
+}
+
 static pq_status need_logits(pq_session *s, pq_error *err) {
     if (!s->logits)
         s->logits = pq_aligned_alloc((size_t)logits_bytes(&s->model->config));

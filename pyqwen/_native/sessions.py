@@ -175,6 +175,12 @@ class SessionHandle:
         with writable("float[]", out) as data:
             check(lib.pq_session_hidden(self.pointer, first, count, data, error), error)
 
+    def add_hidden(self, first: int, count: int, total: npt.NDArray[np.float64]) -> None:
+        """Add the final hidden states of ``count`` outputs to ``total`` (hidden), one after the other."""
+        error = new_error()
+        with writable("double[]", total) as data:
+            check(lib.pq_session_add_hidden(self.pointer, first, count, data, error), error)
+
     def logprobs(self, first: int, targets: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return the log-probability of each target after output ``first``, ``first + 1``, ..."""
         import numpy as np

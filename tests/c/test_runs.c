@@ -512,6 +512,10 @@ static void test_arguments(void) {
     CHECK(pq_session_hidden(s, 0, 1, NULL, &err) == PQ_ERR_ARGUMENT);
     CHECK(pq_session_hidden(s, 2 * MOST_DRAFT, 1, hidden, &err) == PQ_ERR_ARGUMENT);
     CHECK(pq_session_hidden(s, 0, 0, NULL, &err) == PQ_OK);
+    double sum[HIDDEN] = {0};
+    CHECK(pq_session_add_hidden(s, 0, 1, NULL, &err) == PQ_ERR_ARGUMENT);
+    CHECK(pq_session_add_hidden(s, 2 * MOST_DRAFT, 1, sum, &err) == PQ_ERR_ARGUMENT);
+    CHECK(sum[0] == 0);
     sc->runs[1].sampled = 0;
     close_scene(sc);
 }
@@ -544,6 +548,12 @@ static void test_hidden(void) {
             CHECK(fabs(sum - logits[i][row]) < 1e-4);
         }
     }
+    double sum[HIDDEN] = {0}, pieces[HIDDEN] = {0};
+    CHECK(pq_session_add_hidden(sc->o.session, 5, 3, sum, NULL) == PQ_OK);
+    CHECK(pq_session_add_hidden(sc->o.session, 5, 1, pieces, NULL) == PQ_OK);
+    CHECK(pq_session_add_hidden(sc->o.session, 6, 2, pieces, NULL) == PQ_OK);
+    for (int j = 0; j < HIDDEN; j++)
+        CHECK(sum[j] == (double)hidden[0][j] + hidden[1][j] + hidden[2][j] && sum[j] == pieces[j]);
     sc->runs[0].sampled = sc->runs[1].sampled = 0;
     close_scene(sc);
 }
