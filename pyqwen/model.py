@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, Unpack
 from pyqwen import _native
 from pyqwen.catalog.public import DownloadProgress, stoppable
 from pyqwen.drafting import Draft, checked_draft, open_drafts
+from pyqwen.embeddings import Embeddings
 from pyqwen.engine.calls import Calls
 from pyqwen.engine.engine import Engine
 from pyqwen.engine.session import Session
@@ -36,6 +37,7 @@ from pyqwen.sampling import SamplingParams
 from pyqwen.scores import Scores
 from pyqwen.several import SeveralAnswers
 from pyqwen.text.chat_template import ChatTemplate, template_metadata
+from pyqwen.text.embedding_settings import embedding_metadata
 from pyqwen.text.infill import find_infill
 from pyqwen.text.tokenizer import Tokenizer
 from pyqwen.tool_runs import ToolRuns
@@ -68,7 +70,7 @@ class OpenOptions(TypedDict, total=False):
     download_progress: DownloadProgress | None
 
 
-class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
+class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
     """A model that is loaded and ready to answer.
 
     Any number of threads and asyncio tasks may call it at once; up to ``max_sequences`` requests run
@@ -170,6 +172,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
             weights, session = self._residence.first_load(progress)
             self.context: int = session.context
             self.threads: int = session.threads
+            self._batch = session.batch
             self._describe(weights)
             speculator = open_drafts(draft, weights, download_progress)
             if speculator is not None:
@@ -217,6 +220,8 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores):
         self.tokenizer: Tokenizer = weights.tokenizer
         self.config = ModelConfig.from_native(weights.model.config)
         self._template_metadata = template_metadata(weights.file.metadata)  # the file may be closed
+        self._embedding_metadata = embedding_metadata(weights.file.metadata)
+        self._source = self.path.name
         defaults = read_defaults(
             weights.file.metadata,
             hidden=self.config.hidden,

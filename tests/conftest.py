@@ -236,7 +236,12 @@ def _write_tiny_model(
     tokens, merges, types = _vocabulary(*(("<think>", "</think>") if thinks else ()))
     writer = gguf.GGUFWriter(str(path), architecture, split_max_tensors=split_max_tensors)
     writer.add_name("tiny")
-    add = {float: writer.add_float32, int: writer.add_int32, str: writer.add_string}
+    add = {
+        float: writer.add_float32,
+        int: writer.add_int32,
+        str: writer.add_string,
+        bool: writer.add_bool,
+    }
     for name, value in metadata.items():
         add.get(type(value), writer.add_array)(name, value)  # type: ignore[operator]
     writer.add_context_length(context)

@@ -5,6 +5,7 @@ another exception.
 
 from __future__ import annotations
 
+import asyncio
 import inspect as introspection
 import math
 from collections.abc import Callable, Iterator
@@ -158,6 +159,21 @@ def test_how_many_answers(model: Model, method: str) -> None:
     for kind, value in HOSTILE.items():
         attempt(lambda v=value: call("Hi", v, max_tokens=1), f"{method}(n={kind})")
         attempt(lambda v=value: call(v, 2, max_tokens=1), f"{method}({kind})")
+
+
+@pytest.mark.parametrize("method", ["embed", "aembed", "embed_prompt"])
+def test_what_is_embedded(model: Model, method: str) -> None:
+    def call(*args: Any, **options: Any) -> Any:
+        result = getattr(model, method)(*args, **options)
+        return asyncio.run(result) if introspection.iscoroutine(result) else result
+
+    names = ("pooling", "normalize", "instruction", "dimensions")
+    for kind, value in HOSTILE.items():
+        for texts in (value, [value], ["a", value]):
+            attempt(lambda t=texts: call(t), f"{method}({kind})")
+        for name in keywords(getattr(model, method)):
+            if name in names:
+                attempt(lambda o={name: value}: call("Hi", **o), f"{method}({name}={kind})")
 
 
 @pytest.mark.parametrize("method", ["infill", "stream_infill"])

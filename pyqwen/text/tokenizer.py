@@ -80,6 +80,11 @@ class Tokenizer:
         return self._vocabulary.add_bos
 
     @property
+    def add_eos(self) -> bool:
+        """Whether ``eos_id`` ends each text that is embedded; ``encode`` never adds it."""
+        return self._vocabulary.add_eos
+
+    @property
     def kinds(self) -> bytes:
         """The ``TokenKind`` of every id, padding too."""
         return self._vocabulary.kinds

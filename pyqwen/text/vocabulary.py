@@ -71,6 +71,7 @@ class Vocabulary:
     eos_id: int | None
     end_ids: frozenset[int]
     add_bos: bool
+    add_eos: bool
     add_space_prefix: bool
     remove_extra_whitespaces: bool
 
@@ -139,6 +140,7 @@ def read_vocabulary(metadata: Mapping[str, Any], source: str = "") -> Vocabulary
     add_bos = bos_id is not None and keys.boolean(
         "tokenizer.ggml.add_bos_token", model == "llama" or pre == "llama-bpe"
     )
+    add_eos = eos_id is not None and keys.boolean("tokenizer.ggml.add_eos_token", False)
     add_space_prefix = model == "llama" and keys.boolean("tokenizer.ggml.add_space_prefix", True)
     remove_spaces = keys.boolean("tokenizer.ggml.remove_extra_whitespaces", False)
     scores = keys.floats("tokenizer.ggml.scores", size) if model == "llama" else ()
@@ -161,6 +163,7 @@ def read_vocabulary(metadata: Mapping[str, Any], source: str = "") -> Vocabulary
         eos_id=eos_id,
         end_ids=frozenset(i for i in (*named_ends, *known_ends) if i is not None),
         add_bos=add_bos,
+        add_eos=add_eos,
         add_space_prefix=add_space_prefix,
         remove_extra_whitespaces=remove_spaces,
     )
