@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -54,6 +54,19 @@ def output_and_embedding(h: Hyperparameters) -> tuple[TensorPlan, TensorPlan]:
     tied = next(tensor for tensor in tensors.values() if tensor.tied_to is not None)
     assert tied.tied_to is not None
     return _plan(h, tied, 0), _plan(h, tensors[tied.tied_to], 0)
+
+
+def without_output(
+    h: Hyperparameters, found: Mapping[str, StoredTensor], *, embeds: bool
+) -> tuple[Hyperparameters, list[str]]:
+    """An embedding model needs no output matrix: then the file counts as tied, and a note says so."""
+    output, embedding = (plan.source for plan in output_and_embedding(h))
+    if h.tied or output in found or not (embeds or h.without_output):
+        return h, []
+    return replace(h, tied=True), [
+        f"there is no {output}: the file is for embeddings, and text that it writes has no meaning "
+        f"({embedding} takes its place)"
+    ]
 
 
 def second_copy(h: Hyperparameters) -> tuple[TensorPlan, TensorPlan] | None:

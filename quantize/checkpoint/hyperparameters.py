@@ -16,6 +16,12 @@ from pyqwen.errors import ModelFormatError, UnsupportedModelError
 
 ARCHITECTURES = {known.checkpoint_class: known.name for known in architectures().values()}
 """Hugging Face's name of what is converted, and GGUF's name for it."""
+_WITHOUT_OUTPUT = {
+    name.replace("ForCausalLM", "Model"): gguf_name for name, gguf_name in ARCHITECTURES.items()
+}
+"""The classes that have all but the output matrix: what embedding models are saved as."""
+_ENCODERS = ("bert", "electra", "mpnet", "t5encoder")
+"""What the names of encoders contain, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class Hyperparameters:
     rope_theta: float
     rope_scaling: RopeScaling | None
     tied: bool
+    without_output: bool = False  # the class has no output matrix
     notes: tuple[str, ...] = ()  # what was taken from elsewhere than its place
 
 
@@ -86,6 +93,7 @@ def read_hyperparameters(config: Mapping[str, Any], where: str) -> Hyperparamete
         rope_theta=(rope if "rope_theta" in rope else keys).number("rope_theta", 1e12, 10_000.0),
         rope_scaling=scaling,
         tied=keys.boolean("tie_word_embeddings"),
+        without_output=keys.values["architectures"][0] in _WITHOUT_OUTPUT,
         notes=tuple(notes),
     )
 
@@ -93,7 +101,13 @@ def read_hyperparameters(config: Mapping[str, Any], where: str) -> Hyperparamete
 def _architecture(keys: _Keys) -> str:
     names = keys.values.get("architectures")
     known = names[0] if isinstance(names, list) and len(names) == 1 else None
-    if not isinstance(known, str) or known not in ARCHITECTURES:
+    if isinstance(known, str) and any(part in known.lower() for part in _ENCODERS):
+        raise UnsupportedModelError(
+            f"{keys.where}: {known:.60} is an encoder, and encoders are not supported; for embeddings "
+            "take a decoder such as Qwen3-Embedding",
+            field="architectures",
+        )
+    if not isinstance(known, str) or known not in {**ARCHITECTURES, **_WITHOUT_OUTPUT}:
         raise UnsupportedModelError(
             f"{keys.where}: architectures is {names!r:.120}; this version converts "
             f"{' and '.join(ARCHITECTURES)}",
@@ -115,7 +129,28 @@ def _architecture(keys: _Keys) -> str:
             f"{keys.where}: hidden_act is {keys.values['hidden_act']!r:.60}; only silu is run",
             field="hidden_act",
         )
-    return ARCHITECTURES[known]
+    _check_causal(keys, without_output=known in _WITHOUT_OUTPUT)
+    return {**ARCHITECTURES, **_WITHOUT_OUTPUT}[known]
+
+
+def _check_causal(keys: _Keys, *, without_output: bool) -> None:
+    """Refuse what attends both ways. gte-Qwen2 says so in code of its own, to which auto_map points."""
+    if keys.values.get("is_causal") is None:
+        codes = keys.values.get("auto_map")
+        code = codes.get("AutoModel") if isinstance(codes, dict) else None
+        if code is not None and (without_output or "gte-Qwen2" in f"{code}{keys.where}"):
+            raise UnsupportedModelError(
+                f"{keys.where}: the model has code of its own (auto_map: {code!r:.90}), which may let "
+                "each token see those after it, as gte-Qwen2's does; if it does not, say so there: "
+                '"is_causal": true',
+                field="auto_map",
+            )
+    elif not keys.boolean("is_causal"):
+        raise UnsupportedModelError(
+            f"{keys.where}: is_causal is false: each token of this model sees those after it, too, "
+            "which is not supported; for embeddings take a causal model such as Qwen3-Embedding",
+            field="is_causal",
+        )
 
 
 def _rope_parameters(keys: _Keys) -> _Keys:

@@ -29,6 +29,14 @@ def read_optional_object(path: Path, *, limit: int = 16 * MEGABYTE) -> dict[str,
     return read_json_object(path, limit=limit) if path.is_file() else {}
 
 
+def read_json_list(path: Path, *, limit: int = MEGABYTE) -> list[Any]:
+    """Return the list in ``path``; the rest as in ``read_json_object``."""
+    value = _parse(read_bounded(path, limit=limit), str(path))
+    if not isinstance(value, list):
+        raise ModelFormatError(f"{path} holds a {type(value).__name__}, not a JSON list")
+    return value
+
+
 def read_bounded(path: Path, *, limit: int) -> bytes:
     """Return the bytes of a regular file of at most ``limit`` bytes."""
     if not path.is_file():
@@ -51,8 +59,15 @@ def read_text(path: Path, *, limit: int) -> str:
 
 def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
     """Return the object that ``data`` spells; ``where`` names it in messages."""
+    value = _parse(data, where)
+    if not isinstance(value, dict):
+        raise ModelFormatError(f"{where} holds a {type(value).__name__}, not a JSON object")
+    return value
+
+
+def _parse(data: bytes, where: str) -> Any:
     try:
-        value = json.loads(
+        return json.loads(
             data.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_constant
         )
     except (ValueError, RecursionError) as error:  # bad UTF-8 and JSON errors are ValueErrors
@@ -60,9 +75,6 @@ def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
         raise ModelFormatError(
             f"{where} is not valid JSON: {reason}; the file is damaged, fetch it again"
         ) from error
-    if not isinstance(value, dict):
-        raise ModelFormatError(f"{where} holds a {type(value).__name__}, not a JSON object")
-    return value
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -210,7 +210,10 @@ class _Decision:
 
     def _decide_added(self) -> None:
         add = self.made.add
-        add.update(self._by_post_processor())
+        for role, i in self._by_post_processor():
+            if role == "eos" and i is not None and i != self.made.ids.get("eos"):
+                self._move_end(i)
+            add[role] = i is not None and i == self.made.ids.get(role)
         name = str(self._from.settings.get("tokenizer_class"))
         obeys = (
             not self._from.byte_level
@@ -229,8 +232,23 @@ class _Decision:
                 declared = False
             add[role] = declared
 
-    def _by_post_processor(self) -> Iterator[tuple[str, bool]]:
-        """What the post-processor of tokenizer.json puts before and after a text."""
+    def _move_end(self, i: int) -> None:
+        """Texts end with another token than answers, as in Qwen3-Embedding: GGUF's ``eos`` is that one, as
+        llama.cpp's converter has it."""
+        old = self.made.ids.get("eos")
+        self.made.ids["eos"] = i
+        if old is None:
+            return
+        self._note(
+            f"tokenizer.json ends each text with {self._tokens[i]!r:.60}: it becomes eos in the place of "
+            f"{self._tokens[old]!r:.60}, which still ends answers"
+        )
+        free = [role for role in ("eot", "eom") if role not in self.made.ids]
+        if free:
+            self.made.ids[free[0]] = old
+
+    def _by_post_processor(self) -> Iterator[tuple[str, int | None]]:
+        """Which tokens the post-processor of tokenizer.json puts before and after a text."""
         post = self._from.document.get("post_processor") or {}
         for step in post.get("processors") or [post]:
             if not isinstance(step, dict) or step.get("type") != "TemplateProcessing":
@@ -243,7 +261,7 @@ class _Decision:
                         i = self._ids.get(text)
                         if i is not None:
                             self.made.ids.setdefault(role, i)
-                        yield role, i is not None and i == self.made.ids.get(role)
+                        yield role, i
 
     # Whether the templates' tokens exist
 

@@ -22,15 +22,17 @@ from pyqwen.quantize.checkpoint.architecture import (
     plan_tensors,
     rope_factors,
     second_copy,
+    without_output,
 )
 from pyqwen.quantize.checkpoint.directory import Checkpoint
 from pyqwen.quantize.checkpoint.hyperparameters import Hyperparameters, read_hyperparameters
 from pyqwen.quantize.checkpoint.metadata import add_general, add_hyperparameters, read_sampling
 from pyqwen.quantize.checkpoint.name_prefixes import canonical_names
 from pyqwen.quantize.checkpoint.safetensors_file import StoredTensor
+from pyqwen.quantize.checkpoint.sentence_modules import read_sentence_modules
 from pyqwen.quantize.checkpoint.tokenizer_metadata import read_tokenizer
 from pyqwen.quantize.encode import BadValues, encode, to_float32
-from pyqwen.quantize.source.model_source import ModelSource, SourceTensor, plain_values
+from pyqwen.quantize.source.model_source import ModelSource, SourceTensor, plain_values, set_key
 from pyqwen.quantize.tensor_names import tensor_names
 
 if TYPE_CHECKING:
@@ -98,18 +100,22 @@ class CheckpointSource(ModelSource):
     def _read(self) -> None:
         checkpoint = self._checkpoint
         h = read_hyperparameters(checkpoint.config, str(self.path / "config.json"))
-        self._hyperparameters = h
         self.architecture, self.layers = h.architecture, h.layers
         self.heads, self.kv_heads = h.heads, h.kv_heads
-        plans = plan_tensors(h)
+        self._modules = read_sentence_modules(self.path)
         tensors, renamed = canonical_names(checkpoint.tensors, h, str(self.path))
+        h, lacking = without_output(h, tensors, embeds=self._modules is not None)
+        self._hyperparameters = h
+        plans = plan_tensors(h)
         check_tensors(plans, tensors, h, str(self.path))
         self.inputs = [self.path, *checkpoint.shard_paths]
         self.tensors = [_CheckpointTensor(plan, tensors[plan.source], h.head_dim) for plan in plans]
         self.notes = [*checkpoint.notes, *renamed, *h.notes, *_drop_tied_output(tensors, h)]
         self._sampling, dropped = read_sampling(self.path)
         self._tokenizer = read_tokenizer(self.path, checkpoint.config, h.vocab_rows, h.architecture)
-        self.notes += [*dropped, *self._tokenizer.notes]
+        self.notes += [*lacking, *dropped, *self._tokenizer.notes]
+        if self._modules is not None:
+            self.notes += self._modules.notes
         factors = rope_factors(h)
         if factors is not None:
             name = tensor_names(h.architecture).name("rope_factors")
@@ -139,6 +145,9 @@ class CheckpointSource(ModelSource):
                 case _:
                     writer.add_array(key, value)
         keys: dict[str, gguf.GGUFValue] = writer.kv_data[0]
+        if self._modules is not None:
+            for name, value in self._modules.keys(h.architecture).items():
+                set_key(keys, name, value)
         # Refuses what could not be run.
         Tokenizer.from_metadata(plain_values(keys), source=str(checkpoint.path))
         return keys
