@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyqwen.errors import ModelFormatError
-from pyqwen.quantize.checkpoint.json_file import read_optional_object
+from pyqwen.loading.json_file import read_optional_object
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "mask")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from pyqwen._native import ArchitectureTensor, architecture_tensors
 from pyqwen.errors import ModelFormatError, UnsupportedModelError
+from pyqwen.loading.safetensors_file import StoredTensor
 from pyqwen.quantize.checkpoint.hyperparameters import Hyperparameters
-from pyqwen.quantize.checkpoint.safetensors_file import StoredTensor
 
 WEIGHT_TYPES = ("BF16", "F16", "F32")
 # Constants that older checkpoints store and every runtime computes.

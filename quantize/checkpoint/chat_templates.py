@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyqwen.errors import ModelFormatError, TemplateError
-from pyqwen.quantize.checkpoint.json_file import MEGABYTE, read_optional_object, read_text
+from pyqwen.loading.json_file import MEGABYTE, read_optional_object, read_text
 from pyqwen.text.chat_template import ChatTemplate
 
 DEFAULT = "default"

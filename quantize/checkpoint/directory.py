@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from pyqwen.errors import ModelFormatError, ModelNotFoundError
-from pyqwen.quantize.checkpoint.json_file import MEGABYTE, read_json_object
+from pyqwen.loading.json_file import MEGABYTE, read_json_object
+from pyqwen.loading.safetensors_file import SafetensorsFile, StoredTensor
 from pyqwen.quantize.checkpoint.other_directories import (
     no_directory,
     without_configuration,
     without_weights,
 )
-from pyqwen.quantize.checkpoint.safetensors_file import SafetensorsFile, StoredTensor
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyqwen.errors import ModelFormatError
+from pyqwen.loading.json_file import MEGABYTE, read_optional_object
 from pyqwen.quantize.checkpoint.hyperparameters import Hyperparameters
-from pyqwen.quantize.checkpoint.json_file import MEGABYTE, read_optional_object
 from pyqwen.quantize.recipes import FILE_TYPES
 from pyqwen.quantize.sampling_defaults import SETTINGS, usable
 

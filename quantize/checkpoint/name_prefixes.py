@@ -7,9 +7,9 @@ compilation put theirs in front. Tools that quantize and adapters leave other te
 from __future__ import annotations
 
 from pyqwen.errors import UnsupportedModelError
+from pyqwen.loading.safetensors_file import StoredTensor
 from pyqwen.quantize.checkpoint.architecture import output_and_embedding
 from pyqwen.quantize.checkpoint.hyperparameters import Hyperparameters
-from pyqwen.quantize.checkpoint.safetensors_file import StoredTensor
 
 _BODY = "model."
 # How names end, or what they contain, in weights that somebody has quantized.

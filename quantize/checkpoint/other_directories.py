@@ -12,7 +12,7 @@ from pyqwen.errors import (
     ModelNotFoundError,
     UnsupportedModelError,
 )
-from pyqwen.quantize.checkpoint.json_file import read_json_object
+from pyqwen.loading.json_file import read_json_object
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _SHOWN = 4  # names of files in a message

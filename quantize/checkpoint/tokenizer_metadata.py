@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from pyqwen.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
-from pyqwen.quantize.checkpoint.added_tokens import (
-    AddedToken,
-    read_added_tokens,
-    read_named_tokens,
-)
-from pyqwen.quantize.checkpoint.chat_templates import read_templates
-from pyqwen.quantize.checkpoint.json_file import (
+from pyqwen.loading.json_file import (
     MEGABYTE,
     read_bounded,
     read_json_object,
     read_optional_object,
     read_text,
 )
+from pyqwen.quantize.checkpoint.added_tokens import (
+    AddedToken,
+    read_added_tokens,
+    read_named_tokens,
+)
+from pyqwen.quantize.checkpoint.chat_templates import read_templates
 from pyqwen.quantize.checkpoint.pre_tokenizer import recognize, recognize_class
 from pyqwen.quantize.checkpoint.token_roles import TokenRoles, TokenSources, decide_roles
 from pyqwen.text.vocabulary import TokenKind

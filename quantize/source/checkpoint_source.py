@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyqwen.errors import ModelFormatError
+from pyqwen.loading.safetensors_file import StoredTensor
 from pyqwen.quantize.checkpoint.architecture import (
     TensorPlan,
     check_tensors,
@@ -28,7 +29,6 @@ from pyqwen.quantize.checkpoint.directory import Checkpoint
 from pyqwen.quantize.checkpoint.hyperparameters import Hyperparameters, read_hyperparameters
 from pyqwen.quantize.checkpoint.metadata import add_general, add_hyperparameters, read_sampling
 from pyqwen.quantize.checkpoint.name_prefixes import canonical_names
-from pyqwen.quantize.checkpoint.safetensors_file import StoredTensor
 from pyqwen.quantize.checkpoint.sentence_modules import read_sentence_modules
 from pyqwen.quantize.checkpoint.tokenizer_metadata import read_tokenizer
 from pyqwen.quantize.encode import BadValues, encode, to_float32

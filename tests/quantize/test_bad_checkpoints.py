@@ -18,8 +18,8 @@ from pyqwen.errors import (
     NumericError,
     UnsupportedModelError,
 )
+from pyqwen.loading.safetensors_file import SafetensorsFile
 from pyqwen.quantize import convert, quantize
-from pyqwen.quantize.checkpoint.safetensors_file import SafetensorsFile
 
 WEIGHT = "model.layers.1.mlp.up_proj.weight"
 

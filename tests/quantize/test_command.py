@@ -48,7 +48,7 @@ def test_control_c(make_checkpoint, tmp_path: Path) -> None:
     # One tensor takes a minute to read, so that the program is certainly in the middle of its work.
     path = make_checkpoint().write()
     script = (
-        "import sys, pyqwen.quantize.checkpoint.safetensors_file as f\n"
+        "import sys, pyqwen.loading.safetensors_file as f\n"
         "read = f.StoredTensor.read_rows\n"
         "def slow(tensor, start, stop):\n"
         "    if 'model.norm' in tensor.name:\n"

@@ -12,13 +12,14 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from pyqwen.errors import ModelChangedError, ModelFormatError
-from pyqwen.quantize.checkpoint.json_file import parse_json_object
+from pyqwen.loading.json_file import parse_json_object
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _HEADER_LIMIT = 100_000_000  # the bound of the format's own library
 _DAMAGED = "the file is damaged or the download incomplete: fetch it again"
@@ -46,11 +47,17 @@ class StoredTensor:
 
     def read_rows(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Values of rows ``start`` to ``stop`` of the first dimension; BF16 comes as uint16 bits."""
+        import numpy as np
+
         row = math.prod(self.shape[1:])
         kind = np.dtype(_NUMPY_TYPES[self.dtype])
         count = (stop - start) * row
         values = self.file.read(self.offset + start * row * kind.itemsize, count, kind)
         return values.reshape(stop - start, *self.shape[1:])
+
+    def read_bytes(self) -> bytearray:
+        """All bytes of the tensor, without numpy."""
+        return self.file.read_bytes(self.offset, self.n_bytes)
 
 
 class SafetensorsFile:
@@ -71,9 +78,17 @@ class SafetensorsFile:
 
     def read(self, offset: int, count: int, kind: np.dtype[Any]) -> npt.NDArray[Any]:
         """Return ``count`` values of type ``kind`` that begin at byte ``offset``."""
+        import numpy as np
+
         values = np.empty(count, kind)
         self._read_into(values.view(np.uint8).data, offset)
         return values
+
+    def read_bytes(self, offset: int, n_bytes: int) -> bytearray:
+        """Return bytes from ``offset`` on."""
+        data = bytearray(n_bytes)
+        self._read_into(memoryview(data), offset)
+        return data
 
     def check_unchanged(self) -> None:
         """``ModelChangedError`` if the file was written to, or replaced, since it was opened."""
