@@ -332,6 +332,47 @@ pq_status pq_session_logprobs(pq_session *session, uint32_t first, uint32_t n,
  * PQ_ERR_CANCELLED. Any thread, any time until the session is closed. */
 void pq_session_cancel(pq_session *session, int cancel);
 
+/* ----------------------------------------------------------------------------------------- adapters */
+
+/* A low-rank adapter (LoRA): to what a matrix makes of a row x it adds  scale * B (A x). */
+typedef struct pq_adapter pq_adapter;
+
+enum { PQ_MAX_ADAPTER_RANK = 1024, PQ_MAX_SEQUENCE_ADAPTERS = 8 };
+
+typedef struct pq_adapter_tensor {
+    const char
+        *name;     /* of the matrix in a file, such as blk.0.attn_q.weight: of a layer, once each */
+    uint32_t rank; /* 1 .. PQ_MAX_ADAPTER_RANK, and no more than the widest matrix has columns */
+    double scale;
+} pq_adapter_tensor;
+
+/* Bytes, as pq_adapter_open and sessions that use the adapter will allocate them. */
+typedef struct pq_adapter_plan {
+    uint64_t weights;
+    uint64_t per_row; /* for each row of a session's batch; adapters of one sequence add up */
+} pq_adapter_plan;
+
+pq_status pq_plan_adapter(pq_adapter_plan *out, const pq_file *file, const pq_model_options *model,
+                          const pq_adapter_tensor *tensors, uint32_t n, pq_error *err);
+
+/* Makes room for an adapter of n matrices; the model must outlive it. All must then be filled, by their
+ * indices, with A (rank, columns of the matrix) and B (rows of the matrix, rank): row after row, in types that
+ * pq_dequantize takes, the bytes of all of it. PQ_ERR_NUMERIC for what is no finite number. One thread at a time
+ * until then; afterwards it is immutable. */
+pq_status pq_adapter_open(pq_adapter **out, const pq_model *model, const pq_adapter_tensor *tensors,
+                          uint32_t n, pq_error *err);
+pq_status pq_adapter_fill(pq_adapter *adapter, uint32_t index, uint32_t a_type, const void *a,
+                          uint64_t a_bytes, uint32_t b_type, const void *b, uint64_t b_bytes,
+                          pq_error *err);
+void pq_adapter_close(pq_adapter *adapter);
+uint64_t pq_adapter_bytes(const pq_adapter *adapter);
+
+/* What a sequence is run with from now on, each adapter with a factor, in this order; n 0: none. What it holds
+ * already stays as it was computed. They must outlive the session or this choice. */
+pq_status pq_session_set_adapters(pq_session *session, uint32_t sequence,
+                                  const pq_adapter *const *adapters, const float *scales,
+                                  uint32_t n, pq_error *err);
+
 /* ------------------------------------------------------------------------------------------ machine */
 
 typedef struct pq_machine {

@@ -31,10 +31,14 @@ static inline void pq_cond_wait(pq_cond *cond, pq_mutex *mutex) {
 static inline void pq_cond_signal(pq_cond *cond) {
     WakeConditionVariable(cond);
 }
+static inline void pq_thread_yield(void) {
+    SwitchToThread();
+}
 
 #else
 
 #include <pthread.h>
+#include <sched.h>
 
 typedef pthread_mutex_t pq_mutex;
 typedef pthread_cond_t pq_cond;
@@ -52,6 +56,9 @@ static inline void pq_cond_wait(pq_cond *cond, pq_mutex *mutex) {
 }
 static inline void pq_cond_signal(pq_cond *cond) {
     pthread_cond_signal(cond);
+}
+static inline void pq_thread_yield(void) {
+    sched_yield();
 }
 
 #endif

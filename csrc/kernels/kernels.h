@@ -23,8 +23,8 @@
  * (blocks of 256 would cost the K types less, but an outlier would blur 255 neighbors):
  *   x[i] ~ d[i / 32] * q[i],   d = max|x| / 127 over the block,   q = round-half-even(x * (127 / max|x|))
  * (max and both divisions in float32; |q| <= 127). A block of zeros, or of numbers so small that
- * 127 / max|x| is not finite, has d = 0 and q = 0. cols is a multiple of 32, except for float types,
- * which use x only. */
+ * 127 / max|x| is not finite, has d = 0 and q = 0. cols is a multiple of 32, except for float types and in exact
+ * mode, which use x only; there a matrix may also have fewer columns than x, and meets the first of each row. */
 typedef struct pq_acts {
     size_t rows, cols;
     const float *x;      /* (rows, cols) unquantized: for float types and exact mode only */

@@ -56,7 +56,13 @@ static int is_encoder(const char *architecture) {
 }
 
 static pq_status read_architecture(const pq_file *file, pq_config *c, pq_error *err) {
-    char name[64];
+    char name[64] = "";
+    if (pq_file_get_text(file, "general.type", name, sizeof name, 0, NULL) == PQ_OK &&
+        strcmp(name, "adapter") == 0)
+        return pq_fail_at(err, PQ_ERR_UNSUPPORTED, "general.type", -1,
+                          "%s: the file is an adapter (LoRA), no model; open its base model, and "
+                          "give it this file as an adapter",
+                          pq_file_name(file));
     pq_status st = pq_file_get_text(file, "general.architecture", name, sizeof name, 1, err);
     if (st != PQ_OK)
         return st;

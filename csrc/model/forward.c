@@ -76,6 +76,7 @@ typedef struct pass {
     uint32_t n;
     const pq_span *spans;
     size_t n_spans;
+    pq_adapter_room *adapters;
     pq_imatrix *imatrix; /* or NULL */
     pq_error *err;
     /* of the step that runs now */
@@ -209,7 +210,11 @@ static pq_status linear(pass *p, pq_imatrix_input input, const pq_product *produ
         if (st != PQ_OK)
             return st;
     }
-    return pq_linear(p->model, p->workers, &p->inputs, p->n, products, n, p->err);
+    pq_low_rank_job low_rank;
+    pq_low_rank_plan(&low_rank, p->adapters, p->model, p->workers, p->layer_index, products, n,
+                     &p->inputs);
+    return pq_linear(p->model, p->workers, &p->inputs, p->n, products, n,
+                     low_rank.chunks > 0 ? &low_rank : NULL, p->err);
 }
 
 /* x -> attention's contribution, left in ws->h. */
@@ -274,7 +279,9 @@ static pq_status finish_outputs(pass *p) {
 
 pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cache *cache,
                      pq_workspace *ws, const pq_row *rows, uint32_t n, const pq_span *spans,
-                     size_t n_spans, pq_imatrix *imatrix, pq_error *err) {
+                     size_t n_spans, pq_adapter_room *adapters, pq_imatrix *imatrix,
+                     pq_error *err) {
+    pq_adapter_room_begin(adapters, spans, n_spans);
     pass p = {.model = model,
               .workers = workers,
               .cache = cache,
@@ -283,6 +290,7 @@ pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cac
               .n = n,
               .spans = spans,
               .n_spans = n_spans,
+              .adapters = adapters,
               .imatrix = imatrix,
               .err = err};
     pq_status st = each_row(&p, embed_row);

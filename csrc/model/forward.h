@@ -4,6 +4,7 @@
 
 #include "attention.h"
 #include "imatrix.h"
+#include "low_rank.h"
 
 /* The arrays a batch passes through; `batch` is the most rows, hd = head_dim. One allocation. */
 typedef struct pq_workspace {
@@ -38,10 +39,10 @@ void pq_workspace_place(pq_workspace *ws, void *base, const pq_config *config, u
 pq_acts pq_workspace_inputs(const pq_workspace *ws, const float *x, size_t rows, size_t cols);
 
 /* Runs the spans of `rows` (n of them) whose cache blocks are reserved, and leaves the final hidden states
- * of rows with `output` in ws->outputs. Lengths of sequences are the caller's to advance. `imatrix` sees the
- * inputs of all matrices, or is NULL. */
+ * of rows with `output` in ws->outputs. Lengths of sequences are the caller's to advance. `adapters` are those of
+ * the session; `imatrix` sees the inputs of all matrices, or is NULL. */
 pq_status pq_forward(const pq_model *model, const pq_workers *workers, pq_kv_cache *cache,
                      pq_workspace *ws, const pq_row *rows, uint32_t n, const pq_span *spans,
-                     size_t n_spans, pq_imatrix *imatrix, pq_error *err);
+                     size_t n_spans, pq_adapter_room *adapters, pq_imatrix *imatrix, pq_error *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include "../base/pool.h"
 #include "../kernels/gemm_any.h"
 #include "coarse.h"
+#include "low_rank.h"
 
 /* Pieces of a product: at most pq_kernels.chunk_macs multiplications, or so many of single rows, so that a
  * cancelled evaluation ends soon; and small enough that a thread which loses its core delays nobody. */
@@ -52,6 +53,7 @@ typedef struct linear_job {
     size_t tokens;
     size_t n;
     cut cuts[PQ_MAX_PRODUCTS];
+    pq_low_rank_job *low_rank; /* or NULL */
 } linear_job;
 
 static size_t min_size(size_t a, size_t b) {
@@ -74,6 +76,10 @@ static void add_bias(const pq_product *p, size_t row0, size_t row1, size_t token
 
 static void linear_chunk(void *arg, size_t chunk, unsigned thread) {
     const linear_job *job = arg;
+    if (chunk < job->cuts[0].first_chunk) {
+        pq_low_rank_chunk(job->low_rank, chunk, thread);
+        return;
+    }
     size_t i = job->n - 1;
     while (job->cuts[i].first_chunk > chunk)
         i--;
@@ -84,11 +90,13 @@ static void linear_chunk(void *arg, size_t chunk, unsigned thread) {
     const size_t token0 = local % c->token_chunks * c->token_step;
     const size_t token1 = min_size(token0 + c->token_step, job->tokens);
     const pq_product *p = c->product;
+    const size_t row0 = panel0 * p->w->lanes, row1 = min_size(panel1 * p->w->lanes, p->w->rows);
     c->gemm(p->w, panel0, panel1, job->inputs, token0, token1, p->y, p->y_stride,
             job->workers->scratch + thread * job->workers->scratch_bytes);
     if (p->bias)
-        add_bias(p, panel0 * p->w->lanes, min_size(panel1 * p->w->lanes, p->w->rows), token0,
-                 token1);
+        add_bias(p, row0, row1, token0, token1);
+    if (job->low_rank)
+        pq_low_rank_add(job->low_rank, i, p, row0, row1, token0, token1, thread);
 }
 
 static size_t plan_cut(const pq_model *model, const pq_workers *workers, size_t tokens,
@@ -110,9 +118,14 @@ static size_t plan_cut(const pq_model *model, const pq_workers *workers, size_t 
 }
 
 pq_status pq_linear(const pq_model *model, const pq_workers *workers, const pq_acts *inputs,
-                    size_t rows, const pq_product *products, size_t n_products, pq_error *err) {
-    linear_job job = {.workers = workers, .inputs = inputs, .tokens = rows, .n = n_products};
-    size_t chunks = 0;
+                    size_t rows, const pq_product *products, size_t n_products,
+                    struct pq_low_rank_job *low_rank, pq_error *err) {
+    linear_job job = {.workers = workers,
+                      .inputs = inputs,
+                      .tokens = rows,
+                      .n = n_products,
+                      .low_rank = low_rank};
+    size_t chunks = low_rank ? low_rank->chunks : 0;
     for (size_t i = 0; i < n_products; i++)
         chunks = plan_cut(model, workers, rows, &products[i], chunks, &job.cuts[i]);
     return pq_pool_run(workers->threads, chunks, linear_chunk, &job, workers->cancel, err);

@@ -32,8 +32,12 @@ typedef struct pq_product {
 
 enum { PQ_MAX_PRODUCTS = 3 };
 
-/* Computes up to PQ_MAX_PRODUCTS products of the first `rows` rows of one input, as one job. */
+struct pq_low_rank_job; /* of low_rank.h: what adapters add */
+
+/* Computes up to PQ_MAX_PRODUCTS products of the first `rows` rows of one input, as one job. `low_rank` is of these
+ * products and has something to do, or is NULL. */
 pq_status pq_linear(const pq_model *model, const pq_workers *workers, const pq_acts *inputs,
-                    size_t rows, const pq_product *products, size_t n_products, pq_error *err);
+                    size_t rows, const pq_product *products, size_t n_products,
+                    struct pq_low_rank_job *low_rank, pq_error *err);
 
 #endif

@@ -30,9 +30,10 @@ struct pq_session {
     void *memory; /* the workspace's */
     size_t memory_bytes;
     pq_workers workers;
-    pq_span *spans;      /* (batch) */
-    float *logits;       /* (LOGIT_ROWS, vocab_rows), allocated when first needed */
-    uint32_t outputs;    /* rows in ws.outputs */
+    pq_span *spans;   /* (batch) */
+    float *logits;    /* (LOGIT_ROWS, vocab_rows), allocated when first needed */
+    uint32_t outputs; /* rows in ws.outputs */
+    pq_adapter_room adapters;
     pq_imatrix *imatrix; /* NULL: off */
     atomic_int cancel;
 };
@@ -183,6 +184,7 @@ void pq_session_close(pq_session *s) {
     if (!s)
         return;
     pq_kv_close(&s->cache);
+    pq_adapter_room_close(&s->adapters);
     pq_imatrix_close(s->imatrix);
     pq_large_free(s->memory, s->memory_bytes);
     pq_aligned_free(s->logits);
@@ -284,6 +286,15 @@ pq_status pq_session_identity(const pq_session *s, uint64_t out[3], pq_error *er
     return PQ_OK;
 }
 
+pq_status pq_session_set_adapters(pq_session *s, uint32_t sequence,
+                                  const pq_adapter *const *adapters, const float *scales,
+                                  uint32_t n, pq_error *err) {
+    const pq_status st = check_prefix(s, sequence, 0, err);
+    return st != PQ_OK ? st
+                       : pq_adapter_room_set(&s->adapters, s->model, s->cache.n_sequences,
+                                             s->ws.batch, sequence, adapters, scales, n, err);
+}
+
 /* ---------------------------------------------------------------------------------------- cancelling */
 
 void pq_session_cancel(pq_session *s, int cancel) {
@@ -331,7 +342,7 @@ static pq_status evaluate(pq_session *s, const pq_row *rows, uint32_t n, size_t 
         pq_imatrix_begin(s->imatrix);
     const pq_float_env env = pq_float_env_enter();
     const pq_status st = pq_forward(s->model, &s->workers, &s->cache, &s->ws, rows, n, s->spans,
-                                    n_spans, s->imatrix, err);
+                                    n_spans, &s->adapters, s->imatrix, err);
     pq_float_env_write(env);
     if (s->imatrix)
         pq_imatrix_end(s->imatrix, st == PQ_OK);
@@ -414,7 +425,7 @@ static pq_status project(pq_session *s, const float *hidden, uint32_t n, float *
     for (uint32_t i = 0; block && i < n; i++)
         pq_quantize_activations(m, &inputs, block, i);
     pq_float_env_write(env);
-    return n == 0 ? PQ_OK : pq_linear(m, &s->workers, &inputs, n, &product, 1, err);
+    return n == 0 ? PQ_OK : pq_linear(m, &s->workers, &inputs, n, &product, 1, NULL, err);
 }
 
 pq_status pq_session_logits(pq_session *s, uint32_t first, uint32_t n, float *dst, pq_error *err) {

@@ -19,6 +19,14 @@ except ModuleNotFoundError as error:  # a core that is there and does not fit ra
     ) from error
 import _cffi_backend  # noqa: F401  (the core imports it, where no freezer of programs looks)
 
+from pyqwen._native.adapters import (
+    MOST_ADAPTERS,
+    MOST_RANK,
+    AdaptedMatrix,
+    AdapterHandle,
+    AdapterSize,
+    plan_adapter,
+)
 from pyqwen._native.architecture import (
     Architecture,
     ArchitectureTensor,
@@ -64,13 +72,19 @@ from pyqwen._native.sampling import (
     Sampled,
     SamplerHandle,
 )
-from pyqwen._native.sessions import SessionHandle, checksum
+from pyqwen._native.sessions import Adapters, SessionHandle, checksum
 from pyqwen._native.status import check, new_error
 from pyqwen._native.tokenizer import ControlMatch, PackedStrings, TokenizerHandle
 
 __all__ = [
     "FILTERS",
     "KV_TYPES",
+    "MOST_ADAPTERS",
+    "MOST_RANK",
+    "AdaptedMatrix",
+    "AdapterHandle",
+    "AdapterSize",
+    "Adapters",
     "Architecture",
     "ArchitectureTensor",
     "BreakersHandle",
@@ -113,6 +127,7 @@ __all__ = [
     "new_error",
     "packed_key",
     "plan",
+    "plan_adapter",
     "quantize_weights",
     "read_config",
     "tensor_types",

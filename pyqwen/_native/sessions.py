@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pyqwen._ffi import ffi, lib
+from pyqwen._native.adapters import AdapterHandle
 from pyqwen._native.models import ModelHandle, session_options
 from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
 from pyqwen._native.sampling import Run, Sampled, to_exception, to_sample
@@ -17,6 +18,9 @@ from pyqwen.errors import ClosedError
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+Adapters = tuple[tuple[str, float], ...]
+"""Names and scales of the adapters that a sequence is run with, in this order."""
 
 # The layout of pq_divergence, one entry per position, for numpy, which plain answers do without.
 DIVERGENCE = [
@@ -73,6 +77,8 @@ class SessionHandle:
         self._rows = ffi.new("pq_row[1]")
         self._row = self._rows[0]
         self._one_run, self._runs = _Runs(1, 1), _Runs(1, 1)
+        self._adapters: Mapping[str, AdapterHandle] = {}
+        self._chosen: dict[int, Adapters] = {}
 
     @property
     def pointer(self) -> Any:
@@ -83,7 +89,7 @@ class SessionHandle:
 
     def close(self) -> None:
         """Free the cache and the activations; idempotent."""
-        self._pointer = None
+        self._pointer, self._adapters = None, {}
 
     @property
     def kv_bytes(self) -> int:
@@ -143,6 +149,28 @@ class SessionHandle:
         out, error = ffi.new("uint64_t[3]"), new_error()
         check(lib.pq_session_identity(self.pointer, out, error), error)
         return int(out[0]), int(out[1]), int(out[2])
+
+    def give_adapters(self, adapters: Mapping[str, AdapterHandle]) -> None:
+        """Name the adapters that sequences may be run with; they are kept as long as the session."""
+        pointer = self.pointer
+        self._pointer = keeping(pointer, pointer, *(a.pointer for a in adapters.values()))
+        self._adapters = adapters
+
+    def use_adapters(self, sequence: int, adapters: Adapters | None) -> None:
+        """Run a sequence with ``adapters`` from now on; what it holds stays as it was computed."""
+        chosen = adapters or ()
+        if chosen == self._chosen.get(sequence, ()):
+            return
+        handles = ffi.new(
+            "pq_adapter *[]", [self._adapters[name].pointer for name, _ in chosen] or 1
+        )
+        scales = ffi.new("float[]", [scale for _, scale in chosen] or 1)
+        given, error = ffi.cast("pq_adapter **", handles), new_error()
+        check(
+            lib.pq_session_set_adapters(self.pointer, sequence, given, scales, len(chosen), error),
+            error,
+        )
+        self._chosen[sequence] = chosen
 
     def eval(self, tokens: Sequence[int], sequences: Sequence[int], outputs: Sequence[int]) -> None:
         """Append one token per row to its sequence; rows with a true output keep their hidden state.

@@ -19,7 +19,8 @@ enum { PANEL_VECTORS = PQ_LANES / PQ_VEC };
 typedef struct float_tile {
     const uint8_t *panel; /* the first; the second follows at panel_bytes */
     size_t panel_bytes, cols;
-    const float *x; /* (tokens, cols) */
+    const float *x; /* (tokens, cols), rows x_stride apart */
+    size_t x_stride;
     float *y;
     size_t y_stride;
     size_t rows; /* from the first panel's first row to the matrix's last */
@@ -52,7 +53,7 @@ PQ_INLINE void float_column(const uint32_t type, const int panels, const int n, 
                              v % PANEL_VECTORS);
     });
     PQ_EACH(t, n, {
-        const pq_vec x = v_all(a->x[t * a->cols + k]);
+        const pq_vec x = v_all(a->x[t * a->x_stride + k]);
         PQ_EACH(v, panels * PANEL_VECTORS, { acc[v][t] = v_fma(w[v], x, acc[v][t]); });
     });
 }
@@ -107,7 +108,7 @@ static void run_tokens(const float_tile_fn *fns, size_t most, float_tile tile, s
     while (tokens > 0) {
         const size_t tiles = (tokens + most - 1) / most, n = (tokens + tiles - 1) / tiles;
         fns[n - 1](&tile);
-        tile.x += n * tile.cols;
+        tile.x += n * tile.x_stride;
         tile.y += n * tile.y_stride;
         tokens -= n;
     }
@@ -124,6 +125,7 @@ static void float_gemm(const float_tile_fn *singles, const float_tile_fn *double
                                  .panel_bytes = w->panel_bytes,
                                  .cols = w->cols,
                                  .x = x->x + token0 * x->cols,
+                                 .x_stride = x->cols,
                                  .y = y + token0 * y_stride + p * PQ_LANES,
                                  .y_stride = y_stride,
                                  .rows = w->rows - p * PQ_LANES};
@@ -169,6 +171,7 @@ PQ_GEMM_HEAD(PQ_NAME(gemm_exact)) {
         const float_tile tile = {.panel = scratch,
                                  .cols = w->cols,
                                  .x = x->x + token0 * x->cols,
+                                 .x_stride = x->cols,
                                  .y = y + token0 * y_stride + row,
                                  .y_stride = y_stride,
                                  .rows = rows};
