@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, Unpack
 
 from pyqwen import _native
@@ -21,6 +21,7 @@ from pyqwen.engine.engine import Engine
 from pyqwen.engine.session import Session
 from pyqwen.errors import ClosedError
 from pyqwen.infilling import Infilling
+from pyqwen.loading.adapters.open_adapter import AdapterPaths, checked_adapters
 from pyqwen.loading.config import ModelConfig
 from pyqwen.loading.generation_defaults import is_coder, read_defaults
 from pyqwen.loading.gguf_file import Load
@@ -66,6 +67,7 @@ class OpenOptions(TypedDict, total=False):
     unload_after: float | None
     draft: Draft
     prefix_cache_bytes: int | None
+    adapters: AdapterPaths | None
     progress: _native.Progress | None
     download_progress: DownloadProgress | None
 
@@ -90,6 +92,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
       them come from the "file" and which are published for its "family".
     - ``context``: the most tokens of one request; ``max_sequences``: how many requests run together.
     - ``threads``, ``isa``, ``kv_type``, ``exact``: how it computes.
+    - ``adapters``: the paths of its adapters by name.
     - ``weight_bytes``, ``kv_bytes``: memory of the weights, and of the cache now.
     - ``loaded``: whether the weights are in memory now (see ``unload_after``); ``closed``: whether
       it was closed.
@@ -111,6 +114,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
         unload_after: float | None = None,
         draft: Draft = None,
         prefix_cache_bytes: int | None = None,
+        adapters: AdapterPaths | None = None,
         progress: _native.Progress | None = None,
         download_progress: DownloadProgress | None = None,
     ) -> None:
@@ -142,6 +146,9 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
           they read or wrote is not computed again, least recently used first to go; 0: nothing.
           None: what the requests that run leave of what ``plan`` says for as many; where none
           runs, as much as one of full length takes. Open sessions count, too.
+        - ``adapters``: LoRA adapters by the names that calls then give (``adapter="name"``, or
+          ``{"name": factor}``): directories of PEFT, or GGUF files. They are held beside the weights, and
+          requests with different ones run together.
         - ``progress``: called with bytes done and bytes in all while loading; False stops it.
         - ``download_progress``: the same while a model that is not here is fetched.
 
@@ -163,10 +170,12 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
         unload_after = checked_seconds("unload_after", unload_after)
         prefix_cache_bytes = checked_bytes("prefix_cache_bytes", prefix_cache_bytes)
         checked_draft(draft)
+        paths = checked_adapters(adapters)
         self.path: Path = catalog.resolve(
             os.fspath(path_or_name), progress=stoppable(download_progress)
         )
-        self._residence = Residence(self.path, settings)
+        self.adapters: Mapping[str, Path] = MappingProxyType(paths)
+        self._residence = Residence(self.path, settings, paths)
         with ExitStack() as undo:
             undo.callback(self._residence.unload)  # by a failure below, else by the engine
             weights, session = self._residence.first_load(progress)
@@ -255,6 +264,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
             infill=find_infill(weights.file.metadata, self.tokenizer),
             source=self.path.name,
             open_session=lambda: model.session(),
+            adapters=self.adapters,
         )
 
     def _grammar_compiler(self) -> Grammars:
@@ -266,11 +276,11 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
                 self._closers.callback(self._grammars.close)
             return self._grammars
 
-    def session(self) -> Session:
+    def session(self, *, adapter: str | Mapping[str, float] | None = None) -> Session:
         """A session, empty: positions of one text that stay in the cache, with explicit steps.
 
         ``sync(ids)`` and ``eval(ids)`` read, ``logits`` are those after the last token, ``rewind(n)``
-        goes back. See :class:`pyqwen.Session`.
+        goes back. See :class:`pyqwen.Session`. ``adapter`` as in ``generate``: what reads its tokens.
         """
         self._engine.check_caller()
         return Session(
@@ -280,6 +290,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
             context=self.context,
             vocab_rows=self.config.vocab_rows,
             model=self.path,
+            adapter=self._calls.checked_adapter(adapter),
         )
 
     # Lifetime

@@ -50,6 +50,9 @@ class RequestOptions(SamplingOptions, FormatOptions, total=False):
     session: OpenSession | str | os.PathLike[str] | None
     """What holds the positions of prompt and answer afterwards: an open session, or a file, which is loaded
     before if it is there, and written when the answer is complete."""
+    adapter: str | Mapping[str, float] | None
+    """The name of one of ``Model(adapters=...)``, or several with the factors that each is multiplied by;
+    None: the model as it is."""
     timeout: float | None
     """Seconds after which the answer ends as it is, with ``finish_reason`` ``timeout``; waiting counts."""
     prompt_logprobs: bool | None

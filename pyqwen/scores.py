@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import index
 from typing import TYPE_CHECKING, cast
 
@@ -24,21 +24,29 @@ class Scores:
     _engine: Engine
     _calls: Calls
 
-    def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+    def logits(
+        self, ids: Sequence[int], *, adapter: str | Mapping[str, float] | None = None
+    ) -> npt.NDArray[np.float32]:
         """Return the raw logits after every token: float32 (len(ids), ``config.vocab_rows``).
 
-        Nothing is masked: the columns of padding rows are there too.
+        Nothing is masked: the columns of padding rows are there too. ``adapter`` as in ``generate``.
         """
         import numpy as np
 
         tokens = self._calls.checked_ids(ids)
         out = np.empty((len(tokens), self.config.vocab_rows), np.float32)
         waiter = Waiter(self._engine)
-        waiter.last_event(Scoring(tokens, waiter.deliver, logits=out))
+        request = Scoring(tokens, waiter.deliver, logits=out)
+        request.adapter = self._calls.checked_adapter(adapter)
+        waiter.last_event(request)
         return out
 
     def logprobs(
-        self, ids: Sequence[int], targets: Sequence[int] | None = None
+        self,
+        ids: Sequence[int],
+        targets: Sequence[int] | None = None,
+        *,
+        adapter: str | Mapping[str, float] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return natural-log probabilities of tokens, each after the ids before it.
 
@@ -64,4 +72,5 @@ class Scores:
             )
         waiter = Waiter(self._engine)
         request = Scoring(tokens, waiter.deliver, targets=wanted)
+        request.adapter = self._calls.checked_adapter(adapter)
         return cast("npt.NDArray[np.float32]", waiter.last_event(request))

@@ -111,7 +111,7 @@ def test_verbs_do_not_import_verbs() -> None:
         ("text", {"errors", "interruptible", "_native"}),
         ("tools", {"errors", "results", "constraints"}),
         ("catalog", {"errors", "os_errors", "units"}),
-        ("loading", {"errors", "_native", "text", "catalog", "sampling"}),
+        ("loading", {"errors", "os_errors", "_native", "text", "catalog", "sampling"}),
         ("constraints", {"errors", "_native", "text", "results"}),
         (
             "engine",

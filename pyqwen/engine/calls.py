@@ -8,6 +8,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyqwen import _native
+from pyqwen.engine.adapters import adapters_of, checked_names
 from pyqwen.engine.answer_parts import AnswerParts
 from pyqwen.engine.breakers import Breakers
 from pyqwen.engine.logits_processing import ProcessedDraw
@@ -91,6 +92,7 @@ class Calls:
         open_session: Callable[[], Session],
         infill: Infill | None = None,
         source: str = "",
+        adapters: Collection[str] = (),
     ) -> None:
         """``defaults`` complete the settings of a call, and ``without_thinking`` those of an answer
         that a thinking model is to begin at once. ``context``: the most tokens of one request.
@@ -107,6 +109,7 @@ class Calls:
         self._grammars = grammars
         self._infill, self._source = infill, source
         self._open_session = open_session
+        self._adapters = adapters
         self._is_coder = is_coder
 
     def continuation(
@@ -355,7 +358,10 @@ class Calls:
 
             constrain(request, wanted, self._grammars(), self._tokenizer, task)
         request.begun = task.begun
+        request.adapter = checked_names(task.extras.adapters, self._adapters)
         if task.extras.session is not None:
+            if request.adapter is not None and not isinstance(task.extras.session, Session):
+                raise ValueError("a session's file cannot hold what was read with an adapter")
             use_session(request, task.extras.session, self._open_session, task.messages)
         request.timeout = task.extras.timeout
         if task.extras.prompt_logprobs:
@@ -422,6 +428,10 @@ class Calls:
         if not 1 <= index(n) <= MOST_ANSWERS:
             raise ValueError(f"n must be from 1 to {MOST_ANSWERS:,} answers, not {index(n)}")
         return index(n)
+
+    def checked_adapter(self, adapter: Any) -> _native.Adapters | None:
+        """What an option ``adapter`` asks for; ``ValueError`` or ``TypeError`` where it cannot be."""
+        return checked_names(adapters_of(adapter), self._adapters)
 
     def checked_ids(self, ids: Sequence[int]) -> list[int]:
         """The ids as a list of int; ``ValueError`` where they are not tokens or too many."""

@@ -276,6 +276,7 @@ class Engine(Stepping):
             self._waiting.remove(request)
             self._active.append(request)
             try:
+                self._session.use_adapters(request.placed.index, request.adapter)
                 request.started()
                 self._speculator.begin(request)
             except Exception as error:
@@ -295,6 +296,7 @@ class Engine(Stepping):
         for request in [request for request in self._active if request.is_reading]:
             if room > 0:
                 room -= self._add_step(work, request, room)
+        work.sort(key=lambda item: item[0].adapter or ())  # neighbors share a pass over theirs
         return work
 
     def _draft(self, writing: list[Request], room: int) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pyqwen._native import SamplerHandle, SessionHandle
+    from pyqwen._native import Adapters, SamplerHandle, SessionHandle
     from pyqwen.engine.hold import Hold
     from pyqwen.engine.slot import Slot
     from pyqwen.engine.speculation import Speculation
@@ -82,7 +82,7 @@ class Request(ABC):
     """
 
     leaves_cache = True  # whether what it leaves in its slot is likely to be of use
-    adapter: str | None = None  # whose positions are not those of others
+    adapter: Adapters | None = None  # whose positions are not those of others
     preparation: Callable[[], None] | None = None  # what takes time before the engine gets it
     abandon: Callable[[], None] | None = None  # ends the preparation, while it lasts
     conclusion: Conclusion | None = None  # what those who wait make of the whole answer

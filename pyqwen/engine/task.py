@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyqwen._native import Adapters
+from pyqwen.engine.adapters import adapters_of
 from pyqwen.engine.session_use import checked_session
 from pyqwen.options import LogitsProcessor, RequestOptions
 from pyqwen.sampling import SamplingParams
@@ -25,6 +27,7 @@ class Extras(NamedTuple):
     prompt_logprobs: bool
     logits_processor: LogitsProcessor | None
     session: Session | Path | None
+    adapters: Adapters | None
 
 
 class Task(NamedTuple):
@@ -60,7 +63,9 @@ def extras_of(options: RequestOptions) -> Extras:
         kind = type(process).__name__
         raise TypeError(f"logits_processor must be a function of ids and logits, not {kind}")
     scores = flag_of(options, "prompt_logprobs")
-    return Extras(_format(options), seconds, scores, process, checked_session(options))
+    adapters = adapters_of(options.get("adapter"))
+    session = checked_session(options)
+    return Extras(_format(options), seconds, scores, process, session, adapters)
 
 
 def _format(options: RequestOptions) -> ResponseFormat | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyqwen import _native
 from pyqwen.loading import packed_cache
+from pyqwen.loading.adapters.open_adapter import AdapterPaths, checked_adapters, plan_adapters
 from pyqwen.loading.gguf_file import GGUFFile
 from pyqwen.loading.settings import (
     DEFAULT_BATCH,
@@ -52,7 +53,8 @@ class MemoryPlan:
 
     ``draft`` is what a model that drafts adds: its weights, cache and activations. The index of what
     is looked up for drafts counts as ``compute``. ``constraints`` is what the first answer with a
-    ``response_format`` adds to ``total``, for it takes that only then.
+    ``response_format`` adds to ``total``, for it takes that only then. ``adapters`` is what they take, all
+    of them in one request.
     """
 
     context: int
@@ -71,12 +73,13 @@ class MemoryPlan:
     draft: int = 0
     constraints: int = 0
     prefix_cache: int = 0
+    adapters: int = 0
 
     @property
     def total(self) -> int:
         """Peak resident bytes of the process with all sequences full."""
         model = self.weights + self.kv + self.prefix_cache + self.compute
-        return model + self.interpreter + self.tokenizer + self.draft
+        return model + self.interpreter + self.tokenizer + self.draft + self.adapters
 
     @property
     def fits(self) -> bool:
@@ -108,6 +111,7 @@ def plan(
     cache: bool = True,
     draft: str | os.PathLike[str] | None = None,
     prefix_cache_bytes: int | None = None,
+    adapters: AdapterPaths | None = None,
 ) -> MemoryPlan:
     """Return what opening this model with these settings will take; no weights are read.
 
@@ -128,6 +132,7 @@ def plan(
         cache=cache,
     )
     prefix_cache = checked_bytes("prefix_cache_bytes", prefix_cache_bytes) or 0
+    paths = checked_adapters(adapters)
     path = catalog.resolve(os.fspath(path_or_name))
     with GGUFFile(path) as file:
         config = _native.read_config(file.handle)
@@ -162,6 +167,9 @@ def plan(
             available=_native.machine()["available_bytes"],
             cache=packed.size if packed is not None else 0,
             constraints=config["vocab"] * GRAMMAR_BYTES_PER_TOKEN,
+            adapters=plan_adapters(
+                paths, file, isa=settings.isa, exact=settings.exact, batch=settings.batch
+            ),
             draft=0 if draft is None or draft == LOOK_UP else _draft_bytes(draft, settings),
             prefix_cache=prefix_cache,
         )

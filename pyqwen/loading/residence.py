@@ -11,7 +11,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from pyqwen import _native
-from pyqwen.errors import ModelChangedError, ModelNotFoundError
+from pyqwen.errors import CancelledError, ModelChangedError, ModelNotFoundError
+from pyqwen.loading.adapters.open_adapter import files_of, load_adapters
 from pyqwen.loading.packed_cache import Writer, shards
 from pyqwen.loading.settings import Settings
 from pyqwen.loading.weights import Weights, load_weights
@@ -20,11 +21,15 @@ from pyqwen.loading.weights import Weights, load_weights
 class Residence:
     """Weights and session of one file, there or not."""
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(
+        self, path: Path, settings: Settings, adapters: Mapping[str, Path] | None = None
+    ) -> None:
+        """``adapters``: absolute paths by the names that sessions call them."""
         self._path = path.absolute()  # the working directory may be another one next time
         self._settings = settings
+        self._adapters = adapters or {}
         self._held = ExitStack()
-        self._seen: Mapping[Path, tuple[int, int]] = {}  # size and time of change of each file
+        self._seen: dict[Path, tuple[int, int]] = {}  # size and time of change of each file
         self.writer: Writer | None = None
         self.weights: Weights | None = None  # while they are there
 
@@ -60,7 +65,16 @@ class Residence:
             if is_first:
                 files = shards(self._path, weights.file.shards)
                 self._seen = {file: _state(file) for file in files}
+
+            def go_on(total: int = weights.file.tensor_bytes) -> None:
+                if progress is not None and progress(total, total) is False:
+                    raise CancelledError("loading was cancelled")
+
+            adapters = load_adapters(self._adapters, weights.model, go_on)
+            if is_first:
+                self._seen |= {file: _state(file) for file in files_of(self._adapters)}
             session = held.enter_context(closing(weights.session()))
+            session.give_adapters(adapters)
             self.writer = weights.cache_writer()
             if self.writer is not None:
                 held.callback(self.writer.stop)
