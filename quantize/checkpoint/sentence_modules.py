@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyqwen.errors import ModelFormatError, UnsupportedModelError
-from pyqwen.quantize.checkpoint.json_file import (
+from pyqwen.loading.json_file import (
     read_json_list,
     read_json_object,
     read_optional_object,
