@@ -26,6 +26,7 @@ from pyqwen.cli import (
     compare,
     convert,
     doctor,
+    embed,
     imatrix,
     inspect,
     list_models,
@@ -45,6 +46,7 @@ from pyqwen.cli.options import add_debug_option
 VERBS = (
     run,
     chat,
+    embed,
     serve,
     batch,
     pull,

@@ -141,6 +141,9 @@ ENTRIES: tuple[Entry, ...] = (
     _qwen3("8B"),
     _qwen3("14B"),
     _qwen3("32B"),
+    _qwen3("Embedding-0.6B", "Q8_0"),
+    _qwen3("Embedding-4B"),
+    _qwen3("Embedding-8B"),
     # Of the models of July 2025 those that are not mixtures of experts; Qwen publishes no GGUF of them.
     Entry("qwen3-4b-instruct-2507", "unsloth/Qwen3-4B-Instruct-2507-GGUF", APACHE_2_0),
     Entry("qwen3-4b-thinking-2507", "unsloth/Qwen3-4B-Thinking-2507-GGUF", APACHE_2_0),

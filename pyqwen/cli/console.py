@@ -56,7 +56,9 @@ class ProgressBar:
     """A bar on stderr, from the first update until it is closed; nothing if that is no terminal."""
 
     def __init__(
-        self, what: str, unit: Literal["bytes", "tokens", "tests", "chunks", "rows", "%"]
+        self,
+        what: str,
+        unit: Literal["bytes", "tokens", "tests", "chunks", "rows", "texts", "%"],
     ) -> None:
         self._what = what
         self._unit = unit

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,16 @@ def open_model(args: argparse.Namespace) -> Model:
     if not getattr(args, "quiet", False):
         say(describe_plan(plan(path, max_sequences=1, **settings), path))
     with ProgressBar("loading", "bytes") as bar:
-        return Model(path, max_sequences=1, progress=bar.update, **settings)
+        model = Model(path, max_sequences=1, progress=bar.update, **settings)
+    if not getattr(args, "quiet", False) and _is_for_embeddings(model):
+        say(f"{path.name} is for embeddings: what it writes has no meaning (pyqwen embed)")
+    return model
+
+
+def _is_for_embeddings(model: Model) -> bool:
+    with suppress(ValueError):  # it can have none
+        return model.embedding_settings.embeds
+    return False
 
 
 @contextmanager

@@ -110,7 +110,9 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_option(parser: argparse.ArgumentParser, *, fetches: bool = True) -> None:
+def add_model_option(
+    parser: argparse.ArgumentParser, *, fetches: bool = True, default: str = "the default model"
+) -> None:
     """``-m``; ``fetches`` says whether the verb downloads a model that is not here."""
     parser.add_argument(
         "-m",
@@ -118,9 +120,9 @@ def add_model_option(parser: argparse.ArgumentParser, *, fetches: bool = True) -
         metavar="MODEL",
         help="GGUF file, name in the catalog (pyqwen list) or Hugging Face REPO[:QUANT]; "
         + (
-            "without it the default model, which is fetched on first use"
+            f"without it {default}, which is fetched on first use"
             if fetches
-            else "without it the default model; it must be on this machine (pyqwen pull)"
+            else f"without it {default}; it must be on this machine (pyqwen pull)"
         ),
     )
 

@@ -51,6 +51,8 @@ def test_catalog_names_lead_to_the_official_repositories(size: str) -> None:
     ("name", "repo", "quant"),
     [
         ("qwen3-0.6b", "Qwen/Qwen3-0.6B-GGUF", "Q8_0"),
+        ("qwen3-embedding-0.6b", "Qwen/Qwen3-Embedding-0.6B-GGUF", "Q8_0"),
+        ("qwen3-embedding-4b", "Qwen/Qwen3-Embedding-4B-GGUF", "Q4_K_M"),
         ("qwen3-1.7b", "Qwen/Qwen3-1.7B-GGUF", "Q8_0"),
         ("qwen3-4b", "Qwen/Qwen3-4B-GGUF", "Q4_K_M"),
         ("qwen3-8b", "Qwen/Qwen3-8B-GGUF", "Q4_K_M"),

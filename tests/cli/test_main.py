@@ -26,6 +26,7 @@ VERBS = [
     "tokenize",
     "template",
     "convert",
+    "embed",
     "perplexity",
     "bench",
     "doctor",
