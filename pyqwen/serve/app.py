@@ -181,7 +181,9 @@ def _add_ollama(table: _Table, core: Core) -> None:
     table.add("POST", "/api/chat", ollama.chat, fail_lines)
     table.add("POST", "/api/generate", ollama.generate, fail_lines)
     table.add("POST", "/api/pull", Pulling(core), fail_lines)
-    table.add("POST", "/api/embed", Embeddings(core).ollama)
+    embeddings = Embeddings(core)
+    table.add("POST", "/api/embed", embeddings.ollama)
+    table.add("POST", "/api/embeddings", embeddings.old_ollama)
 
 
 def routes(core: Core) -> list[Route]:
@@ -199,7 +201,10 @@ def routes(core: Core) -> list[Route]:
         llama.count_chat_tokens,
     )
     table.add("POST", "/responses /v1/responses", Responses(core), fail_named_event_stream)
-    table.add("POST", "/embeddings /v1/embeddings", Embeddings(core).openai)
+    embeddings = Embeddings(core)
+    table.add("POST", "/v1/embeddings", embeddings.openai)
+    table.add("POST", "/embeddings", embeddings.openai_or_llama)
+    table.add("POST", "/embedding", embeddings.llama)
     messages = AnthropicMessages(core)
     table.add("POST", "/v1/messages", messages.create, fail_named_event_stream)
     table.add("POST", "/v1/messages/count_tokens", messages.count)
