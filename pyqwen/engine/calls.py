@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import index
+from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -360,7 +361,7 @@ class Calls:
         request.begun = task.begun
         request.adapter = checked_names(task.extras.adapters, self._adapters)
         if task.extras.session is not None:
-            if request.adapter is not None and not isinstance(task.extras.session, Session):
+            if request.adapter is not None and isinstance(task.extras.session, Path):
                 raise ValueError("a session's file cannot hold what was read with an adapter")
             use_session(request, task.extras.session, self._open_session, task.messages)
         request.timeout = task.extras.timeout
