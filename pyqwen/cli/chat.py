@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from pyqwen.cli.chat_input import ask, keys_unseen, read_messages
 from pyqwen.cli.console import counted, say
 from pyqwen.cli.conversation import CommandError, Conversation
 from pyqwen.cli.inputs import open_model
 from pyqwen.cli.options import Verbs, add_generation_options, add_verb, generation_overrides
+from pyqwen.cli.session_files import add_session_option
 from pyqwen.cli.speed import CUT_OFF
 from pyqwen.cli.status_line import StatusLine
 
@@ -30,9 +32,11 @@ def add_parser(verbs: Verbs) -> None:
         examples=(
             "pyqwen chat",
             "pyqwen chat -m qwen2.5-7b -s 'Answer in one sentence.' --temp 0.2",
+            "pyqwen chat --session talk.session",
         ),
     )
     add_generation_options(parser)
+    add_session_option(parser)
     parser.add_argument(
         "--no-history",
         dest="history",
@@ -46,16 +50,38 @@ def run(args: argparse.Namespace) -> int:
 
     overrides = generation_overrides(args)
     history = cache_root() / "chat_history" if args.history else None
-    with open_model(args) as model:
-        conversation = Conversation(model, args.system, overrides)
-        for message in read_messages(history):
-            if not message.is_command:
-                _converse(model, conversation, message.text)
-            elif message.text in ("/bye", "/exit", "/quit"):
-                break
-            else:
-                _obey(conversation, message.text)
+    with open_model(args) as model, model.session() as session:
+        conversation = Conversation(model, session, args.system, overrides)
+        if args.session is None:
+            _talk(model, conversation, history)
+        else:
+            _go_on(conversation, args.session, overrides)
+            try:
+                _talk(model, conversation, history)
+            finally:
+                if not conversation.is_saved and not model.closed:
+                    say(conversation.save_session(args.session))
     return 0
+
+
+def _talk(model: Model, conversation: Conversation, history: Path | None) -> None:
+    for message in read_messages(history):
+        if not message.is_command:
+            _converse(model, conversation, message.text)
+        elif message.text in ("/bye", "/exit", "/quit"):
+            break
+        else:
+            _obey(conversation, message.text)
+
+
+def _go_on(conversation: Conversation, path: Path, settings: dict[str, Any]) -> None:
+    """Load the file if it is there; what was given on the command line counts more than what is in it."""
+    conversation.session.check_target(path)
+    if path.exists():
+        system = conversation.system
+        say(conversation.load_session(path))
+        conversation.settings |= settings
+        conversation.system = conversation.system if system is None else system
 
 
 def _obey(conversation: Conversation, line: str) -> None:
@@ -116,6 +142,7 @@ def _stream_answer(model: Model, conversation: Conversation) -> ChatCompletion |
                 conversation.messages,
                 on_prompt=output.reading,
                 response_format=conversation.response_format,
+                session=conversation.session,
                 **settings,
             ) as stream,
         ):

@@ -11,18 +11,25 @@ from typing import TYPE_CHECKING, Any
 from pyqwen.cli.console import UsageError, counted
 from pyqwen.cli.inputs import read_json
 from pyqwen.cli.options import LARGEST, SAMPLING_FLAGS
+from pyqwen.cli.session_files import (
+    SUFFIX,
+    is_session_file,
+    load_conversation,
+    save_conversation,
+)
 from pyqwen.cli.speed import describe_speed
 from pyqwen.cli.structure import ANY_OBJECT, schema_constraint
 
 if TYPE_CHECKING:
-    from pyqwen import Constraint, Model
+    from pyqwen import Constraint, Model, Session
     from pyqwen.results import ChatCompletion
 
 HELP = """\
   /help               this list
   /clear              forget the conversation
-  /save FILE          write the conversation to a JSON file
-  /load FILE          go on with a saved conversation
+  /save FILE          write the conversation to a JSON file, or, if its name ends
+                      in .session, with what the model has read of it
+  /load FILE          go on with a conversation that was saved
   /set NAME VALUE     change a sampling setting; /set alone shows all of them
   /system TEXT        change the system prompt; /system alone shows it
   /json SCHEMA        answers are JSON by a schema, its text or a file;
@@ -49,12 +56,16 @@ _LITTLE = 0.1  # of the context
 class Conversation:
     """Messages and settings. Commands return what is to be shown, and raise ``CommandError``."""
 
-    def __init__(self, model: Model, system: str | None, settings: dict[str, Any]) -> None:
-        self._model = model
+    def __init__(
+        self, model: Model, session: Session, system: str | None, settings: dict[str, Any]
+    ) -> None:
+        """``session`` is what the model has read of it."""
+        self._model, self.session = model, session
         self.system = system
         self.settings = settings
         self.response_format: Constraint | None = None
         self.turns: list[dict[str, Any]] = []
+        self.is_saved = True  # in a session file, as it is
         self.last: ChatCompletion | None = None
         self._read = self._cached = self._written = 0
 
@@ -80,6 +91,7 @@ class Conversation:
         self._written += completion.usage.completion_tokens
         if completion.text:
             self.turns.append(completion.message)
+            self.is_saved = False
         else:
             self.take_back()
 
@@ -136,10 +148,14 @@ class Conversation:
 
     def _clear(self, _: str) -> str:
         self.turns = []
+        self.session.rewind(0)
+        self.is_saved = False
         return "the conversation is empty"
 
     def _save(self, name: str) -> str:
         path = _path(name, "/save")
+        if path.suffix == SUFFIX:
+            return self.save_session(path)
         content = {"messages": self.messages, "settings": self.settings}
         text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
         if path.is_dir():
@@ -160,17 +176,41 @@ class Conversation:
         from pyqwen.text.answer_tokens import drop_foreign_tokens
 
         path = _path(name, "/load")
+        if is_session_file(path):
+            return self.load_session(path)
         try:
-            system, turns, settings = _saved(read_json(str(path)))
+            system, turns, settings = saved_conversation(read_json(str(path)), path)
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}") from error
         except UsageError as error:
             raise CommandError(f"{path} is not a saved conversation: {error}") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CommandError(f"{path} is not a saved conversation") from error
         drop_foreign_tokens(turns, self._model.tokenizer)
         self.system, self.turns, self.settings = system, turns, settings
+        self.is_saved = False
         return f"{counted(len(turns), 'message')} loaded from {path}"
+
+    def save_session(self, path: Path) -> str:
+        """Write the conversation to a session file; return what is to be shown."""
+        from pyqwen.errors import PyQwenError
+
+        try:
+            save_conversation(self.session, path, self.messages, self.settings)
+        except (PyQwenError, ValueError, TypeError) as error:
+            raise CommandError(f"{path} was not written: {error}") from error
+        self.is_saved = True
+        return f"{counted(len(self.turns), 'message')} saved in {path}"
+
+    def load_session(self, path: Path) -> str:
+        """Go on with what is in a session file; return what is to be shown."""
+        from pyqwen.errors import PyQwenError
+
+        try:
+            content = load_conversation(self.session, path)
+            self.system, self.turns, self.settings = saved_conversation(content, path)
+        except (PyQwenError, ValueError) as error:
+            raise CommandError(str(error)) from error
+        self.is_saved = True
+        return f"{counted(len(self.turns), 'message')} loaded from {path}"
 
     def _set(self, assignment: str) -> str:
         from pyqwen import SamplingParams
@@ -264,8 +304,17 @@ def _from_json(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | {"logit_bias": {int(token): value for token, value in bias.items()}}
 
 
+def saved_conversation(
+    content: Any, path: Path
+) -> tuple[str | None, list[dict[str, Any]], dict[str, Any]]:
+    """System prompt, turns and settings of a saved conversation; ``CommandError`` if it is none."""
+    try:
+        return _saved(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CommandError(f"{path} is not a saved conversation") from error
+
+
 def _saved(content: Any) -> tuple[str | None, list[dict[str, Any]], dict[str, Any]]:
-    """System prompt, turns and settings of a saved conversation, checked."""
     from pyqwen import SamplingParams
     from pyqwen.text.messages import normalize_messages
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyqwen.cli.console import ProgressBar, UsageError, harmless, print_json, say
@@ -17,11 +18,12 @@ from pyqwen.cli.options import (
     generation_overrides,
     text_argument,
 )
+from pyqwen.cli.session_files import add_session_option, load_conversation, save_conversation
 from pyqwen.cli.speed import describe_speed
 from pyqwen.cli.structure import add_structure_options, structure_of
 
 if TYPE_CHECKING:
-    from pyqwen import Model
+    from pyqwen import Model, Session
     from pyqwen.results import ChatCompletion
 
 
@@ -39,10 +41,13 @@ def add_parser(verbs: Verbs) -> None:
             "pyqwen run -q --json --seed 1 'Name a color.'",
             "pyqwen run -q --choice yes --choice no 'Is a whale a fish?'",
             "pyqwen run --json-schema city.json 'Describe a city in Peru.'",
+            "pyqwen run --session talk.session -f report.txt 'What is this about?'",
+            "pyqwen run --session talk.session 'And what does it leave out?'",
         ),
     )
     add_generation_options(parser)
     add_structure_options(parser)
+    add_session_option(parser)
     parser.add_argument(
         "-f",
         "--file",
@@ -70,13 +75,20 @@ def add_parser(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     overrides = generation_overrides(args)
     structure = structure_of(args)
-    messages = [{"role": "user", "content": _prompt(args)}]
-    if args.system is not None:
-        messages.insert(0, {"role": "system", "content": args.system})
-    with open_model(args) as model, ProgressBar("reading", "tokens") as bar:
+    question = {"role": "user", "content": _prompt(args)}
+    with (
+        open_model(args) as model,
+        _session(model, args.session) as session,
+        ProgressBar("reading", "tokens") as bar,
+    ):
+        messages = [*_said_before(session, args), question]
         thinking = False
         with model.stream_chat(
-            messages, on_prompt=bar.update, response_format=structure, **overrides
+            messages,
+            on_prompt=bar.update,
+            response_format=structure,
+            session=session,
+            **overrides,
         ) as stream:
             for chunk in stream:
                 bar.close()
@@ -87,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
                 if not args.json:
                     _write(chunk.text)
             completion = stream.result()
+        if session is not None:
+            save_conversation(session, args.session, [*messages, completion.message], overrides)
         if args.json:
             parsed = {"parsed": completion.parsed, "unenforced": completion.unenforced}
             print_json(_as_json(completion) | (parsed if structure is not None else {}))
@@ -96,6 +110,27 @@ def run(args: argparse.Namespace) -> int:
             say(describe_speed(completion))
         store_packed_weights(model, quiet=args.quiet)
     return 0
+
+
+def _session(model: Model, path: Path | None) -> AbstractContextManager[Session | None]:
+    if path is None:
+        return nullcontext()
+    session = model.session()
+    session.check_target(path)
+    return session
+
+
+def _said_before(session: Session | None, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The messages in the file of the session, with the system prompt that was given."""
+    from pyqwen.cli.conversation import saved_conversation
+
+    system: str | None = args.system
+    turns: list[dict[str, Any]] = []
+    if session is not None and args.session.exists():
+        content = load_conversation(session, args.session)
+        earlier, turns, _ = saved_conversation(content, args.session)
+        system = earlier if system is None else system
+    return [{"role": "system", "content": system}, *turns] if system is not None else turns
 
 
 def _write(text: str) -> None:

@@ -269,7 +269,7 @@ def test_a_filling_context_is_announced(call, tiny_model_path: Path) -> None:
 
 def test_dropping_keeps_the_system_prompt_and_the_question(tiny_model_path: Path) -> None:
     with Model(tiny_model_path) as model:
-        conversation = Conversation(model, "Be brief.", {})
+        conversation = Conversation(model, model.session(), "Be brief.", {})
         for number in range(5):
             conversation.ask(f"question {number}")
             conversation.turns.append({"role": "assistant", "content": f"answer {number}"})
