@@ -121,7 +121,7 @@ class Completions(State):
         """Keep what was read and written as the state now."""
         self._tokens = tokens
         if self.cache is not None:
-            self.cache[tokens] = State.save_state(self)
+            self.cache[tokens] = self._state_of(b"")
 
 
 def limit_of(max_tokens: int | None) -> int | None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from pyqwen.engine.session import Session
+
 __all__ = [
     "Llama",
     "LlamaState",
@@ -147,6 +149,7 @@ class Llama(Chats, Embeddings):
         self._logits_all = bool(logits_all)
         self._seeds = Seeds(seed)
         self._tokens: list[int] = []
+        self._session: Session | None = None
         self._n_ctx = 0
         if vocab_only:
             self._file = FileTokenizer(str(path))
@@ -192,6 +195,8 @@ class Llama(Chats, Embeddings):
 
     def close(self) -> None:
         """Free the model. May be called twice."""
+        if self._session is not None:
+            self._session.close()
         if self._model is not None:
             self._model.close()
 

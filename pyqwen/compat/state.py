@@ -1,7 +1,7 @@
 """The explicit state of a ``Llama``: tokens that were evaluated, and tokens drawn after them.
 
-A state here is a list of tokens. What was computed for them is in the model's prefix cache, which every call
-finds again by these tokens, and which decides itself what it keeps; so nothing here can be stale.
+A state here is a list of tokens. What is computed for them is held by a ``pyqwen.Session`` that is brought up
+to date when it is needed: so nothing can be stale, and calls that need no such state pay nothing for it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pyqwen.compat.llama_grammar import LlamaGrammar
+    from pyqwen.engine.session import Session
     from pyqwen.options import GenerateOptions
 
 
@@ -51,6 +52,7 @@ class State(TokensOfFile):
     _seeds: Seeds
     _tokens: list[int]
     _logits_all: bool
+    _session: Session | None
 
     @property
     def n_tokens(self) -> int:
@@ -80,17 +82,18 @@ class State(TokensOfFile):
 
     @property
     def scores(self) -> npt.NDArray[np.single]:
-        """The logits after the evaluated tokens, float32 (``n_tokens``, ``n_vocab``), computed now.
+        """The logits after the evaluated tokens, float32 (``n_tokens``, ``n_vocab``), made now.
 
-        With ``logits_all=True`` after every one of them, else after the last, and the other rows are 0.
+        With ``logits_all=True`` after every one of them, which are computed again; else after the last,
+        and the other rows are 0.
         """
         import numpy as np
 
-        if not self._tokens:
-            return np.zeros((0, self.n_vocab()), np.float32)
-        logits = self.pyqwen_model.logits(self._tokens)
-        if not self._logits_all:
-            logits[:-1] = 0
+        if self._logits_all and self._tokens:
+            return self.pyqwen_model.logits(self._tokens)
+        logits = np.zeros((len(self._tokens), self.n_vocab()), np.float32)
+        if self._tokens:
+            logits[-1] = self._held().logits
         return logits
 
     _scores = scores
@@ -103,7 +106,9 @@ class State(TokensOfFile):
     @property
     def eval_logits(self) -> deque[list[float]]:
         """The rows of ``scores`` as lists: all with ``logits_all=True``, else the last."""
-        return deque(self.scores.tolist(), maxlen=None if self._logits_all else 1)
+        if self._logits_all or not self._tokens:
+            return deque(self.scores.tolist())
+        return deque([self._held().logits.tolist()], maxlen=1)
 
     def set_seed(self, seed: int) -> None:
         """Set the seed from which calls without one take theirs; -1 for random ones."""
@@ -112,16 +117,28 @@ class State(TokensOfFile):
     def reset(self) -> None:
         """Forget what was evaluated."""
         self._tokens = []
+        if self._session is not None:
+            self._session.close()
+
+    def _held(self) -> Session:
+        """The session, which holds exactly the evaluated tokens, of which there is one at least."""
+        if self._session is None or self._session.closed:
+            self._session = self.pyqwen_model.session()
+        self._session.sync(self._tokens)
+        return self._session
 
     def eval(self, tokens: Sequence[int]) -> None:
         """Go on with tokens. ``ContextOverflowError`` if they do not fit."""
-        model = self.pyqwen_model
-        both = [*self._tokens, *_checked_ids(tokens, self.n_vocab())]
+        before = self._tokens
+        both = [*before, *_checked_ids(tokens, self.n_vocab())]
         check_room(len(both), self.n_ctx(), allow_full=True)
-        if len(both) > len(self._tokens):
-            # The prefix cache has them then, as long as it keeps them.
-            model.generate(both[: self.n_ctx() - 1], max_tokens=1, temperature=0)
-        self._tokens = both
+        if len(both) > len(before):
+            try:
+                self._tokens = both
+                self._held()
+            except BaseException:
+                self._tokens = before
+                raise
 
     def sample(
         self,
@@ -253,12 +270,17 @@ class State(TokensOfFile):
         )
 
     def save_state(self) -> LlamaState:
-        """The tokens that were evaluated, and the seed."""
+        """The evaluated tokens and the seed. ``scores`` of it is empty: ``Llama.scores`` makes them."""
+        return self._state_of(b"")
+
+    def _state_of(self, computed: bytes) -> LlamaState:
+        """A state of the evaluated tokens, whatever was kept of what they took to compute."""
         import numpy as np
 
         ids = self._input_ids
         scores = np.zeros((0, self.n_vocab()), np.float32)
-        return LlamaState(ids, scores, len(ids), b"", ids.nbytes, self._seeds.seed)
+        size = len(computed) or ids.nbytes
+        return LlamaState(ids, scores, len(ids), computed, size, self._seeds.seed)
 
     def load_state(self, state: LlamaState) -> None:
         """Go back to a state, which another ``Llama`` of the same file may have saved."""
@@ -266,8 +288,9 @@ class State(TokensOfFile):
             raise TypeError(f"state must be a LlamaState, not {type(state).__name__}")
         tokens = _checked_ids(list(state.input_ids[: state.n_tokens]), self.n_vocab())
         check_room(len(tokens), self.n_ctx(), allow_full=True)
+        seed = checked_seed(state.seed)
         self._tokens = tokens
-        self._seeds.seed = state.seed
+        self._seeds.seed = seed
 
 
 def check_room(count: int, context: int, *, allow_full: bool = False) -> None:
