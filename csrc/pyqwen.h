@@ -236,16 +236,16 @@ pq_status pq_model_packed_header(const pq_model *model, const uint64_t *sums, vo
 
 typedef struct pq_session pq_session;
 
-typedef enum pq_kv_type { PQ_KV_F16 = 0, PQ_KV_Q8_0 = 1, PQ_KV_F32 = 2 } pq_kv_type;
+typedef enum pq_kv_type { PQ_KV_F16, PQ_KV_Q8_0, PQ_KV_F32, PQ_KV_Q4_0, PQ_KV_Q5_1 } pq_kv_type;
 /* "f16" and so on; NULL where the numbers end. */
 const char *pq_kv_type_name(uint32_t type);
 
 typedef struct pq_session_options {
-    uint32_t context;   /* longest sequence; 0: as trained */
-    uint32_t sequences; /* how many may be alive at once, >= 1 */
-    uint32_t threads;   /* 0: pq_default_threads() */
-    uint32_t batch;     /* most rows of one evaluation; 0: 256 */
-    pq_kv_type kv_type;
+    uint32_t context;                /* longest sequence; 0: as trained */
+    uint32_t sequences;              /* how many may be alive at once, >= 1 */
+    uint32_t threads;                /* 0: pq_default_threads() */
+    uint32_t batch;                  /* most rows of one evaluation; 0: 256 */
+    pq_kv_type key_type, value_type; /* of the cache */
 } pq_session_options;
 
 /* Bytes, as pq_session_open and its use will allocate them. */
@@ -276,6 +276,9 @@ uint32_t pq_session_context(const pq_session *session);
 uint32_t pq_session_threads(const pq_session *session);
 uint32_t pq_session_batch(const pq_session *session);
 uint64_t pq_session_kv_bytes(const pq_session *session); /* allocated now */
+/* Names the layout of the cache's blocks, which is the same on every machine and instruction set: blocks of one session
+ * mean the same to another if and only if these are equal and the weights are. Lives as long as the session. */
+const char *pq_session_kv_format(const pq_session *session);
 
 uint32_t pq_session_length(const pq_session *session, uint32_t sequence);
 /* Forgets the positions from `length` on. */

@@ -27,10 +27,12 @@ pq_status pq_test_repack(const char *isa, uint32_t type, const void *w, size_t r
 pq_status pq_test_quantize_activations(const char *isa, const float *x, size_t n, int8_t *q,
                                        float *d, int16_t *sums, float *s, pq_error *err);
 /* Attention of `queries` rows (queries, heads, head_dim), the last of which stands at position
- * `keys` - 1, over k and v (keys, kv_heads, head_dim) through a cache of kv_type; out like q. */
-pq_status pq_test_attention(const char *isa, pq_kv_type kv_type, uint32_t heads, uint32_t kv_heads,
-                            uint32_t head_dim, const float *q, uint32_t queries, const float *k,
-                            const float *v, uint32_t keys, float *out, pq_error *err);
+ * `keys` - 1, over k and v (keys, kv_heads, head_dim) through a cache of these types; out like q. Nothing is
+ * transformed or centered. */
+pq_status pq_test_attention(const char *isa, pq_kv_type key_type, pq_kv_type value_type,
+                            uint32_t heads, uint32_t kv_heads, uint32_t head_dim, const float *q,
+                            uint32_t queries, const float *k, const float *v, uint32_t keys,
+                            float *out, pq_error *err);
 /* One vector kernel by name on a (n), b (n) -> out: "rms_norm" (b: weights), "silu_mul", "add", "exp",
  * "rope_neox", "rope_pairs" (b: n/2 cosines, n/2 sines), "f16" (round trip), "logsumexp" (out: 1). */
 pq_status pq_test_vector(const char *isa, const char *kernel, const float *a, const float *b,

@@ -95,6 +95,7 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         rope_scaling: str = "none",
         rope_factors: bool = False,
         split_max_tensors: int = 0,
+        key_bias: float = 0.0,
         metadata: Mapping[str, float | int | str | list[int]] | None = None,
     ) -> Path:
         key = (
@@ -113,6 +114,7 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
             rope_scaling,
             rope_factors,
             split_max_tensors,
+            key_bias,
             repr(metadata),
         )
         if key not in made:
@@ -228,6 +230,7 @@ def _write_tiny_model(
     rope_scaling: str,
     rope_factors: bool,
     split_max_tensors: int,
+    key_bias: float,
     metadata: Mapping[str, float | int | str | list[int]],
 ) -> None:
     import gguf
@@ -280,6 +283,8 @@ def _write_tiny_model(
 
     def vector(name: str, size: int, center: float, spread: float) -> None:
         values = random.normal(center, spread, size).astype(np.float32)
+        if name.endswith("k.bias"):  # the slowest two of each head's rotary pairs
+            values.reshape(-1, 2, head_dim // 2)[:, :, -2:] += np.float32(key_bias)
         writer.add_tensor(name, np.full_like(values, np.nan) if damaged else values)
 
     q_rows, kv_rows = heads * head_dim, kv_heads * head_dim

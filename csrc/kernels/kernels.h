@@ -84,24 +84,36 @@ typedef void (*pq_gemm_fn)(const pq_matrix *w, size_t panel0, size_t panel1, con
 
 /* ---------------------------------------------------------------------------------------- attention */
 
-/* Attention walks one grid of key blocks anchored at position 0. Inside the KV cache, for one layer and
- * KV head, a block holds PQ_KV_BLOCK positions:
+/* Attention walks one grid of key blocks anchored at position 0. Inside the KV cache, for one layer and KV head, a
+ * block holds the keys of PQ_KV_BLOCK positions, and behind them their values. In float16 and float32:
  *   keys    [PQ_KV_BLOCK / 16][head_dim][16]   16 neighboring positions interleaved: lanes are keys
  *   values  [PQ_KV_BLOCK][head_dim]
- * in float16, float32, or int8 with float32 scales in front, one per 32 dimensions of a position:
- *   keys    [PQ_KV_BLOCK / 16]{ scales [head_dim / 32][16], int8 [head_dim][16] }
- *   values  [PQ_KV_BLOCK]{ scales [head_dim / 32], int8 [head_dim] }
+ * In the integer types a position's numbers are d * n + m, one d (and in q5_1 one m) per position. Both keys and
+ * values are groups of 16 positions, made of squares of 16 dimensions:
+ *   keys, values  [PQ_KV_BLOCK / 16]{ d [16], m [16] in q5_1, squares [head_dim / 16] }
+ * A square has eight units of 32 numbers, which are pairs that a product adds up at once:
+ *   unit u of keys    [16 keys]{ dimensions 2 u, 2 u + 1 }
+ *   unit u of values  [16 dimensions]{ positions 2 u, 2 u + 1 }
+ *   q8_0  n in -127 .. 127, a byte each
+ *   q4_0  n + 8 in 0 .. 15; byte i of line l: number i of unit 2 l, and << 4 that of unit 2 l + 1; four lines of 32
+ *   q5_1  n in 0 .. 31; the lower four bits like q4_0, then a line whose byte i has bit 4 of number i of unit u
+ *         as its bit u
  * Positions not yet written hold zeros. head_dim is a multiple of 32, at most PQ_MAX_HEAD_DIM. */
 enum { PQ_KV_BLOCK = 128, PQ_KV_LANES = 16, PQ_MAX_HEAD_DIM = 256 };
 
-size_t pq_kv_key_bytes(pq_kv_type type, size_t head_dim);   /* of one block */
-size_t pq_kv_value_bytes(pq_kv_type type, size_t head_dim); /* of one block */
+size_t pq_kv_block_part(pq_kv_type type,
+                        size_t head_dim); /* bytes of a block's keys, or of its values */
+int pq_kv_is_integer(pq_kv_type type);
 
-/* Stores one position's key and value (head_dim floats each) at `slot` < PQ_KV_BLOCK of a block.
- * float16 rounds to nearest even (beyond its range: infinity); int8 is as pq_quantize_activations_fn does with blocks
- * of 32. */
-typedef void (*pq_kv_store_fn)(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
-                               const float *value, void *keys, void *values);
+/* Stores one position's key or value (head_dim floats) at `slot` < PQ_KV_BLOCK of a block's keys or values.
+ *   f16   rounds to nearest even (beyond its range: infinity)
+ *   q8_0  d = max|x| / 127,  n = round-half-even(x * (127 / max|x|))
+ *   q4_0  d = e / -8, where e is the first x of the largest magnitude,  n = round-half-even(x * (1 / d)), at most 7
+ *   q5_1  m = the smallest x, d = (the largest x - m) / 31,  n = round-half-even((x - m) * (1 / d)), at most 31
+ * A position with NaN or infinity has n = 0 (m = 0) and the d that makes its products NaN; where 1 / d (127 / max|x|)
+ * is not finite, d and n are 0. */
+typedef void (*pq_kv_store_fn)(pq_kv_type type, size_t head_dim, size_t slot, const float *x,
+                               void *numbers);
 
 /* What one query row gathered so far: max, sum of exponentials, and the weighted sum of values. */
 typedef struct pq_softmax {
@@ -109,22 +121,38 @@ typedef struct pq_softmax {
     float sum;
 } pq_softmax;
 
-/* One block of keys against n query rows that share its KV head. q (n, q_stride), already scaled by
- * 1 / sqrt(head_dim); row i sees the keys 0 .. visible[i] - 1 of the block, 1 <= visible[i] <=
- * PQ_KV_BLOCK. Writes state[i] and out (n, out_stride) for this block alone, in this order:
- *   score[j] = over d ascending: s = fmaf(q[d], key[j][d], s) from +0, keys widened to float32;
- *       int8: p per 32 dimensions from +0 with (float)int8, then s = fmaf(scale, p, s)
+/* One block of keys and values, aligned to 4 bytes. */
+typedef struct pq_kv_view {
+    pq_kv_type key_type, value_type;
+    size_t head_dim;
+    const void *keys, *values;
+    const void
+        *next_keys; /* those that will be attended to next, which may be asked for ahead, or NULL */
+    const float
+        *key_constant; /* (head_dim) what was taken off all keys of an integer type, or NULL */
+} pq_kv_view;
+
+/* One block against n query rows that share its KV head. q (n, q_stride), already scaled by 1 / sqrt(head_dim); row i
+ * sees the keys 0 .. visible[i] - 1 of the block, 1 <= visible[i] <= PQ_KV_BLOCK. Writes state[i] and out
+ * (n, out_stride) for this block alone, in this order:
+ *   score[j] = over d ascending: s = fmaf(q[d], key[j][d], s) from +0, keys widened to float32
+ *     integer types: i = the exact integer sum of Q[d] * n[j][d], where q[d] ~ D * Q[d] as of one row of weights below;
+ *       s = d[j] * (float)i;  q5_1: s = fmaf(m[j], (float)(the sum of Q), s)
+ *       score[j] = fmaf(D, s, g);  g = +0, or with a key_constant: 16 lanes, lane d % 16 takes
+ *       fmaf(q[d], key_constant[d], lane) from +0, ascending; then pq_sum16
  *   max   = the largest of the visible scores (no order needed)
  *   w[j]  = pq_exp(score[j] - max) for visible keys, +0 for the others
  *   sum   = 16 lanes, lane l adds w[j] for j % 16 == l, ascending; then pq_sum16 of the lanes
- *   out[d] = over visible j ascending: o = fmaf(w[j], value[j][d], o) from +0; int8: value = scale * (float)int8 rounded
+ *   out[d] = over visible j ascending: o = fmaf(w[j], value[j][d], o) from +0
+ *     integer types: x[j] = w[j] * d[j] for visible keys, +0 for the others; x[j] ~ D * X[j], where D = max|x| / 32767
+ *       and X = round-half-even(x * (32767 / max|x|)), both as of q8_0 above; i[d] = the exact integer sum of X[j] * n[j][d];
+ *       out[d] = fmaf(D, (float)i[d], t);  t = +0, in q5_1 16 lanes, lane j % 16 takes fmaf(w[j], m[j], lane) from +0
+ *       for visible j, ascending; then pq_sum16
  * A score that is NaN or +infinity makes sum NaN, and then max is NaN too, so that no later block hides it.
- * keys and values are aligned to 4 bytes. `next_keys`: the block of keys that will be attended to next, which
- * may be asked for ahead, or NULL. `scratch`: pq_attend_scratch(n) bytes, 64-byte aligned. */
-typedef void (*pq_attend_fn)(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride,
-                             size_t n, const uint32_t *visible, const void *keys,
-                             const void *values, const void *next_keys, pq_softmax *state,
-                             float *out, size_t out_stride, void *scratch);
+ * `scratch`: pq_attend_scratch(n) bytes, 64-byte aligned. */
+typedef void (*pq_attend_fn)(const pq_kv_view *block, const float *q, size_t q_stride, size_t n,
+                             const uint32_t *visible, pq_softmax *state, float *out,
+                             size_t out_stride, void *scratch);
 size_t pq_attend_scratch(size_t n);
 
 /* Adds a later block's result to what its row gathered from earlier blocks (blocks in ascending order):
@@ -154,7 +182,7 @@ typedef struct pq_kernels {
     /* float32 activations, any type, matrix with lanes == 1: dequantizes as it goes */
     pq_gemm_fn gemm_exact;
 
-    pq_kv_store_fn kv_store;
+    pq_kv_store_fn kv_store_key, kv_store_value;
     pq_attend_fn attend;
     pq_attend_merge_fn attend_merge;
 
@@ -168,6 +196,10 @@ typedef struct pq_kernels {
     /* Rotates x (dim) in place, dim even; c, s: (dim / 2). neox: pairs (i, i + dim / 2), else (2i, 2i + 1):
      * a' = fmaf(a, c, -(b * s)), b' = fmaf(a, s, b * c); then both are multiplied by `scale`. */
     void (*rope)(float *x, const float *c, const float *s, size_t dim, int neox, float scale);
+    /* The Walsh-Hadamard transform of x (n a multiple of 32) in place, in blocks of the largest power of two that divides
+     * n: for h = 1, 2, 4, ... below a block's size, each a = x[i] and b = x[i + h], where i has bit h clear, become
+     * a + b and a - b; then all are multiplied by the float32 nearest to 1 / sqrt(size). It is its own inverse. */
+    void (*hadamard)(float *x, size_t n);
     /* y[i] = pq_exp(x[i]). y may be x. */
     void (*exp)(const float *x, size_t n, float *y);
     /* max(x) + logf(sum of pq_exp(x - max)), 16 lanes as above. n any. NaN if there is a NaN or +infinity

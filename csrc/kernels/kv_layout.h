@@ -4,19 +4,48 @@
 
 #include "kernels.h"
 
-/* Changes whenever the same positions would be stored as other bytes. */
-enum { PQ_KV_LAYOUT_VERSION = 1 };
-
 enum {
-    PQ_KV_SCALE_DIMS = 32, /* dimensions that share a scale in an int8 cache */
-    PQ_ATTEND_TILE = 12    /* query rows whose scores are in the scratch memory at once */
+    PQ_ATTEND_TILE = 12,                     /* query rows that the scratch memory has room for */
+    PQ_KV_UNIT = 2 * PQ_KV_LANES,            /* numbers of a unit, and bytes of a line */
+    PQ_KV_UNITS = 8,                         /* of a square */
+    PQ_KV_GROUPS = PQ_KV_BLOCK / PQ_KV_LANES /* of 16 positions */
 };
 
-/* Bytes of 16 interleaved keys, and of one position's value. */
-size_t pq_kv_key_group_bytes(pq_kv_type type, size_t head_dim);
-size_t pq_kv_value_row_bytes(pq_kv_type type, size_t head_dim);
+/* Bytes of 16 neighboring keys, or of 16 values: interleaved, but for values of the float types. */
+size_t pq_kv_group_bytes(pq_kv_type type, size_t head_dim);
 
-/* A number for the layout of blocks of this type and head size: equal ones hold the same bytes. */
-uint64_t pq_kv_layout_id(pq_kv_type type, size_t head_dim);
+/* Of the integer types, as constants where the type is one. */
+static inline size_t pq_kv_square_bytes(pq_kv_type type) {
+    return (size_t)(type == PQ_KV_Q8_0 ? 8 : type == PQ_KV_Q4_0 ? 4 : 5) * PQ_KV_UNIT;
+}
+
+static inline int pq_kv_has_minimum(pq_kv_type type) {
+    return type == PQ_KV_Q5_1;
+}
+
+/* Bytes of the numbers d and m in front of a group's squares. */
+static inline size_t pq_kv_scale_bytes(pq_kv_type type) {
+    return (pq_kv_has_minimum(type) ? 2 : 1) * PQ_KV_LANES * sizeof(float);
+}
+
+/* What stored numbers are above n: products with them are too large by as much times the sum of their factors. */
+static inline int pq_kv_offset(pq_kv_type type) {
+    return type == PQ_KV_Q4_0 ? 8 : 0;
+}
+
+/* The scratch memory of attention for a tile, each array by rows. */
+typedef struct pq_attend_memory {
+    float *w; /* (rows, PQ_KV_BLOCK) scores, then weights */
+    int32_t *
+        sums; /* (rows, PQ_MAX_HEAD_DIM) products of integers; of keys only the first PQ_KV_BLOCK are used */
+    int16_t *x; /* (rows, PQ_MAX_HEAD_DIM) query rows, then weights, as integers */
+} pq_attend_memory;
+
+static inline pq_attend_memory pq_attend_lay_out(void *scratch) {
+    pq_attend_memory m = {.w = scratch};
+    m.sums = (int32_t *)(m.w + PQ_ATTEND_TILE * PQ_KV_BLOCK);
+    m.x = (int16_t *)(m.sums + PQ_ATTEND_TILE * PQ_MAX_HEAD_DIM);
+    return m;
+}
 
 #endif

@@ -47,6 +47,7 @@ typedef struct arrays {
     float *q, *acc, *block_out; /* (TILE_ROWS, head_dim) */
     pq_softmax *state, *block_state;
     uint32_t *visible;
+    float *key_constant; /* (head_dim) */
     void *kernel;
 } arrays;
 
@@ -58,6 +59,7 @@ static size_t place_arrays(arrays *a, void *base, size_t head_dim) {
     a->state = pq_arena_take(&c, TILE_ROWS, sizeof *a->state);
     a->block_state = pq_arena_take(&c, TILE_ROWS, sizeof *a->block_state);
     a->visible = pq_arena_take(&c, TILE_ROWS, sizeof *a->visible);
+    a->key_constant = pq_arena_take(&c, head_dim, sizeof *a->key_constant);
     a->kernel = pq_arena_take(&c, pq_attend_scratch(TILE_ROWS), 1);
     return c.bytes;
 }
@@ -155,11 +157,19 @@ static void attend_block(const attention_job *job, const tile *t, uint32_t block
         a->visible[row] = seen < PQ_KV_BLOCK ? seen : PQ_KV_BLOCK;
     }
     const uint8_t *keys = pq_kv_at(cache, t->span->sequence, block, job->layer, t->kv_head);
-    const uint8_t *next_keys =
-        block + 1 < end ? pq_kv_at(cache, t->span->sequence, block + 1, job->layer, t->kv_head)
-                        : NULL;
-    job->model->kernels->attend(cache->type, hd, a->q + first * hd, hd, rows - first,
-                                a->visible + first, keys, keys + cache->key_bytes, next_keys,
+    const int centered =
+        pq_kv_key_constant(cache, job->model, job->layer, t->kv_head, block, a->key_constant);
+    const pq_kv_view view = {
+        .key_type = cache->key_type,
+        .value_type = cache->value_type,
+        .head_dim = hd,
+        .keys = keys,
+        .values = keys + cache->key_bytes,
+        .next_keys = block + 1 < end
+                         ? pq_kv_at(cache, t->span->sequence, block + 1, job->layer, t->kv_head)
+                         : NULL,
+        .key_constant = centered ? a->key_constant : NULL};
+    job->model->kernels->attend(&view, a->q + first * hd, hd, rows - first, a->visible + first,
                                 a->block_state + first, a->block_out + first * hd, hd, a->kernel);
 }
 
@@ -174,6 +184,8 @@ static void write_rows(const attention_job *job, const tile *t, const pq_softmax
         const float r = 1.0f / state[row].sum;
         for (size_t d = 0; d < hd; d++)
             out[d] = acc[row * hd + d] * r;
+        if (pq_kv_is_integer(job->cache->value_type))
+            job->model->kernels->hadamard(out, hd); /* back to the model's channels */
     }
 }
 

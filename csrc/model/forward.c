@@ -162,30 +162,55 @@ static void norm_head(const pq_model *m, const float *weights, float *head) {
 }
 
 /* Norms the heads of q and k, rotates them by position, scales q, and stores k and v in the cache. */
-static void rope_store_row(pass *p, uint32_t row, unsigned thread) {
-    (void)thread;
+static void rope_store_row(pass *p, const pq_span *span, uint32_t row) {
     const pq_config *c = &p->model->config;
     const pq_kernels *kernels = p->model->kernels;
     const size_t hd = c->head_dim;
     const float *cosines = p->ws->cosines + row * hd / 2, *sines = p->ws->sines + row * hd / 2;
-    const pq_span *span = span_of(p, row);
     const uint32_t position = span->start + (row - span->row);
     const float scale = 1.0f / sqrtf((float)hd);
     for (uint32_t head = 0; head < c->heads; head++) {
         float *q = p->ws->q + ((size_t)row * c->heads + head) * hd;
         norm_head(p->model, p->layer->q_norm, q);
         kernels->rope(q, cosines, sines, hd, (int)c->rope_neox, scale);
+        if (pq_kv_is_integer(p->cache->key_type)) /* as the keys are */
+            kernels->hadamard(q, hd);
     }
     for (uint32_t head = 0; head < c->kv_heads; head++) {
         float *k = p->ws->k + ((size_t)row * c->kv_heads + head) * hd;
-        const float *v = p->ws->v + ((size_t)row * c->kv_heads + head) * hd;
+        float *v = p->ws->v + ((size_t)row * c->kv_heads + head) * hd;
         norm_head(p->model, p->layer->k_norm, k);
         kernels->rope(k, cosines, sines, hd, (int)c->rope_neox, 1.0f);
-        uint8_t *keys =
-            pq_kv_at(p->cache, span->sequence, position / PQ_KV_BLOCK, p->layer_index, head);
-        kernels->kv_store(p->cache->type, hd, position % PQ_KV_BLOCK, k, v, keys,
-                          keys + p->cache->key_bytes);
+        pq_kv_store(p->cache, p->model, span->sequence, position, p->layer_index, head, k, v);
     }
+}
+
+/* In a byte of the cache there may be numbers of several positions, but not of two groups: a group is one thread's. */
+static uint32_t position_groups(const pq_span *span) {
+    return (span->start + span->rows - 1) / PQ_KV_LANES - span->start / PQ_KV_LANES + 1;
+}
+
+static void rope_store_chunk(void *arg, size_t chunk, unsigned thread) {
+    (void)thread;
+    pass *p = arg;
+    const pq_span *span = p->spans;
+    size_t group = chunk;
+    for (; group >= position_groups(span); span++)
+        group -= position_groups(span);
+    const size_t first = (span->start / PQ_KV_LANES + group) * PQ_KV_LANES;
+    for (uint32_t i = 0; i < span->rows; i++) {
+        const size_t position = (size_t)span->start + i;
+        if (position >= first && position < first + PQ_KV_LANES)
+            rope_store_row(p, span, span->row + i);
+    }
+}
+
+static pq_status rope_store(pass *p) {
+    size_t chunks = 0;
+    for (size_t i = 0; i < p->n_spans; i++)
+        chunks += position_groups(&p->spans[i]);
+    return pq_pool_run(p->workers->threads, chunks, rope_store_chunk, p, p->workers->cancel,
+                       p->err);
 }
 
 static void quantize_activations(pass *p, uint32_t row, unsigned thread) {
@@ -230,8 +255,7 @@ static pq_status attention_block(pass *p) {
                               {&l->v, l->v_bias, ws->v, kv_width}};
     const pq_product o = {&l->o, NULL, ws->h, c->hidden};
     pq_status st;
-    if ((st = linear(p, PQ_IMATRIX_QKV, qkv, 3)) != PQ_OK ||
-        (st = each_row(p, rope_store_row)) != PQ_OK ||
+    if ((st = linear(p, PQ_IMATRIX_QKV, qkv, 3)) != PQ_OK || (st = rope_store(p)) != PQ_OK ||
         (st = pq_attention(m, p->workers, p->cache, p->layer_index, p->spans, p->n_spans, ws->q,
                            ws->att, ws->partials, ws->partials_bytes, p->err)) != PQ_OK)
         return st;

@@ -1,31 +1,83 @@
 /* kv_cache.c - see kv_cache.h. */
 #include "kv_cache.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base/memory.h"
 
-uint64_t pq_kv_block_bytes(const pq_config *c, pq_kv_type type) {
+uint64_t pq_kv_block_bytes(const pq_config *c, pq_kv_type key_type, pq_kv_type value_type) {
     return (uint64_t)c->layers * c->kv_heads *
-           (pq_kv_key_bytes(type, c->head_dim) + pq_kv_value_bytes(type, c->head_dim));
+           (pq_kv_block_part(key_type, c->head_dim) + pq_kv_block_part(value_type, c->head_dim));
 }
 
-pq_status pq_kv_open(pq_kv_cache *cache, const pq_config *c, pq_kv_type type, uint32_t context,
-                     uint32_t sequences, pq_error *err) {
-    const uint64_t block_bytes = pq_kv_block_bytes(c, type);
+uint64_t pq_kv_table_bytes(const pq_config *c, pq_kv_type key_type, int key_bias,
+                           uint32_t context) {
+    const uint64_t blocks = pq_kv_blocks_for(context);
+    return key_bias && pq_kv_is_integer(key_type) ? blocks * c->head_dim * sizeof(float) : 0;
+}
+
+/* The mean of exp(i angle p) over a block's n positions is sin(n angle / 2) / (n sin(angle / 2)) times that at their
+ * middle. */
+static void fill_means(pq_kv_cache *cache, const pq_model *model) {
+    const uint32_t pairs = cache->head_dim / 2;
+    for (uint32_t i = 0; i < pairs; i++) {
+        const double half = model->rope_freqs[i] / 2, least = 1e-9;
+        const double mean =
+            model->rope_scale *
+            (half < least ? 1 : sin(PQ_KV_BLOCK * half) / (PQ_KV_BLOCK * sin(half)));
+        for (uint32_t block = 0; block < cache->max_blocks; block++) {
+            const double middle = ((double)block + 0.5) * PQ_KV_BLOCK - 0.5;
+            cache->mean_cosines[(size_t)block * pairs + i] = (float)(mean * cos(2 * half * middle));
+            cache->mean_sines[(size_t)block * pairs + i] = (float)(mean * sin(2 * half * middle));
+        }
+    }
+}
+
+static int has_key_bias(const pq_model *model) {
+    int found = 0;
+    for (uint32_t i = 0; i < model->config.layers; i++)
+        found |= model->layers[i].k_bias != NULL;
+    return found;
+}
+
+/* Whoever reads stored blocks must know all of this. A change of kv_layout.h or of what is stored needs another number
+ * in front. */
+static void describe(pq_kv_cache *cache) {
+    snprintf(cache->format, sizeof cache->format, "1 %u %u %u %d %s%s %s", (unsigned)cache->layers,
+             (unsigned)cache->kv_heads, (unsigned)cache->head_dim, PQ_KV_BLOCK,
+             pq_kv_type_name((uint32_t)cache->key_type), cache->mean_cosines ? "-centered" : "",
+             pq_kv_type_name((uint32_t)cache->value_type));
+}
+
+pq_status pq_kv_open(pq_kv_cache *cache, const pq_model *model, pq_kv_type key_type,
+                     pq_kv_type value_type, uint32_t context, uint32_t sequences, pq_error *err) {
+    const pq_config *c = &model->config;
+    const uint64_t block_bytes = pq_kv_block_bytes(c, key_type, value_type);
+    const uint64_t table_bytes = pq_kv_table_bytes(c, key_type, has_key_bias(model), context);
     if (block_bytes > PTRDIFF_MAX)
         return pq_fail_memory(err, "a block of the KV cache", block_bytes);
-    *cache = (pq_kv_cache){.type = type,
+    *cache = (pq_kv_cache){.key_type = key_type,
+                           .value_type = value_type,
                            .layers = c->layers,
                            .kv_heads = c->kv_heads,
                            .head_dim = c->head_dim,
                            .context = context,
                            .max_blocks = pq_kv_blocks_for(context),
                            .n_sequences = sequences,
-                           .key_bytes = pq_kv_key_bytes(type, c->head_dim),
-                           .value_bytes = pq_kv_value_bytes(type, c->head_dim),
+                           .key_bytes = pq_kv_block_part(key_type, c->head_dim),
+                           .value_bytes = pq_kv_block_part(value_type, c->head_dim),
                            .block_bytes = (size_t)block_bytes};
+    if (table_bytes > 0) {
+        cache->mean_cosines = table_bytes < SIZE_MAX ? malloc((size_t)table_bytes) : NULL;
+        if (!cache->mean_cosines)
+            return pq_fail_memory(err, "the tables of the KV cache", table_bytes);
+        cache->mean_sines = cache->mean_cosines + (size_t)cache->max_blocks * c->head_dim / 2;
+        fill_means(cache, model);
+    }
+    describe(cache);
     cache->sequences = calloc(sequences, sizeof *cache->sequences);
     for (uint32_t i = 0; cache->sequences && i < sequences; i++) {
         cache->sequences[i].blocks = calloc(cache->max_blocks, sizeof(pq_kv_block *));
@@ -78,7 +130,40 @@ void pq_kv_close(pq_kv_cache *cache) {
             free(cache->sequences[i].blocks);
         }
     free(cache->sequences);
+    free(cache->mean_cosines);
     cache->sequences = NULL;
+    cache->mean_cosines = NULL;
+}
+
+int pq_kv_key_constant(const pq_kv_cache *cache, const pq_model *model, uint32_t layer,
+                       uint32_t head, uint32_t block, float *out) {
+    const size_t dim = cache->head_dim, at = block * dim / 2;
+    const float *bias = model->layers[layer].k_bias;
+    if (!cache->mean_cosines || !bias)
+        return 0;
+    memcpy(out, bias + head * dim, dim * sizeof *out);
+    model->kernels->rope(out, cache->mean_cosines + at, cache->mean_sines + at, dim,
+                         (int)model->config.rope_neox, 1.0f);
+    model->kernels->hadamard(out, dim);
+    return 1;
+}
+
+void pq_kv_store(const pq_kv_cache *cache, const pq_model *model, uint32_t sequence,
+                 uint32_t position, uint32_t layer, uint32_t head, float *key, float *value) {
+    const size_t dim = cache->head_dim, slot = position % PQ_KV_BLOCK;
+    const uint32_t block = position / PQ_KV_BLOCK;
+    float constant[PQ_MAX_HEAD_DIM];
+    uint8_t *keys = pq_kv_at(cache, sequence, block, layer, head);
+    if (pq_kv_is_integer(cache->key_type)) {
+        model->kernels->hadamard(key, dim);
+        if (pq_kv_key_constant(cache, model, layer, head, block, constant))
+            for (size_t d = 0; d < dim; d++)
+                key[d] -= constant[d];
+    }
+    if (pq_kv_is_integer(cache->value_type))
+        model->kernels->hadamard(value, dim);
+    model->kernels->kv_store_key(cache->key_type, dim, slot, key, keys);
+    model->kernels->kv_store_value(cache->value_type, dim, slot, value, keys + cache->key_bytes);
 }
 
 pq_status pq_kv_reserve(pq_kv_cache *cache, uint32_t sequence, uint32_t n, pq_error *err) {

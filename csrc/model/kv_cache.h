@@ -3,12 +3,23 @@
  * A block holds its positions for all layers and KV heads and is allocated when the first of them is needed.
  * Sequences that begin alike share their whole blocks (counted references, copied before a write). A block can
  * be kept under a number (kv_kept.c) while no sequence has it.
+ *
+ * What integer types store of a key or value x, by head:
+ *   values  H x           H: the Walsh-Hadamard transform. It spreads what a few channels have over all of them, so that
+ *                         one scale per position is enough; attention's output is transformed back.
+ *   keys    H (x - c)     Queries are transformed, too, which leaves products as they are.
+ * c is the constant part of the keys of a block, where their projection has a bias. Qwen2.5's is many times as large as
+ * what changes from token to token, and rounding that is relative to the whole would drown what matters. It is rotated
+ * by position, and nearly all of it is in the slowest pairs: c is its mean over the block's positions, which depends
+ * on nothing but the block's number, and scores get it back exactly, as one number per query and block. (As one vector
+ * for all positions softmax would not see it, but over thousands of positions slow pairs turn, too.)
  */
 #ifndef PQ_KV_CACHE_H
 #define PQ_KV_CACHE_H
 
 #include "../base/status.h"
 #include "../kernels/kernels.h"
+#include "model.h"
 
 typedef struct pq_kv_block {
     uint32_t references;
@@ -28,7 +39,7 @@ typedef struct pq_kv_kept {
 } pq_kv_kept;
 
 typedef struct pq_kv_cache {
-    pq_kv_type type;
+    pq_kv_type key_type, value_type;
     uint32_t layers, kv_heads, head_dim;
     uint32_t context; /* longest sequence */
     uint32_t max_blocks;
@@ -39,14 +50,27 @@ typedef struct pq_kv_cache {
     pq_kv_sequence *sequences;
     pq_kv_kept *kept; /* (n_kept) see kv_kept.c */
     uint32_t n_kept, first_free;
+    /* (max_blocks, head_dim / 2) means over a block of the rotation's cosines and sines; NULL: keys are stored with
+     * their constant */
+    float *mean_cosines, *mean_sines;
+    char format[96]; /* see pq_session_kv_format */
 } pq_kv_cache;
 
-pq_status pq_kv_open(pq_kv_cache *cache, const pq_config *config, pq_kv_type type, uint32_t context,
-                     uint32_t sequences, pq_error *err);
+pq_status pq_kv_open(pq_kv_cache *cache, const pq_model *model, pq_kv_type key_type,
+                     pq_kv_type value_type, uint32_t context, uint32_t sequences, pq_error *err);
 void pq_kv_close(pq_kv_cache *cache);
 
-/* Bytes of one block of all layers. */
-uint64_t pq_kv_block_bytes(const pq_config *config, pq_kv_type type);
+/* Bytes of one block of all layers; and of the tables for a context, where key_bias: keys have one. */
+uint64_t pq_kv_block_bytes(const pq_config *config, pq_kv_type key_type, pq_kv_type value_type);
+uint64_t pq_kv_table_bytes(const pq_config *config, pq_kv_type key_type, int key_bias,
+                           uint32_t context);
+
+/* H c of a block, layer and KV head (head_dim); 0 if there is none. */
+int pq_kv_key_constant(const pq_kv_cache *cache, const pq_model *model, uint32_t layer,
+                       uint32_t head, uint32_t block, float *out);
+/* Stores the rotated key and the value (head_dim each, both overwritten) of a position of which there is room. */
+void pq_kv_store(const pq_kv_cache *cache, const pq_model *model, uint32_t sequence,
+                 uint32_t position, uint32_t layer, uint32_t head, float *key, float *value);
 
 /* Makes room for n positions beyond the sequence's length and makes the blocks they fall into its own.
  * PQ_ERR_CONTEXT when the context is too short, PQ_ERR_MEMORY; the cached positions stay as they are. */

@@ -98,9 +98,11 @@ static void clear_from(const pq_kv_cache *cache, const pq_kernels *kernels, uint
     static const float zeros[PQ_MAX_HEAD_DIM];
     const size_t step = cache->key_bytes + cache->value_bytes;
     for (size_t i = 0; i < (size_t)cache->layers * cache->kv_heads; i++)
-        for (uint32_t slot = first; slot < PQ_KV_BLOCK; slot++)
-            kernels->kv_store(cache->type, cache->head_dim, slot, zeros, zeros, data + i * step,
-                              data + i * step + cache->key_bytes);
+        for (uint32_t slot = first; slot < PQ_KV_BLOCK; slot++) {
+            kernels->kv_store_key(cache->key_type, cache->head_dim, slot, zeros, data + i * step);
+            kernels->kv_store_value(cache->value_type, cache->head_dim, slot, zeros,
+                                    data + i * step + cache->key_bytes);
+        }
 }
 
 pq_status pq_kv_read(const pq_kv_cache *cache, const pq_kernels *kernels, uint32_t kept,

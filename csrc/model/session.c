@@ -62,8 +62,9 @@ static pq_status complete_options(pq_session_options *o, const pq_config *c, pq_
         return pq_fail(err, PQ_ERR_ARGUMENT,
                        "a context of %u is longer than the %u this model was trained for",
                        o->context, c->context);
-    if (!pq_kv_type_name((uint32_t)o->kv_type))
-        return pq_fail(err, PQ_ERR_ARGUMENT, "unknown type of KV cache: %d", (int)o->kv_type);
+    if (!pq_kv_type_name((uint32_t)o->key_type) || !pq_kv_type_name((uint32_t)o->value_type))
+        return pq_fail(err, PQ_ERR_ARGUMENT, "unknown types of KV cache: %d, %d", (int)o->key_type,
+                       (int)o->value_type);
     return PQ_OK;
 }
 
@@ -130,13 +131,14 @@ pq_status pq_plan(pq_memory_plan *out, const pq_file *file, const pq_model_optio
     if ((st = scratch_size(&scratch, file, &c, kernels, lanes, err)) != PQ_OK ||
         (st = pq_loaded_bytes(&weights, file, &c, lanes, err)) != PQ_OK)
         return st;
-    const uint64_t block = pq_kv_block_bytes(&c, o.kv_type);
+    const uint64_t block = pq_kv_block_bytes(&c, o.key_type, o.value_type);
+    const int key_bias = pq_file_find_tensor(file, "blk.0.attn_k.bias") != NULL;
     out->weights = weights;
     out->kv_per_token = block / PQ_KV_BLOCK;
     out->kv = full_cache_bytes(&o, block);
     out->compute = pq_workspace_bytes(&c, o.batch, o.threads, o.context,
                                       embedding_row_bytes(file, &c), scratch) +
-                   logits_bytes(&c);
+                   logits_bytes(&c) + pq_kv_table_bytes(&c, o.key_type, key_bias, o.context);
     return PQ_OK;
 }
 
@@ -166,7 +168,7 @@ pq_status pq_session_open(pq_session **out, const pq_model *model,
     if (!s->memory || !s->spans)
         st = pq_fail_memory(err, "the activations of a batch", bytes);
     else
-        st = pq_kv_open(&s->cache, c, o.kv_type, o.context, o.sequences, err);
+        st = pq_kv_open(&s->cache, model, o.key_type, o.value_type, o.context, o.sequences, err);
     if (st != PQ_OK) {
         pq_session_close(s);
         return st;
@@ -203,6 +205,10 @@ uint32_t pq_session_threads(const pq_session *s) {
 uint32_t pq_session_batch(const pq_session *s) {
     return s->ws.batch;
 }
+const char *pq_session_kv_format(const pq_session *s) {
+    return s->cache.format;
+}
+
 uint64_t pq_session_kv_bytes(const pq_session *s) {
     return s->cache.allocated;
 }
@@ -274,15 +280,14 @@ pq_status pq_session_write_block(pq_session *s, const void *src, uint32_t *kept,
 }
 
 pq_status pq_session_identity(const pq_session *s, uint64_t out[3], pq_error *err) {
-    const pq_config *c = &s->model->config;
-    const uint64_t facts[] = {c->layers, c->kv_heads, (uint64_t)s->model->exact,
-                              (uint64_t)s->model->coarse};
+    const char *format = s->cache.format;
+    const uint64_t facts[] = {(uint64_t)s->model->exact, (uint64_t)s->model->coarse};
     uint64_t file[2];
     const pq_status st = pq_file_identity(s->model->file, file, err);
     if (st != PQ_OK)
         return st;
     memcpy(out, file, sizeof file);
-    out[2] = pq_checksum(pq_kv_layout_id(s->cache.type, c->head_dim), facts, sizeof facts);
+    out[2] = pq_checksum(pq_checksum(0, format, strlen(format)), facts, sizeof facts);
     return PQ_OK;
 }
 

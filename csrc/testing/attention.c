@@ -12,7 +12,7 @@
 enum { TOKENS_AT_ONCE = 32 };
 
 typedef struct shape {
-    pq_kv_type type;
+    pq_kv_type key_type, value_type;
     size_t heads, kv_heads, head_dim;
     size_t queries, keys;
 } shape;
@@ -44,8 +44,9 @@ static void *carve(uint8_t *base, size_t *used, size_t bytes) {
 static size_t lay_out(workspace *w, const shape *s, uint8_t *base) {
     const size_t rows = rows_at_most(s), row_bytes = s->head_dim * sizeof(float);
     size_t used = 0;
-    w->key_blocks = carve(base, &used, blocks_of(s) * pq_kv_key_bytes(s->type, s->head_dim));
-    w->value_blocks = carve(base, &used, blocks_of(s) * pq_kv_value_bytes(s->type, s->head_dim));
+    w->key_blocks = carve(base, &used, blocks_of(s) * pq_kv_block_part(s->key_type, s->head_dim));
+    w->value_blocks =
+        carve(base, &used, blocks_of(s) * pq_kv_block_part(s->value_type, s->head_dim));
     w->scratch = carve(base, &used, pq_attend_scratch(rows));
     w->q = carve(base, &used, rows * row_bytes);
     w->block_out = carve(base, &used, rows * row_bytes);
@@ -58,14 +59,16 @@ static size_t lay_out(workspace *w, const shape *s, uint8_t *base) {
 
 static void fill_cache(const pq_kernels *kernels, const shape *s, size_t kv_head, const float *k,
                        const float *v, const workspace *w) {
-    const size_t key_bytes = pq_kv_key_bytes(s->type, s->head_dim);
-    const size_t value_bytes = pq_kv_value_bytes(s->type, s->head_dim);
+    const size_t key_bytes = pq_kv_block_part(s->key_type, s->head_dim);
+    const size_t value_bytes = pq_kv_block_part(s->value_type, s->head_dim);
     memset(w->key_blocks, 0, blocks_of(s) * key_bytes);
     memset(w->value_blocks, 0, blocks_of(s) * value_bytes);
     for (size_t j = 0; j < s->keys; j++) {
         const size_t block = j / PQ_KV_BLOCK, at = (j * s->kv_heads + kv_head) * s->head_dim;
-        kernels->kv_store(s->type, s->head_dim, j % PQ_KV_BLOCK, k + at, v + at,
-                          w->key_blocks + block * key_bytes, w->value_blocks + block * value_bytes);
+        kernels->kv_store_key(s->key_type, s->head_dim, j % PQ_KV_BLOCK, k + at,
+                              w->key_blocks + block * key_bytes);
+        kernels->kv_store_value(s->value_type, s->head_dim, j % PQ_KV_BLOCK, v + at,
+                                w->value_blocks + block * value_bytes);
     }
 }
 
@@ -75,6 +78,7 @@ static void attend_tokens(const pq_kernels *kernels, const shape *s, size_t kv_h
                           size_t first, size_t n, const workspace *w, float *out) {
     const size_t group = s->heads / s->kv_heads, dim = s->head_dim, rows = n * group;
     const size_t first_position = s->keys - s->queries + first;
+    const size_t key_bytes = pq_kv_block_part(s->key_type, dim);
     const float scale = 1.0f / sqrtf((float)dim);
     for (size_t r = 0; r < rows; r++) {
         const size_t head = kv_head * group + r % group, token = first + r / group;
@@ -89,12 +93,15 @@ static void attend_tokens(const pq_kernels *kernels, const shape *s, size_t kv_h
             const size_t seen = first_position + r / group + 1 - start;
             w->visible[r] = (uint32_t)(seen < PQ_KV_BLOCK ? seen : PQ_KV_BLOCK);
         }
-        const uint8_t *next_keys = start + PQ_KV_BLOCK < first_position + n
-                                       ? w->key_blocks + (block + 1) * pq_kv_key_bytes(s->type, dim)
-                                       : NULL;
-        kernels->attend(s->type, dim, w->q + blind * dim, dim, rows - blind, w->visible + blind,
-                        w->key_blocks + block * pq_kv_key_bytes(s->type, dim),
-                        w->value_blocks + block * pq_kv_value_bytes(s->type, dim), next_keys,
+        const uint8_t *keys = w->key_blocks + block * key_bytes;
+        const pq_kv_view view = {
+            .key_type = s->key_type,
+            .value_type = s->value_type,
+            .head_dim = dim,
+            .keys = keys,
+            .values = w->value_blocks + block * pq_kv_block_part(s->value_type, dim),
+            .next_keys = start + PQ_KV_BLOCK < first_position + n ? keys + key_bytes : NULL};
+        kernels->attend(&view, w->q + blind * dim, dim, rows - blind, w->visible + blind,
                         w->block_state + blind, w->block_out + blind * dim, dim, w->scratch);
         for (size_t r = blind; r < rows; r++)
             kernels->attend_merge(dim, &w->state[r], w->out + r * dim, &w->block_state[r],
@@ -109,8 +116,9 @@ static void attend_tokens(const pq_kernels *kernels, const shape *s, size_t kv_h
 }
 
 static pq_status check_shape(const shape *s, pq_error *err) {
-    if (s->type != PQ_KV_F16 && s->type != PQ_KV_Q8_0 && s->type != PQ_KV_F32)
-        return pq_fail(err, PQ_ERR_ARGUMENT, "there is no cache type %d", (int)s->type);
+    if (!pq_kv_type_name((uint32_t)s->key_type) || !pq_kv_type_name((uint32_t)s->value_type))
+        return pq_fail(err, PQ_ERR_ARGUMENT, "there are no cache types %d, %d", (int)s->key_type,
+                       (int)s->value_type);
     if (s->head_dim == 0 || s->head_dim % 32 || s->head_dim > PQ_MAX_HEAD_DIM)
         return pq_fail(err, PQ_ERR_ARGUMENT, "head_dim %u is not a multiple of 32 up to %d",
                        (unsigned)s->head_dim, PQ_MAX_HEAD_DIM);
@@ -123,10 +131,11 @@ static pq_status check_shape(const shape *s, pq_error *err) {
     return PQ_OK;
 }
 
-pq_status pq_test_attention(const char *isa, pq_kv_type kv_type, uint32_t heads, uint32_t kv_heads,
-                            uint32_t head_dim, const float *q, uint32_t queries, const float *k,
-                            const float *v, uint32_t keys, float *out, pq_error *err) {
-    const shape s = {kv_type, heads, kv_heads, head_dim, queries, keys};
+pq_status pq_test_attention(const char *isa, pq_kv_type key_type, pq_kv_type value_type,
+                            uint32_t heads, uint32_t kv_heads, uint32_t head_dim, const float *q,
+                            uint32_t queries, const float *k, const float *v, uint32_t keys,
+                            float *out, pq_error *err) {
+    const shape s = {key_type, value_type, heads, kv_heads, head_dim, queries, keys};
     const pq_kernels *kernels;
     pq_status status = pq_kernels_select(&kernels, isa, err);
     if (status == PQ_OK)

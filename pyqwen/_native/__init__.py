@@ -46,9 +46,11 @@ from pyqwen._native.hardware import (
 )
 from pyqwen._native.models import (
     KV_TYPES,
+    KVType,
     ModelHandle,
     Progress,
     checked_kv_type,
+    key_value_types,
     plan,
     read_config,
 )
@@ -94,6 +96,7 @@ __all__ = [
     "Draw",
     "FileHandle",
     "FileInfo",
+    "KVType",
     "KeyType",
     "Mask",
     "ModelHandle",
@@ -119,6 +122,7 @@ __all__ = [
     "gptq_panel",
     "isa_summary",
     "isas",
+    "key_value_types",
     "lib",
     "machine",
     "measure_bandwidth",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from reprlib import repr as brief
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,8 @@ def _kv_types() -> dict[str, int]:
 
 
 KV_TYPES = _kv_types()
+KVType = str | tuple[str, str]
+"""A type of the KV cache by name, or those of its keys and of its values."""
 
 Progress = Callable[[int, int], bool | None]
 """Called with bytes done and bytes in all; returning ``False`` cancels."""
@@ -129,19 +132,32 @@ def read_config(file: FileHandle) -> dict[str, Any]:
     return to_dict(config)
 
 
-def checked_kv_type(name: str) -> str:
-    """Return ``name`` if it is a type of the KV cache, else raise ``ValueError``."""
-    if name not in KV_TYPES:
-        raise ValueError(f"kv_type {name!r}: choose one of {', '.join(KV_TYPES)}")
-    return name
+def checked_kv_type(value: KVType) -> KVType:
+    """Return ``value`` if it is a type of the KV cache, or those of its keys and its values.
+
+    Two that are equal become one. Raises ``ValueError`` or ``TypeError``.
+    """
+    if not isinstance(value, str) and not (isinstance(value, tuple | list) and len(value) == 2):
+        raise TypeError(f"kv_type must be a name or a pair of names, not {brief(value)}")
+    keys, values = key_value_types(value)
+    for name in (keys, values):
+        if not isinstance(name, str) or name not in KV_TYPES:
+            raise ValueError(f"kv_type {brief(name)}: choose one of {', '.join(KV_TYPES)}")
+    return keys if keys == values else (keys, values)
 
 
-def session_options(context: int, sequences: int, threads: int, batch: int, kv_type: str) -> Any:
+def key_value_types(kv_type: KVType) -> tuple[str, str]:
+    """Return the types of keys and of values."""
+    return (kv_type, kv_type) if isinstance(kv_type, str) else kv_type
+
+
+def session_options(context: int, sequences: int, threads: int, batch: int, kv_type: KVType) -> Any:
     options = ffi.new("pq_session_options *")
     options.context = _uint32("context", context)
     options.sequences = _uint32("max_sequences", sequences)
     options.threads, options.batch = _uint32("threads", threads), _uint32("batch", batch)
-    options.kv_type = KV_TYPES[checked_kv_type(kv_type)]
+    key_type, value_type = key_value_types(checked_kv_type(kv_type))
+    options.key_type, options.value_type = KV_TYPES[key_type], KV_TYPES[value_type]
     return options
 
 
@@ -152,7 +168,7 @@ def plan(
     sequences: int = 1,
     threads: int = 0,
     batch: int = 0,
-    kv_type: str = "f16",
+    kv_type: KVType = "f16",
     isa: str | None = None,
     exact: bool = False,
 ) -> dict[str, int]:

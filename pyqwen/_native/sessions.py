@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyqwen._ffi import ffi, lib
 from pyqwen._native.adapters import AdapterHandle
-from pyqwen._native.models import ModelHandle, session_options
+from pyqwen._native.models import KVType, ModelHandle, session_options
 from pyqwen._native.ownership import borrowed, keeping, new_cell, writable
 from pyqwen._native.sampling import Run, Sampled, to_exception, to_sample
 from pyqwen._native.status import check, new_error
@@ -57,7 +57,7 @@ class SessionHandle:
         sequences: int = 1,
         threads: int = 0,
         batch: int = 0,
-        kv_type: str = "f16",
+        kv_type: KVType = "f16",
     ) -> None:
         options = session_options(context, sequences, threads, batch, kv_type)
         weights = model.pointer
@@ -90,6 +90,11 @@ class SessionHandle:
     def close(self) -> None:
         """Free the cache and the activations; idempotent."""
         self._pointer, self._adapters = None, {}
+
+    @property
+    def kv_format(self) -> str:
+        """What stored keys and values mean: two sessions' blocks can be exchanged if theirs are equal."""
+        return str(ffi.string(lib.pq_session_kv_format(self.pointer)).decode())
 
     @property
     def kv_bytes(self) -> int:

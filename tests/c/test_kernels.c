@@ -310,17 +310,12 @@ static void test_quantize_activations(void) {
 
 enum { MAX_ROWS = 9 };
 
-typedef struct cache {
-    pq_kv_type type;
-    size_t head_dim;
-    uint8_t *keys, *values;
-} cache;
-
 /* A full block; the kernels must store the same bytes. */
-static cache make_cache(pq_kv_type type, size_t head_dim, int damaged) {
-    const size_t key_bytes = pq_kv_key_bytes(type, head_dim);
-    const size_t value_bytes = pq_kv_value_bytes(type, head_dim);
-    const cache c = {type, head_dim, make(key_bytes), make(value_bytes)};
+static pq_kv_view make_cache(pq_kv_type key_type, pq_kv_type value_type, size_t head_dim,
+                             int damaged) {
+    const size_t key_bytes = pq_kv_block_part(key_type, head_dim);
+    const size_t value_bytes = pq_kv_block_part(value_type, head_dim);
+    uint8_t *k0 = make(key_bytes), *v0 = make(value_bytes);
     float *keys = make_floats(PQ_KV_BLOCK * head_dim, 4.0f);
     float *values = make_floats(PQ_KV_BLOCK * head_dim, 2.0f);
     for (size_t slot = 0; slot < PQ_KV_BLOCK; slot++) {
@@ -329,17 +324,27 @@ static cache make_cache(pq_kv_type type, size_t head_dim, int damaged) {
             key[slot % head_dim] = slot % 2 ? NAN : INFINITY;
             value[slot % head_dim] = slot % 2 ? -INFINITY : NAN;
         }
-        scalar->kv_store(type, head_dim, slot, key, value, c.keys, c.values);
+        scalar->kv_store_key(key_type, head_dim, slot, key, k0);
+        scalar->kv_store_value(value_type, head_dim, slot, value, v0);
     }
     EACH_ISA {
         uint8_t *k = make(key_bytes), *v = make(value_bytes);
-        for (size_t slot = 0; slot < PQ_KV_BLOCK; slot++)
-            kernels->kv_store(type, head_dim, slot, keys + slot * head_dim,
-                              values + slot * head_dim, k, v);
-        check_equal(memcmp(k, c.keys, key_bytes) == 0 && memcmp(v, c.values, value_bytes) == 0,
-                    "kv_store", (uint32_t)type, head_dim, 0);
+        for (size_t slot = 0; slot < PQ_KV_BLOCK; slot++) {
+            kernels->kv_store_key(key_type, head_dim, slot, keys + slot * head_dim, k);
+            kernels->kv_store_value(value_type, head_dim, slot, values + slot * head_dim, v);
+        }
+        check_equal(memcmp(k, k0, key_bytes) == 0 && memcmp(v, v0, value_bytes) == 0, "kv_store",
+                    (uint32_t)key_type, head_dim, value_type);
     }
-    return c;
+    return (pq_kv_view){.key_type = key_type,
+                        .value_type = value_type,
+                        .head_dim = head_dim,
+                        .keys = k0,
+                        .values = v0,
+                        .next_keys = k0,
+                        .key_constant = pq_kv_is_integer(key_type) && head_dim != 64
+                                            ? make_floats(head_dim, 8.0f)
+                                            : NULL};
 }
 
 typedef struct attended {
@@ -347,29 +352,29 @@ typedef struct attended {
     float *out; /* (rows, head_dim + 16) */
 } attended;
 
-static attended attend(const pq_kernels *table, const cache *c, const float *q, size_t rows,
+static attended attend(const pq_kernels *table, const pq_kv_view *c, const float *q, size_t rows,
                        const uint32_t *visible) {
     const size_t stride = c->head_dim + 16;
     attended a = {.out = make(rows * stride * sizeof(float))};
-    table->attend(c->type, c->head_dim, q, stride, rows, visible, c->keys, c->values, c->keys,
-                  a.state, a.out, stride, make(pq_attend_scratch(rows)));
+    table->attend(c, q, stride, rows, visible, a.state, a.out, stride,
+                  make(pq_attend_scratch(rows)));
     return a;
 }
 
 /* Each row into the next one. */
-static void merge(const pq_kernels *table, const cache *c, size_t rows, attended *a) {
+static void merge(const pq_kernels *table, const pq_kv_view *c, size_t rows, attended *a) {
     const size_t stride = c->head_dim + 16;
     for (size_t r = 0; r + 1 < rows; r++)
         table->attend_merge(c->head_dim, &a->state[r + 1], a->out + (r + 1) * stride, &a->state[r],
                             a->out + r * stride);
 }
 
-static int same_attended(const cache *c, size_t rows, const attended *a, const attended *b) {
+static int same_attended(const pq_kv_view *c, size_t rows, const attended *a, const attended *b) {
     return same(&a->state[0].max, &b->state[0].max, 2 * rows) &&
            same(a->out, b->out, rows * (c->head_dim + 16));
 }
 
-static void compare_attention(const cache *c, size_t rows, const uint32_t *visible) {
+static void compare_attention(const pq_kv_view *c, size_t rows, const uint32_t *visible) {
     const size_t stride = c->head_dim + 16;
     const float *q = make_floats(rows * stride, 1.0f);
     const attended expected = attend(scalar, c, q, rows, visible);
@@ -379,19 +384,20 @@ static void compare_attention(const cache *c, size_t rows, const uint32_t *visib
     merge(scalar, c, rows, &merged);
     EACH_ISA {
         attended a = attend(kernels, c, q, rows, visible);
-        check_equal(same_attended(c, rows, &expected, &a), "attention", (uint32_t)c->type, rows,
+        check_equal(same_attended(c, rows, &expected, &a), "attention", (uint32_t)c->key_type, rows,
                     visible[0]);
         merge(kernels, c, rows, &a);
-        check_equal(same_attended(c, rows, &merged, &a), "attend_merge", (uint32_t)c->type, rows,
-                    visible[0]);
+        check_equal(same_attended(c, rows, &merged, &a), "attend_merge", (uint32_t)c->key_type,
+                    rows, visible[0]);
     }
 }
 
-static void test_attention(pq_kv_type type, size_t head_dim, int damaged) {
+static void test_attention(pq_kv_type key_type, pq_kv_type value_type, size_t head_dim,
+                           int damaged) {
     static const uint32_t edges[] = {1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 64, 127, 128};
     enum { EDGES = sizeof edges / sizeof edges[0] };
     arena_used = 0;
-    const cache c = make_cache(type, head_dim, damaged);
+    const pq_kv_view c = make_cache(key_type, value_type, head_dim, damaged);
     const size_t start = arena_used;
     for (size_t rows = 1; rows <= MAX_ROWS; rows++) {
         uint32_t visible[MAX_ROWS];
@@ -442,6 +448,13 @@ static void test_lengths(size_t n) {
     a[0] = scalar->logsumexp(x, n);
     b[0] = kernels->logsumexp(x, n);
     check_equal(same(a, b, 1), "logsumexp", 0, n, 0);
+    if (n % 32 == 0) {
+        memcpy(a, x, n * sizeof *a);
+        memcpy(b, x, n * sizeof *b);
+        scalar->hadamard(a, n);
+        kernels->hadamard(b, n);
+        check_equal(same(a, b, n + 1), "hadamard", 0, n, 0);
+    }
     if (n % 16 == 0) {
         scalar->rms_norm(x, z, 1e-6f, n, a);
         kernels->rms_norm(x, z, 1e-6f, n, b);
@@ -531,8 +544,10 @@ static void test_products_and_attention(void) {
     static const size_t dims[] = {32, 64, 96, 128, 256};
     for (uint32_t type = 0; pq_kv_type_name(type); type++) {
         for (size_t d = 0; d < 5; d++)
-            test_attention((pq_kv_type)type, dims[d], 0);
-        test_attention((pq_kv_type)type, 64, 1);
+            test_attention((pq_kv_type)type, (pq_kv_type)type, dims[d], 0);
+        test_attention((pq_kv_type)type, (pq_kv_type)type, 64, 1);
+        const uint32_t next = pq_kv_type_name(type + 1) ? type + 1 : 0;
+        test_attention((pq_kv_type)type, (pq_kv_type)next, 64, 0);
     }
 }
 

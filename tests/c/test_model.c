@@ -129,7 +129,8 @@ static void test_arguments(void) {
 static void test_plan(void) {
     for (int exact = 0; exact < 2; exact++) {
         const pq_model_options options = {.threads = 1, .exact = exact};
-        const pq_session_options session = {.sequences = 2, .threads = 1, .kv_type = PQ_KV_Q8_0};
+        const pq_session_options session = {
+            .sequences = 2, .threads = 1, .key_type = PQ_KV_Q8_0, .value_type = PQ_KV_Q5_1};
         pq_memory_plan plan;
         pq_error err;
         opened o;
@@ -186,8 +187,9 @@ static void test_progress_reaches_the_end(void) {
 /* ------------------------------------------------------------------------------- the same bits */
 
 /* Logits after 300 positions in sequence 0, decoded one by one from position 130 on. */
-static void decode(uint32_t threads, pq_kv_type kv_type, float *logits) {
-    const pq_session_options session = {.sequences = 2, .threads = threads, .kv_type = kv_type};
+static void decode(uint32_t threads, const pq_kv_type types[2], float *logits) {
+    const pq_session_options session = {
+        .sequences = 2, .threads = threads, .key_type = types[0], .value_type = types[1]};
     opened o = open_or_report(&session);
     pq_error err;
     CHECK(feed(o.session, 0, 130, &err) == PQ_OK);
@@ -201,8 +203,12 @@ static void decode(uint32_t threads, pq_kv_type kv_type, float *logits) {
 /* One token over several blocks of keys: one thread walks them, several split them. */
 static void test_split_attention(void) {
     static float walked[170 * ROWS], split[170 * ROWS];
-    const pq_kv_type types[] = {PQ_KV_F16, PQ_KV_Q8_0, PQ_KV_F32};
-    for (int t = 0; t < 3; t++) {
+    const pq_kv_type types[][2] = {{PQ_KV_F16, PQ_KV_F16},
+                                   {PQ_KV_Q8_0, PQ_KV_Q8_0},
+                                   {PQ_KV_F32, PQ_KV_F32},
+                                   {PQ_KV_Q4_0, PQ_KV_Q5_1},
+                                   {PQ_KV_F16, PQ_KV_Q4_0}};
+    for (int t = 0; t < 5; t++) {
         decode(1, types[t], walked);
         for (uint32_t threads = 2; threads <= 5; threads += 3) {
             decode(threads, types[t], split);

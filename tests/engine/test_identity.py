@@ -48,7 +48,7 @@ def test_chunks(path, reference, batch):
         np.testing.assert_array_equal(model.logits(IDS), reference)
 
 
-@pytest.mark.parametrize("kv_type", ["f16", "f32", "q8_0"])
+@pytest.mark.parametrize("kv_type", ["f16", "f32", "q8_0", ("q8_0", "q5_1"), "q4_0"])
 def test_chunks_and_threads_with_every_cache(path, kv_type):
     with Model(path, threads=1, kv_type=kv_type) as model:
         expected = model.logits(IDS)

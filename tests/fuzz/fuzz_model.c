@@ -310,7 +310,8 @@ static void run_program(const pq_model *model, const setup *how, int wide, input
     pq_session_options o = {.sequences = 1 + take(&in) % 3,
                             .threads = how->threads,
                             .batch = 1 + take(&in) % MAX_BATCH,
-                            .kv_type = (pq_kv_type)(take(&in) % 3)};
+                            .key_type = (pq_kv_type)(take(&in) % 5)};
+    o.value_type = o.batch % 2 ? o.key_type : (pq_kv_type)(take(&in) % 5);
     pq_error err;
     run r = {.config = pq_model_config(model),
              .how = how,

@@ -27,16 +27,9 @@ PQ_INLINE void v_store(float *p, pq_vec x) {
     vst1q_f32(p, x);
 }
 
-/* float16, and int8, to float32. */
+/* float16 to float32. */
 PQ_INLINE pq_vec v_load_halves(const void *p) {
     return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)p)));
-}
-
-PQ_INLINE pq_vec v_load_bytes(const void *p) {
-    int32_t four;
-    memcpy(&four, p, sizeof four);
-    const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
-    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
 }
 
 /* bfloat16, the upper half of a float32. */
@@ -214,6 +207,90 @@ PQ_INLINE void v_store_bytes(void *p, pq_bytes32 x) {
 PQ_INLINE void v_sum_bytes(pq_bytes32 x, int sums[2]) {
     sums[0] = vaddlvq_s8(x.val[0]);
     sums[1] = vaddlvq_s8(x.val[1]);
+}
+
+/* Lanes `distance` apart change places; distance is 1 or 2, and bit `distance` tells the two apart. */
+PQ_INLINE pq_vec v_swap_neighbors(pq_vec x, const int distance) {
+    return distance == 1 ? vrev64q_f32(x) : vextq_f32(x, x, 2);
+}
+
+/* ------------------------------------------- integers and pairs of them, for attention over integers */
+
+typedef int32x4_t pq_ints;
+
+PQ_INLINE pq_ints pq_zero(void) {
+    return vdupq_n_s32(0);
+}
+
+PQ_INLINE pq_ints pq_all_ints(const int value) {
+    return vdupq_n_s32(value);
+}
+
+PQ_INLINE pq_ints pq_load_ints(const void *p) {
+    return vld1q_s32((const int32_t *)p);
+}
+
+PQ_INLINE void v_store_ints(void *p, pq_ints x) {
+    vst1q_s32((int32_t *)p, x);
+}
+
+PQ_INLINE pq_ints pq_subtract(pq_ints a, pq_ints b) {
+    return vsubq_s32(a, b);
+}
+
+PQ_INLINE pq_vec pq_to_float(pq_ints x) {
+    return vcvtq_f32_s32(x);
+}
+
+/* The first and the second number of each lane's pair. */
+typedef struct pq_pairs {
+    int16x4_t first, second;
+} pq_pairs;
+
+PQ_INLINE pq_pairs v_split_pairs(int16x8_t x) {
+    return (pq_pairs){vget_low_s16(vuzp1q_s16(x, x)), vget_low_s16(vuzp2q_s16(x, x))};
+}
+
+PQ_INLINE pq_pairs v_load_pairs(const void *p) {
+    return v_split_pairs(vmovl_s8(vld1_s8((const int8_t *)p)));
+}
+
+PQ_INLINE pq_pairs v_load_words(const int16_t *p) {
+    return v_split_pairs(vld1q_s16(p));
+}
+
+/* Two neighboring numbers in every lane. */
+PQ_INLINE pq_pairs v_all_pair(const int16_t *p) {
+    return (pq_pairs){vdup_n_s16(p[0]), vdup_n_s16(p[1])};
+}
+
+PQ_INLINE pq_pairs v_load_low_nibbles(const void *p) {
+    const uint8x8_t low = vand_u8(vld1_u8((const uint8_t *)p), vdup_n_u8(15));
+    return v_split_pairs(vreinterpretq_s16_u16(vmovl_u8(low)));
+}
+
+PQ_INLINE pq_pairs v_load_high_nibbles(const void *p) {
+    const uint8x8_t high = vshr_n_u8(vld1_u8((const uint8_t *)p), 4);
+    return v_split_pairs(vreinterpretq_s16_u16(vmovl_u8(high)));
+}
+
+/* Bit `bit` of every byte becomes bit 4 of x's number. */
+PQ_INLINE pq_pairs v_add_fifth_bit(pq_pairs x, const void *line, const int bit) {
+    const uint8x8_t set = vtst_u8(vld1_u8((const uint8_t *)line), vdup_n_u8((uint8_t)(1 << bit)));
+    const uint8x8_t sixteen = vand_u8(set, vdup_n_u8(16));
+    const pq_pairs high = v_split_pairs(vreinterpretq_s16_u16(vmovl_u8(sixteen)));
+    return (pq_pairs){vorr_s16(x.first, high.first), vorr_s16(x.second, high.second)};
+}
+
+/* sum + both products. */
+PQ_INLINE pq_ints v_dot_pairs(pq_ints sum, pq_pairs a, pq_pairs b) {
+    return vmlal_s16(vmlal_s16(sum, a.first, b.first), a.second, b.second);
+}
+
+/* 16 numbers to the nearest integers, ties to even. */
+PQ_INLINE void v_store_words(int16_t *p, const pq_vec x[16 / PQ_VEC]) {
+    for (int i = 0; i < 4; i++)
+        vst1_s16(p + 4 * i, vqmovn_s32(vcvtnq_s32_f32(x[i])));
 }
 
 /* The value of the non-linear types nearest to x; two values' border is half their sum. */

@@ -4,13 +4,14 @@
 
 #include "../kernels.h"
 
-/* ----------------------------------------------------------------------- attention.c, vector.c */
+/* ----------------------------------------------------------------------- kv_store.c, attention.c, vector.c */
 
-void pq_kv_store_scalar(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
-                        const float *value, void *keys, void *values);
-void pq_attend_scalar(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride, size_t n,
-                      const uint32_t *visible, const void *keys, const void *values,
-                      const void *next_keys, pq_softmax *state, float *out, size_t out_stride,
+void pq_kv_store_key_scalar(pq_kv_type type, size_t head_dim, size_t slot, const float *x,
+                            void *numbers);
+void pq_kv_store_value_scalar(pq_kv_type type, size_t head_dim, size_t slot, const float *x,
+                              void *numbers);
+void pq_attend_scalar(const pq_kv_view *block, const float *q, size_t q_stride, size_t n,
+                      const uint32_t *visible, pq_softmax *state, float *out, size_t out_stride,
                       void *scratch);
 void pq_attend_merge_scalar(size_t head_dim, pq_softmax *into, float *into_out,
                             const pq_softmax *block, const float *block_out);
@@ -19,6 +20,7 @@ void pq_rms_norm_scalar(const float *x, const float *w, float eps, size_t n, flo
 void pq_add_scalar(const float *x, size_t n, float *y);
 void pq_silu_mul_scalar(const float *gate, const float *up, size_t n, float *y);
 void pq_rope_scalar(float *x, const float *c, const float *s, size_t dim, int neox, float scale);
+void pq_hadamard_scalar(float *x, size_t n);
 void pq_exp_scalar(const float *x, size_t n, float *y);
 float pq_logsumexp_scalar(const float *x, size_t n);
 void pq_to_f16_scalar(const float *x, size_t n, uint16_t *y);

@@ -1,6 +1,8 @@
 /* vector.c - norms, activation functions, rotary positions and conversions: the specification. */
 #include "scalar.h"
 
+#include <math.h>
+
 #include "../../formats/f16.h"
 #include "exp.h"
 #include "sum16.h"
@@ -58,4 +60,20 @@ void pq_to_f16_scalar(const float *x, size_t n, uint16_t *y) {
 void pq_from_f16_scalar(const uint16_t *x, size_t n, float *y) {
     for (size_t i = 0; i < n; i++)
         y[i] = pq_f16_to_f32(x[i]);
+}
+
+void pq_hadamard_scalar(float *x, size_t n) {
+    const size_t size = n & (~n + 1); /* the largest power of two in n */
+    for (size_t h = 1; h < size; h *= 2) {
+        for (size_t i = 0; i < n; i++) {
+            if (i & h)
+                continue;
+            const float a = x[i], b = x[i + h];
+            x[i] = a + b;
+            x[i + h] = a - b;
+        }
+    }
+    const float scale = (float)(1.0 / sqrt((double)size));
+    for (size_t i = 0; i < n; i++)
+        x[i] *= scale;
 }

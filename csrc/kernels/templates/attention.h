@@ -18,27 +18,19 @@
 #include "unroll.h"
 
 enum {
-    GROUP_VECTORS = PQ_KV_LANES / PQ_VEC,      /* of 16 keys */
-    SCALE_VECTORS = PQ_KV_SCALE_DIMS / PQ_VEC, /* of the dimensions of a value that share a scale */
+    GROUP_VECTORS = PQ_KV_LANES / PQ_VEC, /* of 16 keys */
+    LEAST_VECTORS = 32 / PQ_VEC, /* of 32 dimensions, which every head size is a multiple of */
     MOST_VECTORS = 8
 };
 
-/* A constant where the type is one; kv_layout.c has it, too. */
+/* Neighboring numbers of a float type, widened. */
 PQ_INLINE size_t number_bytes(pq_kv_type type) {
-    return type == PQ_KV_F16 ? 2 : type == PQ_KV_F32 ? 4 : 1;
+    return type == PQ_KV_F16 ? 2 : 4;
 }
 
-/* Neighboring numbers of a cache, widened; int8 without their scale. */
 PQ_INLINE pq_vec load_numbers(pq_kv_type type, const uint8_t *base, size_t index) {
     const uint8_t *at = base + index * number_bytes(type);
-    switch (type) {
-    case PQ_KV_F16:
-        return v_load_halves(at);
-    case PQ_KV_F32:
-        return v_load((const float *)(const void *)at);
-    default:
-        return v_load_bytes(at);
-    }
+    return type == PQ_KV_F16 ? v_load_halves(at) : v_load((const float *)(const void *)at);
 }
 
 /* -------------------------------------------------------------------------------------- asking ahead */
@@ -71,31 +63,9 @@ PQ_INLINE void ask_for_next(next_lines *next) {
         v_prefetch(next->at);
 }
 
-/* -------------------------------------------------------------------------------------------- scores */
+#include "attention_integers.h"
 
-/* p[r][v] += q[r][d] * key[d][PQ_VEC v ..] for d in [begin, end), where keys of 16 positions follow each other at each
- * d, and the next 16 positions are `group_bytes` further. */
-PQ_INLINE void multiply_keys(int rows, int vectors, pq_kv_type type, const float *q,
-                             size_t q_stride, const uint8_t *numbers, size_t group_bytes,
-                             size_t begin, size_t end, const uint8_t *ahead,
-                             pq_vec p[PQ_ATTEND_ROWS][MOST_VECTORS]) {
-    const size_t groups = (size_t)(vectors + GROUP_VECTORS - 1) / GROUP_VECTORS;
-    const size_t step = PQ_KV_LANES * number_bytes(type);
-    for (size_t d = begin; d < end; d++) {
-        pq_vec k[MOST_VECTORS];
-        for (size_t g = 0; ahead && d * step % LINE == 0 && g < groups; g++)
-            ask_for_group(numbers + g * group_bytes + d * step, groups * group_bytes, ahead,
-                          g * group_bytes + d * step);
-        for (int v = 0; v < vectors; v++)
-            k[v] = load_numbers(type, numbers + (size_t)(v / GROUP_VECTORS) * group_bytes,
-                                d * PQ_KV_LANES + (size_t)(v % GROUP_VECTORS) * PQ_VEC);
-        for (int r = 0; r < rows; r++) {
-            const pq_vec broadcast = v_all(q[(size_t)r * q_stride + d]);
-            for (int v = 0; v < vectors; v++)
-                p[r][v] = v_fma(broadcast, k[v], p[r][v]);
-        }
-    }
-}
+/* -------------------------------------------------------------------------------------------- scores */
 
 PQ_INLINE void clear(int rows, int vectors, pq_vec p[PQ_ATTEND_ROWS][MOST_VECTORS]) {
     for (int r = 0; r < rows; r++) {
@@ -104,50 +74,45 @@ PQ_INLINE void clear(int rows, int vectors, pq_vec p[PQ_ATTEND_ROWS][MOST_VECTOR
     }
 }
 
-/* Scores of as many keys as `vectors` have lanes, beginning at `group`, into scores (rows, PQ_KV_BLOCK). */
+/* Scores of as many keys as `vectors` have lanes, beginning at `group`, into scores (rows, PQ_KV_BLOCK): keys of 16
+ * positions follow each other at each dimension, and the next 16 positions are `group_bytes` further. */
 PQ_INLINE void score_groups(int rows, int vectors, pq_kv_type type, size_t head_dim, const float *q,
                             size_t q_stride, const uint8_t *group, size_t group_bytes,
                             const uint8_t *ahead, float *scores) {
+    const size_t groups = (size_t)(vectors + GROUP_VECTORS - 1) / GROUP_VECTORS;
+    const size_t step = PQ_KV_LANES * number_bytes(type);
     pq_vec p[PQ_ATTEND_ROWS][MOST_VECTORS];
     clear(rows, vectors, p);
-    if (type != PQ_KV_Q8_0) {
-        multiply_keys(rows, vectors, type, q, q_stride, group, group_bytes, 0, head_dim, ahead, p);
+    for (size_t d = 0; d < head_dim; d++) {
+        pq_vec k[MOST_VECTORS];
+        for (size_t g = 0; ahead && d * step % LINE == 0 && g < groups; g++)
+            ask_for_group(group + g * group_bytes + d * step, groups * group_bytes, ahead,
+                          g * group_bytes + d * step);
+        for (int v = 0; v < vectors; v++)
+            k[v] = load_numbers(type, group + (size_t)(v / GROUP_VECTORS) * group_bytes,
+                                d * PQ_KV_LANES + (size_t)(v % GROUP_VECTORS) * PQ_VEC);
         for (int r = 0; r < rows; r++) {
+            const pq_vec broadcast = v_all(q[(size_t)r * q_stride + d]);
             for (int v = 0; v < vectors; v++)
-                v_store(scores + r * PQ_KV_BLOCK + v * PQ_VEC, p[r][v]);
+                p[r][v] = v_fma(broadcast, k[v], p[r][v]);
         }
-        return;
     }
-    /* The registers hold the products of 32 dimensions; the sum over those waits in memory. */
-    const size_t n_scales = head_dim / PQ_KV_SCALE_DIMS;
-    const uint8_t *numbers = group + n_scales * PQ_KV_LANES * sizeof(float);
-    for (size_t b = 0; b < n_scales; b++) {
-        clear(rows, vectors, p);
-        multiply_keys(rows, vectors, type, q, q_stride, numbers, group_bytes, b * PQ_KV_SCALE_DIMS,
-                      (b + 1) * PQ_KV_SCALE_DIMS, ahead, p);
-        for (int v = 0; v < vectors; v++) {
-            const float *scales =
-                (const float *)(const void *)(group + (size_t)(v / GROUP_VECTORS) * group_bytes);
-            const pq_vec scale =
-                v_load(scales + b * PQ_KV_LANES + (size_t)(v % GROUP_VECTORS) * PQ_VEC);
-            for (int r = 0; r < rows; r++) {
-                float *s = scores + r * PQ_KV_BLOCK + v * PQ_VEC;
-                v_store(s, v_fma(scale, p[r][v], b == 0 ? v_all(0.0f) : v_load(s)));
-            }
-        }
+    for (int r = 0; r < rows; r++) {
+        for (int v = 0; v < vectors; v++)
+            v_store(scores + r * PQ_KV_BLOCK + v * PQ_VEC, p[r][v]);
     }
 }
 
 /* Scores of `groups` groups of 16 keys: as many at a time as there are accumulators for, then two, then one. */
-PQ_INLINE void score_tile(int rows, pq_kv_type type, size_t head_dim, const float *q,
-                          size_t q_stride, const uint8_t *keys, size_t groups, const uint8_t *ahead,
-                          float *scores) {
-    const size_t bytes = pq_kv_key_group_bytes(type, head_dim);
+PQ_INLINE void score_tile(int rows, pq_kv_type type, const pq_kv_view *b, const float *q,
+                          size_t q_stride, size_t groups, const uint8_t *ahead, float *scores) {
+    const size_t bytes = PQ_KV_LANES * b->head_dim * number_bytes(type);
     const size_t most = PQ_ATTEND_VECTORS(rows) / GROUP_VECTORS;
+    const uint8_t *keys = b->keys;
     size_t g = 0;
 #define SCORE_GROUPS(count)                                                                        \
     for (; g + (count) <= groups; g += (count))                                                    \
-    score_groups(rows, (int)(count) * GROUP_VECTORS, type, head_dim, q, q_stride,                  \
+    score_groups(rows, (int)(count) * GROUP_VECTORS, type, b->head_dim, q, q_stride,               \
                  keys + g * bytes, bytes, ahead ? ahead + g * bytes : NULL,                        \
                  scores + g * PQ_KV_LANES)
     SCORE_GROUPS(most);
@@ -191,8 +156,7 @@ static pq_softmax weigh(float *w, size_t visible) {
 PQ_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t head_dim,
                              const float *w, const uint8_t *values, size_t begin, size_t end,
                              size_t at, next_lines *next, float *out, size_t out_stride) {
-    const size_t row_bytes = pq_kv_value_row_bytes(type, head_dim);
-    const size_t numbers = type == PQ_KV_Q8_0 ? head_dim / PQ_KV_SCALE_DIMS * sizeof(float) : 0;
+    const size_t row_bytes = head_dim * number_bytes(type);
     pq_vec o[PQ_ATTEND_ROWS][MOST_VECTORS];
     for (int r = 0; r < rows; r++) {
         for (int v = 0; v < vectors; v++)
@@ -201,14 +165,10 @@ PQ_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t head
     }
     for (size_t j = begin; j < end; j++) {
         const uint8_t *row = values + j * row_bytes;
-        const float *scales = (const float *)(const void *)row + at / PQ_KV_SCALE_DIMS;
         ask_for_next(next);
         pq_vec x[MOST_VECTORS];
-        for (int v = 0; v < vectors; v++) {
-            x[v] = load_numbers(type, row + numbers, at + (size_t)v * PQ_VEC);
-            if (type == PQ_KV_Q8_0)
-                x[v] = v_mul(v_all(scales[v / SCALE_VECTORS]), x[v]);
-        }
+        for (int v = 0; v < vectors; v++)
+            x[v] = load_numbers(type, row, at + (size_t)v * PQ_VEC);
         for (int r = 0; r < rows; r++) {
             const pq_vec broadcast = v_all(w[(size_t)r * PQ_KV_BLOCK + j]);
             for (int v = 0; v < vectors; v++)
@@ -221,112 +181,130 @@ PQ_INLINE void sum_values_at(int rows, int vectors, pq_kv_type type, size_t head
     }
 }
 
-PQ_INLINE void sum_values(int rows, pq_kv_type type, size_t head_dim, const float *w,
-                          const uint8_t *values, size_t begin, size_t end, const uint8_t *next_keys,
+PQ_INLINE void sum_values(int rows, pq_kv_type type, const pq_kv_view *b, const float *w,
+                          size_t begin, size_t end, const uint8_t *ahead, size_t ahead_bytes,
                           float *out, size_t out_stride) {
-    const size_t vectors = PQ_ATTEND_VECTORS(rows), span = vectors * PQ_VEC;
-    const size_t passes = head_dim / span + head_dim % span / PQ_KV_SCALE_DIMS;
-    next_lines next =
-        spread_lines(next_keys, pq_kv_key_bytes(type, head_dim), passes * (end - begin));
+    const size_t vectors = PQ_ATTEND_VECTORS(rows), span = vectors * PQ_VEC, dim = b->head_dim;
+    const size_t passes = dim / span + dim % span / 32;
+    next_lines next = spread_lines(ahead, ahead_bytes, passes * (end - begin));
     size_t at = 0;
-    for (; at + span <= head_dim; at += span)
-        sum_values_at(rows, (int)vectors, type, head_dim, w, values, begin, end, at, &next, out,
+    for (; at + span <= dim; at += span)
+        sum_values_at(rows, (int)vectors, type, dim, w, b->values, begin, end, at, &next, out,
                       out_stride);
-    for (; vectors > SCALE_VECTORS && at < head_dim; at += PQ_KV_SCALE_DIMS)
-        sum_values_at(rows, SCALE_VECTORS, type, head_dim, w, values, begin, end, at, &next, out,
+    for (; vectors > LEAST_VECTORS && at < dim; at += 32)
+        sum_values_at(rows, LEAST_VECTORS, type, dim, w, b->values, begin, end, at, &next, out,
                       out_stride);
+}
+
+/* A tile's rows together over the values that all of them see, then each alone over its last ones: a
+ * weight of 0 is not the same as no value where that value is infinite. */
+PQ_INLINE void sum_tile(int rows, pq_kv_type type, const pq_kv_view *b, const uint32_t *visible,
+                        const float *w, const uint8_t *ahead, size_t ahead_bytes, float *out,
+                        size_t out_stride) {
+    size_t fewest = visible[0];
+    for (int r = 1; r < rows; r++)
+        fewest = visible[r] < fewest ? visible[r] : fewest;
+    sum_values(rows, type, b, w, 0, fewest, ahead, ahead_bytes, out, out_stride);
+    for (int r = 0; r < rows; r++) {
+        if (fewest < visible[r])
+            sum_values(1, type, b, w + r * PQ_KV_BLOCK, fewest, visible[r], NULL, 0,
+                       out + (size_t)r * out_stride, out_stride);
+    }
 }
 
 /* ----------------------------------------------------------------------------------------- the block */
 
-/* A block, and what of it a tile's rows see. */
-typedef struct attend_block {
-    size_t head_dim, q_stride, out_stride;
-    const uint8_t *keys, *values, *next_keys;
-    int from_memory; /* ask for what comes next */
-    float *w;        /* (rows, PQ_KV_BLOCK) */
-} attend_block;
-
-/* A tile's rows together over the keys that all of them see, then each alone over its last ones: a
- * weight of 0 is not the same as no value where that value is infinite. */
-PQ_INLINE void attend_tile(int rows, pq_kv_type type, const attend_block *b, const float *q,
-                           const uint32_t *visible, pq_softmax *state, float *out) {
-    size_t fewest = visible[0], most = visible[0];
-    for (int r = 1; r < rows; r++) {
-        fewest = visible[r] < fewest ? visible[r] : fewest;
-        most = visible[r] > most ? visible[r] : most;
-    }
-    const int ask = PQ_ATTEND_AHEAD && b->from_memory;
-    score_tile(rows, type, b->head_dim, q, b->q_stride, b->keys,
-               (most + PQ_KV_LANES - 1) / PQ_KV_LANES, ask ? b->values : NULL, b->w);
-    for (int r = 0; r < rows; r++)
-        state[r] = weigh(b->w + r * PQ_KV_BLOCK, visible[r]);
-    sum_values(rows, type, b->head_dim, b->w, b->values, 0, fewest, ask ? b->next_keys : NULL, out,
-               b->out_stride);
-    for (int r = 0; fewest < most && r < rows; r++) {
-        if (fewest < visible[r])
-            sum_values(1, type, b->head_dim, b->w + r * PQ_KV_BLOCK, b->values, fewest, visible[r],
-                       NULL, out + (size_t)r * b->out_stride, b->out_stride);
-    }
-}
-
 /* With the number of rows a constant, so that a tile's accumulators become registers. Those beyond PQ_ATTEND_ROWS are
  * never called, and empty. */
-typedef void (*attend_fn)(const attend_block *block, const float *q, const uint32_t *visible,
-                          pq_softmax *state, float *out);
+typedef void (*score_fn)(const pq_kv_view *b, const float *q, size_t q_stride, size_t groups,
+                         const uint8_t *ahead, float *scores);
+typedef void (*sum_fn)(const pq_kv_view *b, const uint32_t *visible, const float *w,
+                       const uint8_t *ahead, size_t ahead_bytes, float *out, size_t out_stride);
 
-#define ATTEND_TILE(name, type, rows)                                                              \
-    static void name##_##rows(const attend_block *block, const float *q, const uint32_t *visible,  \
-                              pq_softmax *state, float *out) {                                     \
+#define SCORE_TILE(name, type, rows)                                                               \
+    static void name##_##rows(const pq_kv_view *b, const float *q, size_t q_stride, size_t groups, \
+                              const uint8_t *ahead, float *scores) {                               \
         if (rows <= PQ_ATTEND_ROWS)                                                                \
-            attend_tile(PQ_AT_MOST(rows, PQ_ATTEND_ROWS), type, block, q, visible, state, out);    \
+            score_tile(PQ_AT_MOST(rows, PQ_ATTEND_ROWS), type, b, q, q_stride, groups, ahead,      \
+                       scores);                                                                    \
     }
-#define ATTEND_TILES(name, type)                                                                   \
-    PQ_FOR_12(ATTEND_TILE, name, type)                                                             \
-    static const attend_fn name[] = {PQ_NAMES_12(name)};
+#define SUM_TILE(name, type, rows)                                                                 \
+    static void name##_##rows(const pq_kv_view *b, const uint32_t *visible, const float *w,        \
+                              const uint8_t *ahead, size_t ahead_bytes, float *out,                \
+                              size_t out_stride) {                                                 \
+        if (rows <= PQ_ATTEND_ROWS)                                                                \
+            sum_tile(PQ_AT_MOST(rows, PQ_ATTEND_ROWS), type, b, visible, w, ahead, ahead_bytes,    \
+                     out, out_stride);                                                             \
+    }
+#define ATTEND_TILES(scores, sums, type)                                                           \
+    PQ_FOR_12(SCORE_TILE, scores, type)                                                            \
+    PQ_FOR_12(SUM_TILE, sums, type)                                                                \
+    static const score_fn scores[] = {PQ_NAMES_12(scores)};                                        \
+    static const sum_fn sums[] = {PQ_NAMES_12(sums)};
 
-ATTEND_TILES(tiles_f16, PQ_KV_F16)
-ATTEND_TILES(tiles_q8, PQ_KV_Q8_0)
-ATTEND_TILES(tiles_f32, PQ_KV_F32)
+ATTEND_TILES(scores_f16, sums_f16, PQ_KV_F16)
+ATTEND_TILES(scores_f32, sums_f32, PQ_KV_F32)
 
-void PQ_NAME(attend)(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride, size_t n,
-                     const uint32_t *visible, const void *keys, const void *values,
-                     const void *next_keys, pq_softmax *state, float *out, size_t out_stride,
+/* `from_memory`: ask for what comes next. */
+static void attend_tile(int rows, const pq_kv_view *b, int from_memory, const float *q,
+                        size_t q_stride, const uint32_t *visible, pq_softmax *state, float *out,
+                        size_t out_stride, const pq_attend_memory *m) {
+    size_t most = visible[0];
+    for (int r = 1; r < rows; r++)
+        most = visible[r] > most ? visible[r] : most;
+    const size_t groups = (most + PQ_KV_LANES - 1) / PQ_KV_LANES;
+    const int ask = PQ_ATTEND_AHEAD && from_memory;
+    const uint8_t *values = ask ? b->values : NULL, *next_keys = ask ? b->next_keys : NULL;
+    const size_t key_bytes = pq_kv_block_part(b->key_type, b->head_dim);
+    if (pq_kv_is_integer(b->key_type))
+        score_integers(rows, b, q, q_stride, groups, values,
+                       groups * pq_kv_group_bytes(b->value_type, b->head_dim), m);
+    else
+        (b->key_type == PQ_KV_F16 ? scores_f16 : scores_f32)[rows - 1](
+            b, q, q_stride, groups, b->key_type == b->value_type ? values : NULL, m->w);
+    for (int r = 0; r < rows; r++)
+        state[r] = weigh(m->w + r * PQ_KV_BLOCK, visible[r]);
+    if (pq_kv_is_integer(b->value_type))
+        sum_integers(rows, b, visible, most, next_keys, key_bytes, m, out, out_stride);
+    else
+        (b->value_type == PQ_KV_F16 ? sums_f16 : sums_f32)[rows - 1](b, visible, m->w, next_keys,
+                                                                     key_bytes, out, out_stride);
+}
+
+void PQ_NAME(attend)(const pq_kv_view *block, const float *q, size_t q_stride, size_t n,
+                     const uint32_t *visible, pq_softmax *state, float *out, size_t out_stride,
                      void *scratch) {
-    const attend_fn *tiles = type == PQ_KV_F16    ? tiles_f16
-                             : type == PQ_KV_Q8_0 ? tiles_q8
-                                                  : tiles_f32;
-    attend_block block = {.head_dim = head_dim,
-                          .q_stride = q_stride,
-                          .out_stride = out_stride,
-                          .keys = keys,
-                          .values = values,
-                          .next_keys = next_keys,
-                          .from_memory = n <= PQ_ATTEND_AHEAD,
-                          .w = scratch};
+    const pq_attend_memory memory = pq_attend_lay_out(scratch);
     for (size_t i = 0; i < n;) {
         const size_t left = (n - i + PQ_ATTEND_ROWS - 1) / PQ_ATTEND_ROWS;
         const size_t rows = (n - i + left - 1) / left; /* 16 rows are 8 + 8, not 12 + 4 */
-        tiles[rows - 1](&block, q + i * q_stride, visible + i, state + i, out + i * out_stride);
-        block.from_memory = 0;
+        attend_tile((int)rows, block, i == 0 && n <= PQ_ATTEND_AHEAD, q + i * q_stride, q_stride,
+                    visible + i, state + i, out + i * out_stride, out_stride, &memory);
         i += rows;
     }
 }
 
 /* ------------------------------------------------------------------------------- storing and merging */
 
-void PQ_NAME(kv_store)(pq_kv_type type, size_t head_dim, size_t slot, const float *key,
-                       const float *value, void *keys, void *values) {
+void PQ_NAME(kv_store_key)(pq_kv_type type, size_t head_dim, size_t slot, const float *x,
+                           void *numbers) {
     if (type != PQ_KV_F16) {
-        pq_kv_store_scalar(type, head_dim, slot, key, value, keys, values);
+        pq_kv_store_key_scalar(type, head_dim, slot, x, numbers);
         return;
     }
     uint16_t half[PQ_MAX_HEAD_DIM];
-    uint16_t *group = (uint16_t *)keys + slot / PQ_KV_LANES * head_dim * PQ_KV_LANES;
-    PQ_NAME(to_f16)(key, head_dim, half);
+    uint16_t *group = (uint16_t *)numbers + slot / PQ_KV_LANES * head_dim * PQ_KV_LANES;
+    PQ_NAME(to_f16)(x, head_dim, half);
     for (size_t d = 0; d < head_dim; d++)
         group[d * PQ_KV_LANES + slot % PQ_KV_LANES] = half[d];
-    PQ_NAME(to_f16)(value, head_dim, (uint16_t *)values + slot * head_dim);
+}
+
+void PQ_NAME(kv_store_value)(pq_kv_type type, size_t head_dim, size_t slot, const float *x,
+                             void *numbers) {
+    if (type == PQ_KV_F16)
+        PQ_NAME(to_f16)(x, head_dim, (uint16_t *)numbers + slot * head_dim);
+    else
+        pq_kv_store_value_scalar(type, head_dim, slot, x, numbers);
 }
 
 void PQ_NAME(attend_merge)(size_t head_dim, pq_softmax *into, float *into_out,

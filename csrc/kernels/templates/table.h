@@ -8,12 +8,14 @@
 
 /* Declares what vector.h, attention.h, quantize_activations.h and gemm_float.h define. */
 #define PQ_DECLARE_VECTOR_KERNELS(isa)                                                             \
-    void pq_kv_store_##isa(pq_kv_type type, size_t head_dim, size_t slot, const float *key,        \
-                           const float *value, void *keys, void *values);                          \
-    void pq_attend_##isa(pq_kv_type type, size_t head_dim, const float *q, size_t q_stride,        \
-                         size_t n, const uint32_t *visible, const void *keys, const void *values,  \
-                         const void *next_keys, pq_softmax *state, float *out, size_t out_stride,  \
-                         void *scratch);                                                           \
+    void pq_kv_store_key_##isa(pq_kv_type type, size_t head_dim, size_t slot, const float *x,      \
+                               void *numbers);                                                     \
+    void pq_kv_store_value_##isa(pq_kv_type type, size_t head_dim, size_t slot, const float *x,    \
+                                 void *numbers);                                                   \
+    void pq_attend_##isa(const pq_kv_view *block, const float *q, size_t q_stride, size_t n,       \
+                         const uint32_t *visible, pq_softmax *state, float *out,                   \
+                         size_t out_stride, void *scratch);                                        \
+    void pq_hadamard_##isa(float *x, size_t n);                                                    \
     void pq_attend_merge_##isa(size_t head_dim, pq_softmax *into, float *into_out,                 \
                                const pq_softmax *block, const float *block_out);                   \
     void pq_rms_norm_##isa(const float *x, const float *w, float eps, size_t n, float *y);         \
@@ -35,7 +37,8 @@
 /* Their members of a pq_kernels. */
 #define PQ_VECTOR_KERNELS(isa)                                                                     \
     .quantize_activations = pq_quantize_activations_##isa, .gemm_exact = pq_gemm_exact_##isa,      \
-    .kv_store = pq_kv_store_##isa, .attend = pq_attend_##isa,                                      \
+    .kv_store_key = pq_kv_store_key_##isa, .kv_store_value = pq_kv_store_value_##isa,              \
+    .attend = pq_attend_##isa, .hadamard = pq_hadamard_##isa,                                      \
     .attend_merge = pq_attend_merge_##isa, .rms_norm = pq_rms_norm_##isa, .add = pq_add_##isa,     \
     .silu_mul = pq_silu_mul_##isa, .rope = pq_rope_##isa, .exp = pq_exp_##isa,                     \
     .logsumexp = pq_logsumexp_##isa, .to_f16 = pq_to_f16_##isa, .from_f16 = pq_from_f16_##isa

@@ -43,6 +43,40 @@ void PQ_NAME(silu_mul)(const float *gate, const float *up, size_t n, float *y) {
     pq_silu_mul_scalar(gate + i, up + i, n - i, y + i);
 }
 
+/* Steps within a vector: lanes whose number has bit h become b - a, the others a + b. */
+PQ_INLINE void add_and_subtract_lanes(float *x, size_t n, const int h) {
+    float sign[PQ_VEC];
+    for (int i = 0; i < PQ_VEC; i++)
+        sign[i] = i & h ? -1.0f : 1.0f;
+    const pq_vec signs = v_load(sign);
+    for (size_t i = 0; i < n; i += PQ_VEC) {
+        const pq_vec a = v_load(x + i);
+        v_store(x + i, v_fma(a, signs, v_swap_neighbors(a, h)));
+    }
+}
+
+void PQ_NAME(hadamard)(float *x, size_t n) {
+    const size_t size = n & (~n + 1); /* the largest power of two in n */
+    add_and_subtract_lanes(x, n, 1);
+    add_and_subtract_lanes(x, n, 2);
+    if (PQ_VEC > 4)
+        add_and_subtract_lanes(x, n, 4);
+    if (PQ_VEC > 8)
+        add_and_subtract_lanes(x, n, 8);
+    for (size_t h = PQ_VEC; h < size; h *= 2) {
+        for (size_t i = 0; i < n; i += PQ_VEC) {
+            if (i & h)
+                continue;
+            const pq_vec a = v_load(x + i), b = v_load(x + i + h);
+            v_store(x + i, v_add(a, b));
+            v_store(x + i + h, v_sub(a, b));
+        }
+    }
+    const pq_vec scale = v_all((float)(1.0 / sqrt((double)size)));
+    for (size_t i = 0; i < n; i += PQ_VEC)
+        v_store(x + i, v_mul(v_load(x + i), scale));
+}
+
 /* a' = fmaf(a, c, -(b * s)), b' = fmaf(a, s, b * c) */
 PQ_INLINE void rotate(pq_vec *a, pq_vec *b, pq_vec c, pq_vec s, pq_vec scale) {
     const pq_vec first = v_fms(*a, c, v_mul(*b, s));

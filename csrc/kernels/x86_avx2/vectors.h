@@ -30,13 +30,9 @@ PQ_INLINE pq_vec pq_as_floats(pq_ints x) {
 
 #include "../templates/x86/vectors.h"
 
-/* float16, and int8, to float32. */
+/* float16 to float32. */
 PQ_INLINE pq_vec v_load_halves(const void *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-}
-
-PQ_INLINE pq_vec v_load_bytes(const void *p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
 
 /* bfloat16, the upper half of a float32. */
@@ -144,6 +140,13 @@ PQ_INLINE pq_bytes32 v_to_bytes(const pq_vec x[32 / PQ_VEC]) {
                                        _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
+/* Lanes `distance` apart change places; distance is 1, 2 or 4, and bit `distance` tells the two apart. */
+PQ_INLINE pq_vec v_swap_neighbors(pq_vec x, const int distance) {
+    return distance == 1   ? _mm256_permute_ps(x, 0xB1)
+           : distance == 2 ? _mm256_permute_ps(x, 0x4E)
+                           : _mm256_permute2f128_ps(x, x, 0x01);
+}
+
 /* `bit` in the lanes where x is at or above the border. */
 PQ_INLINE __m256i v_bit_above(pq_vec x, __m256 border, int bit) {
     const __m256 mask = _mm256_cmp_ps(x, border, _CMP_GE_OQ);
@@ -165,6 +168,29 @@ PQ_INLINE pq_vec v_nonlinear(pq_vec x) {
     const __m256 last = _mm256_cmp_ps(x, _mm256_permutevar8x32_ps(ones, index), _CMP_GE_OQ);
     return _mm256_blendv_ps(_mm256_permutevar8x32_ps(lower, index),
                             _mm256_permutevar8x32_ps(upper, index), last);
+}
+
+/* --------------------------------------------- pairs of 16-bit numbers, for attention over integers */
+
+/* Two numbers in each lane of 32 bits, of bytes; unsigned. */
+PQ_INLINE pq_pairs v_load_byte_pairs(const void *p) {
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* Of int8. */
+PQ_INLINE pq_pairs v_load_pairs(const void *p) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* sum + both products. */
+PQ_INLINE pq_ints v_dot_pairs(pq_ints sum, pq_pairs a, pq_pairs b) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+}
+
+/* 16 numbers to the nearest integers, ties to even. The pack interleaves 128-bit halves. */
+PQ_INLINE void v_store_words(int16_t *p, const pq_vec x[16 / PQ_VEC]) {
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x[0]), _mm256_cvtps_epi32(x[1]));
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(words, 0xD8));
 }
 
 /* ----------------------------------------------------- for products of quantized matrices: templates/x86 */

@@ -29,13 +29,9 @@ PQ_INLINE pq_vec pq_as_floats(pq_ints x) {
 
 #include "../templates/x86/vectors.h"
 
-/* float16, and int8, to float32. */
+/* float16 to float32. */
 PQ_INLINE pq_vec v_load_halves(const void *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-}
-
-PQ_INLINE pq_vec v_load_bytes(const void *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
 /* bfloat16, the upper half of a float32. */
@@ -137,6 +133,14 @@ PQ_INLINE pq_bytes32 v_to_bytes(const pq_vec x[32 / PQ_VEC]) {
                                    _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x[1])), 1);
 }
 
+/* Lanes `distance` apart change places; distance is 1, 2, 4 or 8, and bit `distance` tells the two apart. */
+PQ_INLINE pq_vec v_swap_neighbors(pq_vec x, const int distance) {
+    return distance == 1   ? _mm512_permute_ps(x, 0xB1)
+           : distance == 2 ? _mm512_permute_ps(x, 0x4E)
+           : distance == 4 ? _mm512_shuffle_f32x4(x, x, 0xB1)
+                           : _mm512_shuffle_f32x4(x, x, 0x4E);
+}
+
 /* The value of the non-linear types nearest to x: a binary search among the borders of the values. */
 PQ_INLINE pq_vec v_nonlinear(pq_vec x) {
     const __m512 values =
@@ -151,6 +155,28 @@ PQ_INLINE pq_vec v_nonlinear(pq_vec x) {
         index = _mm512_mask_add_epi32(index, above, index, _mm512_set1_epi32(step));
     }
     return _mm512_permutexvar_ps(index, values);
+}
+
+/* --------------------------------------------- pairs of 16-bit numbers, for attention over integers */
+
+/* Two numbers in each lane of 32 bits, of bytes; unsigned. */
+PQ_INLINE pq_pairs v_load_byte_pairs(const void *p) {
+    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* Of int8. */
+PQ_INLINE pq_pairs v_load_pairs(const void *p) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* sum + both products. */
+PQ_INLINE pq_ints v_dot_pairs(pq_ints sum, pq_pairs a, pq_pairs b) {
+    return _mm512_dpwssd_epi32(sum, a, b);
+}
+
+/* 16 numbers to the nearest integers, ties to even. */
+PQ_INLINE void v_store_words(int16_t *p, const pq_vec x[16 / PQ_VEC]) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x[0])));
 }
 
 /* ---------------------------------------------------------- products of quantized matrices */

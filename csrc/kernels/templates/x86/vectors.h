@@ -139,6 +139,41 @@ PQ_INLINE pq_ints pq_as_ints(pq_vec x) { /* the same bits */
     return PQ_X86_INTS(castps)(x);
 }
 
+/* At any address. */
+PQ_INLINE void v_store_ints(void *p, pq_ints x) {
+    PQ_X86_INTS(storeu)((pq_ints *)p, x);
+}
+
+/* Pairs of 16-bit numbers, for attention over integers: v_load_byte_pairs and v_dot_pairs are in each folder. */
+typedef pq_ints pq_pairs;
+
+PQ_INLINE pq_pairs v_load_byte_pairs(const void *p);
+
+PQ_INLINE pq_pairs v_load_words(const int16_t *p) {
+    return pq_load_ints(p);
+}
+
+/* Two neighboring numbers in every lane. */
+PQ_INLINE pq_pairs v_all_pair(const int16_t *p) {
+    return pq_broadcast(p);
+}
+
+PQ_INLINE pq_pairs v_load_low_nibbles(const void *p) {
+    return pq_and(v_load_byte_pairs(p), pq_all_words(15));
+}
+
+PQ_INLINE pq_pairs v_load_high_nibbles(const void *p) {
+    return PQ_X86(srli_epi16)(v_load_byte_pairs(p), 4);
+}
+
+/* Bit `bit` of every byte becomes bit 4 of x's number. */
+PQ_INLINE pq_pairs v_add_fifth_bit(pq_pairs x, const void *line, const int bit) {
+    const pq_pairs bits = v_load_byte_pairs(line);
+    const pq_pairs moved = bit < 4 ? PQ_X86(slli_epi16)(bits, (unsigned)(bit < 4 ? 4 - bit : 0))
+                                   : PQ_X86(srli_epi16)(bits, (unsigned)(bit < 4 ? 0 : bit - 4));
+    return pq_or(x, pq_and(moved, pq_all_words(16)));
+}
+
 /* x with the integer in the low bits of n added to its exponent. */
 PQ_INLINE pq_vec v_scale_exponent(pq_vec x, pq_vec n) {
     const pq_ints exponent = PQ_X86(slli_epi32)(pq_as_ints(n), 23);
