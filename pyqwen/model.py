@@ -57,7 +57,7 @@ class OpenOptions(TypedDict, total=False):
 
     context: int | None
     threads: int | None
-    kv_type: str | None
+    kv_type: _native.KVType | None
     load: Load
     cache: bool
     max_sequences: int
@@ -104,7 +104,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
         *,
         context: int | None = None,
         threads: int | None = None,
-        kv_type: str | None = None,
+        kv_type: _native.KVType | None = None,
         load: Load = "mmap",
         cache: bool = True,
         max_sequences: int = DEFAULT_MAX_SEQUENCES,
@@ -123,7 +123,9 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
         - ``context``: the most tokens of one request, prompt and answer; None: as trained. Memory
           for it is taken as it is used.
         - ``threads``: None: ``PYQWEN_THREADS``, else the performance cores of this machine.
-        - ``kv_type``: type of the KV cache, ``"f16"``, ``"q8_0"`` or ``"f32"``; None: f16.
+        - ``kv_type``: type of the KV cache, ``"f16"``, ``"q8_0"``, ``"q5_1"``, ``"q4_0"`` or ``"f32"``,
+          or those of keys and of values, such as ``("q8_0", "q5_1")``; ``"auto"``: f16, or the best
+          smaller one where the context would not fit the memory that is free. None: f16.
         - ``max_sequences``: how many requests run together. Each takes memory of its own for its
           tokens; see ``pyqwen.plan``.
         - ``load``: ``"copy"`` reads the file, so that nobody can change the weights afterwards.
@@ -241,7 +243,7 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
         self.default_origins: Mapping[str, str] = defaults.origins
         for line in defaults.ignored:
             _log.warning("%s", line)
-        self.kv_type: str = weights.settings.kv_type
+        self.kv_type: _native.KVType = weights.settings.kv_type
         self.isa: str = weights.model.isa
         self.exact: bool = weights.settings.exact
         self.max_sequences: int = weights.settings.max_sequences

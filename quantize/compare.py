@@ -27,7 +27,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pyqwen._native import SessionHandle, read_config
+from pyqwen._native import KVType, SessionHandle, read_config
 from pyqwen.interruptible import run_interruptibly
 from pyqwen.loading.gguf_file import GGUFFile
 from pyqwen.loading.weights import Weights, open_weights
@@ -86,7 +86,7 @@ def compare(
     context: int = 512,
     chunks: int | None = None,
     threads: int | None = None,
-    kv_type: str | None = None,
+    kv_type: KVType | None = None,
     activations: Literal["coarse", "fine"] = "coarse",
     loading: Loading | None = None,
     progress: Progress | None = None,

@@ -18,6 +18,7 @@ from pyqwen.cli.options import given
 
 if TYPE_CHECKING:
     from pyqwen import Model
+    from pyqwen._native import KVType
     from pyqwen.loading.gguf_file import GGUFFile
     from pyqwen.loading.weights import Weights
     from pyqwen.text.tokenizer import Tokenizer
@@ -86,7 +87,7 @@ def _is_for_embeddings(model: Model) -> bool:
 
 @contextmanager
 def open_weights(
-    name: str | None, threads: int | None, kv_type: str | None, *, cache: bool = True
+    name: str | None, threads: int | None, kv_type: KVType | None, *, cache: bool = True
 ) -> Iterator[Weights]:
     """Load a model; arguments that are None come from the environment, else from the defaults."""
     from pyqwen.loading import weights

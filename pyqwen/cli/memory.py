@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyqwen import MemoryPlan
+    from pyqwen._native import KVType
+
+
+def kv_type_text(kv_type: KVType) -> str:
+    """As ``--kv-type`` takes it."""
+    return kv_type if isinstance(kv_type, str) else ",".join(kv_type)
 
 
 def describe_fit(plan: MemoryPlan) -> str:
@@ -17,6 +23,8 @@ def describe_fit(plan: MemoryPlan) -> str:
     longest = f"the longest context that fits is {plan.longest_context:,} tokens"
     if plan.fits:
         return f"this fits; {longest} (the model was trained for {plan.trained_context:,})"
+    if plan.kv_type_that_fits is not None:
+        longest += f", and with --kv-type {kv_type_text(plan.kv_type_that_fits)} this one does"
     if plan.longest_context:
         return f"this does not fit; {longest} (-c {plan.longest_context})"
     return "this does not fit, with any context: take a smaller model or quantization"

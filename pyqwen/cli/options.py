@@ -14,7 +14,13 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 LARGEST = 2**31 - 1  # what the C core counts with
 RANDOM_SEED = -1  # llama.cpp's word for none
-KV_TYPES = ("f16", "q8_0", "f32")  # those of the core, which is not loaded to show the help
+KV_TYPES = (
+    "f16",
+    "q8_0",
+    "f32",
+    "q4_0",
+    "q5_1",
+)  # those of the core, which is not loaded to show the help
 
 # Flag, name of the field of SamplingParams, type, help. A flag that is not given leaves the model's
 # own default in force.
@@ -156,9 +162,23 @@ def add_threads_option(parser: argparse.ArgumentParser) -> None:
 def add_kv_type_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kv-type",
-        choices=KV_TYPES,
-        help="type of the key/value cache (default: f16)",
+        type=kv_type,
+        metavar="T|TK,TV",
+        help=f"type of the key/value cache, or those of keys and values: {', '.join(KV_TYPES)}; auto: "
+        "f16, or the best smaller one where the context would not fit (default: f16)",
     )
+
+
+def kv_type(text: str) -> str | tuple[str, str]:
+    """``T``, ``TK,TV`` or ``auto``."""
+    names = text.split(",")
+    if text == "auto":
+        return text
+    if len(names) > 2 or not set(KV_TYPES).issuperset(names):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: take one of {', '.join(KV_TYPES)}, auto, or two for keys and values such as q8_0,q5_1"
+        )
+    return names[0] if len(names) == 1 else (names[0], names[1])
 
 
 def add_cache_option(parser: argparse.ArgumentParser) -> None:

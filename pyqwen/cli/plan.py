@@ -6,7 +6,7 @@ import argparse
 
 from pyqwen.cli.console import print_json
 from pyqwen.cli.inputs import find_local_model
-from pyqwen.cli.memory import describe_fit
+from pyqwen.cli.memory import describe_fit, kv_type_text
 from pyqwen.cli.options import (
     Verbs,
     add_context_option,
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         (
             "KV cache",
             result.kv,
-            f"{sequences}{result.context:,} tokens in {result.kv_type}, "
+            f"{sequences}{result.context:,} tokens in {kv_type_text(result.kv_type)}, "
             f"{format_bytes(result.kv_per_token)} each; grows as it is used",
         ),
         ("compute", result.compute, "activations and logits"),

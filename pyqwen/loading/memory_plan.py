@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyqwen import _native
@@ -11,6 +11,7 @@ from pyqwen.loading import packed_cache
 from pyqwen.loading.adapters.open_adapter import AdapterPaths, checked_adapters, plan_adapters
 from pyqwen.loading.gguf_file import GGUFFile
 from pyqwen.loading.settings import (
+    AUTO_KV_TYPE,
     DEFAULT_BATCH,
     DEFAULT_MAX_SEQUENCES,
     Settings,
@@ -26,6 +27,10 @@ TOKENIZER_BYTES_PER_TOKEN = 160
 
 # The vocabulary for grammars, measured as above: 67 MiB for Qwen2.5.
 GRAMMAR_BYTES_PER_TOKEN = 470
+
+# Types of the cache that a plan recommends and "auto" takes, best first. Keys have at least 8 bits: what
+# fewer do to answers is in benchmarks/results/kv-types.md.
+KV_TYPES_BY_QUALITY: tuple[_native.KVType, ...] = ("f16", "q8_0", ("q8_0", "q5_1"))
 
 LOOK_UP = "ngram"
 """The draft that is looked up, not a model's."""
@@ -51,6 +56,9 @@ class MemoryPlan:
     kept of earlier requests and the one that runs take no more than one context together. Where
     ``prefix_cache_bytes`` is given, that much may be kept beside ``kv``: ``prefix_cache``.
 
+    ``kv_type_that_fits`` is the best type of the cache with which the same would fit, if it does not
+    with ``kv_type``; None where none helps.
+
     ``draft`` is what a model that drafts adds: its weights, cache and activations. The index of what
     is looked up for drafts counts as ``compute``. ``constraints`` is what the first answer with a
     ``response_format`` adds to ``total``, for it takes that only then. ``adapters`` is what they take, all
@@ -60,7 +68,7 @@ class MemoryPlan:
     context: int
     trained_context: int
     max_sequences: int
-    kv_type: str
+    kv_type: _native.KVType
     file: int
     weights: int
     kv: int
@@ -74,6 +82,7 @@ class MemoryPlan:
     constraints: int = 0
     prefix_cache: int = 0
     adapters: int = 0
+    kv_type_that_fits: _native.KVType | None = None
 
     @property
     def total(self) -> int:
@@ -102,7 +111,7 @@ def plan(
     path_or_name: str | os.PathLike[str],
     *,
     context: int | None = None,
-    kv_type: str | None = None,
+    kv_type: _native.KVType | None = None,
     max_sequences: int = DEFAULT_MAX_SEQUENCES,
     threads: int | None = None,
     isa: str | None = None,
@@ -117,7 +126,8 @@ def plan(
 
     The arguments and their defaults are those of :class:`pyqwen.Model`, so this is the most that
     it will take. With ``max_sequences=1`` it is what any model takes whose requests come one after
-    the other. Raises as ``Model`` does for files and arguments that cannot be.
+    the other. Where it does not fit, ``kv_type_that_fits`` recommends another type. Raises as
+    ``Model`` does for files and arguments that cannot be.
     """
     from pyqwen import catalog
 
@@ -135,24 +145,16 @@ def plan(
     paths = checked_adapters(adapters)
     path = catalog.resolve(os.fspath(path_or_name))
     with GGUFFile(path) as file:
+        settings = with_kv_type(file, settings)
         config = _native.read_config(file.handle)
-        sizes = _native.plan(
-            file.handle,
-            context=settings.context or 0,
-            sequences=settings.max_sequences,
-            threads=settings.threads,
-            batch=settings.batch,
-            kv_type=settings.kv_type,
-            isa=settings.isa,
-            exact=settings.exact,
-        )
+        sizes = _sizes(file, settings)
         context_tokens = settings.context or config["context"]
         indexed = 0 if draft is None else min(context_tokens, MOST_LOOKED_UP)
         looked_up = indexed * LOOKED_UP_BYTES_PER_TOKEN * settings.max_sequences
         packed = None
         if settings.cache:
             packed = packed_cache.locate(file, path, isa=settings.isa, exact=settings.exact)
-        return MemoryPlan(
+        result = MemoryPlan(
             context=context_tokens,
             trained_context=config["context"],
             max_sequences=settings.max_sequences,
@@ -173,6 +175,51 @@ def plan(
             draft=0 if draft is None or draft == LOOK_UP else _draft_bytes(draft, settings),
             prefix_cache=prefix_cache,
         )
+        if result.fits:
+            return result
+        return replace(result, kv_type_that_fits=_smaller_that_fits(file, settings, result))
+
+
+def _sizes(file: GGUFFile, settings: Settings) -> dict[str, int]:
+    return _native.plan(
+        file.handle,
+        context=settings.context or 0,
+        sequences=settings.max_sequences,
+        threads=settings.threads,
+        batch=settings.batch,
+        kv_type=settings.kv_type,
+        isa=settings.isa,
+        exact=settings.exact,
+    )
+
+
+def _smaller_that_fits(
+    file: GGUFFile, settings: Settings, result: MemoryPlan
+) -> _native.KVType | None:
+    for kv_type in KV_TYPES_BY_QUALITY:
+        kv = _sizes(file, replace(settings, kv_type=kv_type))["kv"]
+        if kv < result.kv and result.total - result.kv + kv <= result.available:
+            return kv_type
+    return None
+
+
+def with_kv_type(file: GGUFFile, settings: Settings) -> Settings:
+    """Return the settings with a type of the cache in place of ``AUTO_KV_TYPE``.
+
+    The first of ``KV_TYPES_BY_QUALITY`` with which all sequences at full context fit what is free now,
+    before weights are loaded; the last one if none does.
+    """
+    if settings.kv_type != AUTO_KV_TYPE:
+        return settings
+    vocab = _native.read_config(file.handle)["vocab"]
+    rest = INTERPRETER_BYTES + vocab * TOKENIZER_BYTES_PER_TOKEN
+    available = _native.machine()["available_bytes"]
+    for kv_type in KV_TYPES_BY_QUALITY:
+        chosen = replace(settings, kv_type=kv_type)
+        sizes = _sizes(file, chosen)
+        if sizes["weights"] + sizes["kv"] + sizes["compute"] + rest <= available:
+            break
+    return chosen
 
 
 def _draft_bytes(draft: str | os.PathLike[str], settings: Settings) -> int:

@@ -63,6 +63,9 @@ class Residence:
                 load_weights(self._path, self._settings, with_tokenizer=is_first, progress=progress)
             )
             if is_first:
+                self._settings = (
+                    weights.settings
+                )  # what was chosen stays, however much is free later
                 files = shards(self._path, weights.file.shards)
                 self._seen = {file: _state(file) for file in files}
 

@@ -19,19 +19,22 @@ from pyqwen.loading.gguf_file import Load
 
 DEFAULT_MAX_SEQUENCES = 4
 DEFAULT_BATCH = 256
+AUTO_KV_TYPE = "auto"
+"""Stands for the best type of the cache that fits; the file and the free memory tell which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a model is loaded, and how its sessions run. The names are those of ``Model``'s arguments.
 
-    ``context`` None is what the model was trained for, which only its file tells. ``coarse`` rounds
+    ``context`` None is what the model was trained for, which only its file tells. ``kv_type`` is
+    ``AUTO_KV_TYPE`` until the file is open. ``coarse`` rounds
     activations as llama.cpp does, which is worse than as we do, to measure what it would.
     """
 
     context: int | None
     threads: int
-    kv_type: str
+    kv_type: _native.KVType
     isa: str
     exact: bool
     coarse: bool
@@ -45,7 +48,7 @@ def resolve_settings(
     *,
     context: int | None = None,
     threads: int | None = None,
-    kv_type: str | None = None,
+    kv_type: _native.KVType | None = None,
     isa: str | None = None,
     exact: bool | None = None,
     coarse: bool = False,
@@ -68,7 +71,7 @@ def resolve_settings(
         threads=_checked_count("threads", threads)
         or environment.threads()
         or _native.default_threads(),
-        kv_type=_native.checked_kv_type(kv_type or ("f32" if exact else "f16")),
+        kv_type=_checked_kv_type(kv_type, exact),
         isa=isa or environment.isa() or _native.default_isa(),
         exact=exact,
         coarse=coarse,
@@ -77,6 +80,12 @@ def resolve_settings(
         load=load,
         cache=cache,
     )
+
+
+def _checked_kv_type(kv_type: _native.KVType | None, exact: bool) -> _native.KVType:
+    if kv_type is None:
+        return "f32" if exact else "f16"
+    return AUTO_KV_TYPE if kv_type == AUTO_KV_TYPE else _native.checked_kv_type(kv_type)
 
 
 def _checked_count(name: str, value: int | None) -> int | None:

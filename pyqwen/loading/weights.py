@@ -17,6 +17,7 @@ from typing import Self
 from pyqwen import _native
 from pyqwen.loading import packed_cache
 from pyqwen.loading.gguf_file import GGUFFile
+from pyqwen.loading.memory_plan import with_kv_type
 from pyqwen.loading.settings import Settings, resolve_settings
 from pyqwen.text.tokenizer import Tokenizer
 
@@ -105,6 +106,7 @@ def load_weights(
 
     with ExitStack() as undo:
         file = undo.enter_context(GGUFFile(path, settings.load))
+        settings = with_kv_type(file, settings)
         with ThreadPoolExecutor(1, "pyqwen-open") as beside:
             tokenizer = _begin_reading(beside, file, path) if with_tokenizer else None
             packed = None
@@ -134,7 +136,7 @@ def open_weights(
     path: Path,
     *,
     threads: int | None = None,
-    kv_type: str | None = None,
+    kv_type: _native.KVType | None = None,
     coarse: bool = False,
     cache: bool = True,
     progress: _native.Progress | None = None,

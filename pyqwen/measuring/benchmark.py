@@ -100,7 +100,7 @@ class Timer:
         self._vocab: int = config["real_tokens"]
         self._logits = np.empty((1, config["vocab_rows"]), np.float32)
         self._random = random.Random(_SEED)
-        self._kv_type = weights.settings.kv_type
+        self._key_type, self._value_type = _native.key_value_types(weights.settings.kv_type)
 
     def close(self) -> None:
         """Free the session."""
@@ -125,8 +125,8 @@ class Timer:
             "n_batch": self.session.batch,
             "n_ubatch": self.session.batch,
             "n_threads": self.session.threads,
-            "type_k": self._kv_type,
-            "type_v": self._kv_type,
+            "type_k": self._key_type,
+            "type_v": self._value_type,
             "n_prompt": workload.n_prompt,
             "n_gen": workload.n_gen,
             "n_depth": workload.n_depth,

@@ -70,7 +70,7 @@ def test_version(call) -> None:
         ["run", "-c", "0", "Hello"],
         ["inspect"],
         ["bench", "-o", "xml"],
-        ["plan", "model.gguf", "--kv-type", "q4_0"],
+        ["plan", "model.gguf", "--kv-type", "q3_0"],
     ],
 )
 def test_wrong_usage_exits_with_2(call, argv: list[str]) -> None:
