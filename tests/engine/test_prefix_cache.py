@@ -7,6 +7,7 @@ import pytest
 import pyqwen
 from pyqwen import Model
 from pyqwen.engine.prefix_cache import common_prefix
+from pyqwen.engine.stream import Waiter
 
 PROMPT = list(range(40, 140))
 
@@ -352,3 +353,14 @@ def test_requests_that_come_together_read_what_they_share_once(tiny_model_path, 
     # One of them reads all; the others wait until what remains is too little to wait for.
     assert sorted(read)[-2] <= 64 + 3 + 16
     assert sum(read) < 1.6 * len(prompts[0])
+
+
+def test_adapters_are_kept_apart(model):
+    def cached(adapter):
+        waiter = Waiter(model._engine)
+        request = model._calls.continuation(PROMPT, None, {"max_tokens": 1}, waiter.deliver)
+        request.adapter = adapter
+        return int(waiter.last_event(request).usage.cached_tokens)
+
+    assert [cached(None), cached(None)][1] == len(PROMPT) - 1
+    assert [cached("a"), cached("b"), cached("a"), cached(None)] == [0, 0, 99, 99]

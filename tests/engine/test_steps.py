@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from pyqwen import ChatCompletion, Chunk, Completion, Model
-from pyqwen.engine.request import Scoring
 from pyqwen.engine.stream import Waiter
 from pyqwen.errors import CancelledError, OutOfMemoryError
 
@@ -468,36 +467,6 @@ def test_a_call_that_is_interrupted_is_made_again(
     draft = Guesses(IDS + expected[0].token_ids, 0.8)
     assert_same(write(model, IDS, draft, Rules(), **options), expected)
     assert len(calls) > 15
-
-
-# ------------------------------------------------------------------------- adapters, hidden states
-
-
-def test_the_cache_keeps_adapters_apart(model: Model) -> None:
-    def cached(adapter: str | None) -> int:
-        waiter = Waiter(model._engine)
-        request = model._calls.continuation(IDS, None, {"max_tokens": 1}, waiter.deliver)
-        request.adapter = adapter
-        return int(waiter.last_event(request).usage.cached_tokens)
-
-    assert [cached(None), cached(None)][1] == len(IDS) - 1
-    assert [cached("a"), cached("b"), cached("a"), cached(None)] == [0, 0, 39, 39]
-
-
-@pytest.mark.parametrize("batch", [4, 256])
-def test_hidden_states(tiny_model_path: Any, batch: int) -> None:
-    with Model(tiny_model_path, batch=batch, max_sequences=2) as model:
-        hidden = np.full((len(IDS), model.config.hidden), np.nan, np.float32)
-        waiter = Waiter(model._engine)
-        result = waiter.last_event(Scoring(IDS, waiter.deliver, hidden=hidden))
-        assert result is hidden
-        session = model._engine._session
-        session.eval(IDS, [0] * len(IDS), [1] * len(IDS)) if batch == 256 else None
-        expected = np.empty_like(hidden)
-        if batch == 256:
-            session.hidden(0, len(IDS), expected)
-            np.testing.assert_array_equal(hidden, expected)
-    assert np.isfinite(hidden).all()
 
 
 def test_chats_are_guided_too(model: Model) -> None:
