@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pyqwen.cli.adapters import add_adapter_option, chosen_adapter
 from pyqwen.cli.chat_input import ask, keys_unseen, read_messages
 from pyqwen.cli.console import counted, say
 from pyqwen.cli.conversation import CommandError, Conversation
@@ -37,6 +38,7 @@ def add_parser(verbs: Verbs) -> None:
     )
     add_generation_options(parser)
     add_session_option(parser)
+    add_adapter_option(parser, "SCALE multiplies what it adds (default: 1)")
     parser.add_argument(
         "--no-history",
         dest="history",
@@ -49,9 +51,11 @@ def run(args: argparse.Namespace) -> int:
     from pyqwen.catalog import cache_root
 
     overrides = generation_overrides(args)
+    adapter = chosen_adapter(args)
     history = cache_root() / "chat_history" if args.history else None
     with open_model(args) as model, model.session() as session:
         conversation = Conversation(model, session, args.system, overrides)
+        conversation.adapter = adapter
         if args.session is None:
             _talk(model, conversation, history)
         else:
@@ -143,6 +147,7 @@ def _stream_answer(model: Model, conversation: Conversation) -> ChatCompletion |
                 on_prompt=output.reading,
                 response_format=conversation.response_format,
                 session=conversation.session,
+                adapter=conversation.adapter,
                 **settings,
             ) as stream,
         ):

@@ -63,6 +63,7 @@ class Conversation:
         self._model, self.session = model, session
         self.system = system
         self.settings = settings
+        self.adapter: dict[str, float] = {}  # names and factors
         self.response_format: Constraint | None = None
         self.turns: list[dict[str, Any]] = []
         self.is_saved = True  # in a session file, as it is

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyqwen.cli.adapters import named_adapters
 from pyqwen.cli.console import ProgressBar, UsageError, say
 from pyqwen.cli.memory import describe_plan
 from pyqwen.cli.options import given
@@ -70,6 +71,7 @@ def open_model(args: argparse.Namespace) -> Model:
     settings = given(args, "context", "threads", "kv_type", "cache")
     if args.draft != "off":
         settings["draft"] = args.draft if args.draft == "ngram" else find_model(args.draft)
+    settings["adapters"] = named_adapters(getattr(args, "adapters", []))[0]
     if not getattr(args, "quiet", False):
         say(describe_plan(plan(path, max_sequences=1, **settings), path))
     with ProgressBar("loading", "bytes") as bar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from pyqwen.cli.adapters import add_adapter_option, named_adapters
 from pyqwen.cli.console import print_json
 from pyqwen.cli.inputs import find_local_model
 from pyqwen.cli.memory import describe_fit, kv_type_text
@@ -43,6 +44,7 @@ def add_parser(verbs: Verbs) -> None:
         help="requests that run at the same time (default: 1)",
     )
     add_draft_option(parser)
+    add_adapter_option(parser, "SCALE makes no difference")
     add_json_option(parser)
 
 
@@ -55,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         context=args.context,
         kv_type=args.kv_type,
         max_sequences=args.parallel,
+        adapters=named_adapters(args.adapters)[0],
         draft=draft if draft in {None, "ngram"} else find_local_model(draft),
     )
     if args.json:
@@ -70,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             f"{format_bytes(result.kv_per_token)} each; grows as it is used",
         ),
         ("compute", result.compute, "activations and logits"),
+        *([("adapters", result.adapters, "LoRA, all in one request")] if result.adapters else []),
         *([("draft", result.draft, "the model that drafts")] if result.draft else []),
         ("tokenizer", result.tokenizer, ""),
         ("interpreter", result.interpreter, "Python and its libraries"),

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyqwen.cli.adapters import add_adapter_option, chosen_adapter
 from pyqwen.cli.console import ProgressBar, UsageError, harmless, print_json, say
 from pyqwen.cli.inputs import open_model, read_stdin, read_text, say_if_stdin_is_unread
 from pyqwen.cli.options import (
@@ -46,6 +47,7 @@ def add_parser(verbs: Verbs) -> None:
         ),
     )
     add_generation_options(parser)
+    add_adapter_option(parser, "SCALE multiplies what it adds (default: 1)")
     add_structure_options(parser)
     add_session_option(parser)
     parser.add_argument(
@@ -75,6 +77,7 @@ def add_parser(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     overrides = generation_overrides(args)
     structure = structure_of(args)
+    adapter = chosen_adapter(args)
     question = {"role": "user", "content": _prompt(args)}
     with (
         open_model(args) as model,
@@ -88,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
             on_prompt=bar.update,
             response_format=structure,
             session=session,
+            adapter=adapter,
             **overrides,
         ) as stream:
             for chunk in stream:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pyqwen.cli.adapters import add_adapter_option, named_adapters
 from pyqwen.cli.console import UsageError, say
 from pyqwen.cli.options import (
     Verbs,
@@ -111,6 +112,10 @@ def add_parser(verbs: Verbs) -> None:
     add_kv_type_option(parser)
     add_cache_option(parser)
     add_draft_option(parser)
+    add_adapter_option(
+        parser,
+        "clients ask for it as a model of its own name, its file's; SCALE is what it then has (1)",
+    )
     parser.add_argument("--no-ui", dest="ui", action="store_false", help="no web page")
     parser.add_argument(
         "--allow-pull", action="store_true", help="let clients fetch models (Ollama's /api/pull)"
@@ -142,6 +147,11 @@ def run(args: argparse.Namespace) -> int:
         options["draft"] = args.draft if args.draft == "ngram" else find_model(args.draft)
     if args.parallel is not None:
         options["max_sequences"] = args.parallel
+    paths, factors = named_adapters(args.adapters)
+    if paths and len(models) > 1:
+        raise UsageError("--adapter goes with one model: which of these is it for?")
+    if paths:
+        options["adapters"] = paths
     names = {_served_name(name): path for name, path in sources.items()}
     if len(names) < len(models):
         raise UsageError("two models have the same name; rename a file")
@@ -156,6 +166,7 @@ def run(args: argparse.Namespace) -> int:
             unload_after=args.unload_after,
             allow_pull=args.allow_pull,
             ui=args.ui,
+            adapter_scales=factors,
             **options,
         )
     except ValueError as error:
