@@ -52,7 +52,7 @@ class AnthropicMessages:
                 "id": new_id("msg_"),
                 "type": "message",
                 "role": "assistant",
-                "model": lease.served.name,
+                "model": lease.name,
             }
             if request.stream:
                 tokens = await asyncio.to_thread(_count, lease.model, ask)

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack, cast
 
 from starlette.routing import Route, Router
 
 from pyqwen.model import OpenOptions
+from pyqwen.serve.adapters import LoraAdapters
 from pyqwen.serve.anthropic import AnthropicMessages
 from pyqwen.serve.core import Core
 from pyqwen.serve.embeddings import Embeddings
@@ -91,6 +92,7 @@ class AppOptions(OpenOptions, total=False):
 
     aliases: Sequence[str]
     api_key: str | Sequence[str] | None
+    adapter_scales: Mapping[str, float]
     cors: Sequence[str]
     hosts: Sequence[str]
     queue: int
@@ -113,6 +115,7 @@ def create_app(models: Sources, **options: Unpack[AppOptions]) -> Application:
       any name;
     - ``api_key``: a key, or several, of which one must come with each request; and what else
       ``ServerSettings`` explains: ``cors``, ``hosts``, ``queue``, ``unload_after`` and limits;
+    - ``adapter_scales``: the factors that adapters have when they are asked for as models, by name (1);
     - the keywords of ``Model`` for the models that are opened here (``context``, ``max_sequences``, …).
 
     What was opened is closed at the end of the application's lifespan, or by ``app.registry.close()``.
@@ -121,6 +124,7 @@ def create_app(models: Sources, **options: Unpack[AppOptions]) -> Application:
     given: dict[str, Any] = dict(options)
     aliases = given.pop("aliases", None) or ()
     keys = given.pop("api_key", None)
+    scales = given.pop("adapter_scales", None)
     own = {name: given.pop(name) for name in SETTING_NAMES if name in given}
     if "api_keys" in own:
         raise TypeError("give keys as api_key=")
@@ -128,7 +132,8 @@ def create_app(models: Sources, **options: Unpack[AppOptions]) -> Application:
     unknown = given.keys() - OpenOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
-    return Application(Registry(models, settings, cast(OpenOptions, given), aliases), settings)
+    registry = Registry(models, settings, cast(OpenOptions, given), aliases, scales)
+    return Application(registry, settings)
 
 
 def shape_of(path: str) -> Shape:
@@ -211,6 +216,9 @@ def routes(core: Core) -> list[Route]:
     _add_ollama(table, core)
     table.add("GET", "/props", llama.props)
     table.add("GET", "/slots", llama.slots)
+    adapters = LoraAdapters(core.registry)
+    table.add("GET", "/lora-adapters", adapters.list)
+    table.add("POST", "/lora-adapters", adapters.set)
     table.add("GET", "/metrics", llama.metrics)
     table.add("POST", "/tokenize", llama.tokenize)
     table.add("POST", "/detokenize", llama.detokenize)

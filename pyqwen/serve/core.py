@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from pyqwen.serve.adapters import choose_adapter
 from pyqwen.serve.asking import Answers, Ask, WholeAnswers, answering
 from pyqwen.serve.metrics import Metrics
 from pyqwen.serve.registry import Lease, Registry
@@ -25,6 +26,8 @@ class Core:
     async def running(self, lease: Lease, asks: Sequence[Ask]) -> AsyncIterator[list[Answers]]:
         """Run what a request asks of its model; leaving stops the model."""
         kind = Answers if self.streams else WholeAnswers
+        for ask in asks:
+            choose_adapter(ask.options, lease, self.registry.adapters_of(lease.served))
         async with answering(lease.model, asks, self.metrics, kind) as answers:
             yield answers
 

@@ -12,6 +12,7 @@ import msgspec
 
 from pyqwen.errors import ContextOverflowError
 from pyqwen.model import Model
+from pyqwen.serve.adapters import refuse_adapter
 from pyqwen.serve.core import Core
 from pyqwen.serve.errors import ApiError, api_error, refusals
 from pyqwen.serve.exchange import Exchange, encode_json
@@ -64,6 +65,7 @@ class Embeddings:
             raise ApiError(400, "encoding_format is float or base64", param="encoding_format")
         texts = _texts(request.input)
         async with self._core.registry.lease(request.model) as lease:
+            refuse_adapter(lease)
             ids = await _read(lease.model, texts, request.instruction)
             vectors = await _embed(lease.model, ids, dimensions=request.dimensions)
             is_base64 = request.encoding_format == "base64"
@@ -91,6 +93,7 @@ class Embeddings:
             )
         texts = _texts(request.input if request.content is None else request.content, "content")
         async with self._core.registry.lease(request.model) as lease:
+            refuse_adapter(lease)
             ids = await _read(lease.model, texts, request.instruction)
             vectors = await _embed(
                 lease.model,
@@ -111,6 +114,7 @@ class Embeddings:
         begun = time.perf_counter()
         texts = [request.input] if isinstance(request.input, str) else request.input
         async with self._core.registry.lease(request.model) as lease:
+            refuse_adapter(lease)
             ids: Ids = []
             rows: Sequence[Any] = []
             if texts not in ([], [""]):  # these only load the model
@@ -131,6 +135,7 @@ class Embeddings:
         """Of one text, and as long as the vector is."""
         request = exchange.body(OldEmbedRequest)
         async with self._core.registry.lease(request.model) as lease:
+            refuse_adapter(lease)
             rows: Sequence[Any] = [[]]
             if request.prompt:
                 ids = await _read(lease.model, [request.prompt], None)

@@ -14,6 +14,13 @@ from pyqwen.serve.errors import ApiError
 RawJson = dict[str, Any]
 
 
+class Adapter(msgspec.Struct):
+    """llama.cpp's choice of an adapter: its number in /lora-adapters, and the factor."""
+
+    id: int
+    scale: float
+
+
 class Sampling(msgspec.Struct, kw_only=True):
     """Settings under OpenAI's and llama.cpp's names; None: the model's own default."""
 
@@ -36,6 +43,7 @@ class Sampling(msgspec.Struct, kw_only=True):
     xtc_probability: float | None = None
     xtc_threshold: float | None = None
     top_n_sigma: float | None = None
+    lora: list[Adapter] | None = None
 
     def options(self) -> dict[str, Any]:
         """As keywords of the library; a word of ``logit_bias`` is left as a text."""
@@ -63,6 +71,7 @@ class Sampling(msgspec.Struct, kw_only=True):
             options["dry_base"] = options["dry_allowed_length"] = None
         if self.xtc_probability in (None, 0):
             options["xtc_threshold"] = None
+        options["lora"] = self.lora
         return options
 
 

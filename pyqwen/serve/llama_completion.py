@@ -103,7 +103,7 @@ class LlamaCompletion:
         asks: list[Ask],
         is_list: bool,
     ) -> None:
-        writer = _Writer(request, lease.served.name, lease.model)
+        writer = _Writer(request, lease.name, lease.model)
         async with self._core.running(lease, asks) as running:
             if request.stream:
                 await writer.stream(exchange, asks, running)

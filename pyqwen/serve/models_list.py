@@ -25,11 +25,20 @@ class Models:
             for name in (served.name, *served.aliases)
             if name != ANY_NAME
         ]
+        for name, served in self._core.registry.adapters.items():
+            data.append(self._adapter(name, served))
         await exchange.reply({"object": "list", "data": data})
 
     async def one(self, exchange: Exchange) -> None:
         name = exchange.scope["path_params"]["name"]
+        if (whose := self._core.registry.adapters.get(name)) is not None:
+            await exchange.reply(self._adapter(name, whose))
+            return
         await exchange.reply(self._entry(name, self._core.registry.find(name)))
+
+    def _adapter(self, name: str, served: Served) -> RawJson:
+        """As vLLM lists it: a model whose parent is another one."""
+        return {**self._entry(name, served), "aliases": [], "parent": served.name}
 
     def _entry(self, name: str, served: Served) -> RawJson:
         entry: RawJson = {

@@ -99,7 +99,7 @@ class ChatCompletions:
                 head = {
                     "id": new_id("chatcmpl-"),
                     "created": now(),
-                    "model": lease.served.name,
+                    "model": lease.name,
                     "system_fingerprint": fingerprint(),
                 }
                 if request.stream:

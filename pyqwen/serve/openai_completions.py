@@ -69,7 +69,7 @@ class Completions:
                 ids = await prompt_ids(lease.model, prompt)
                 asks.append(Ask(dict(options), prompt=ids, n=n))
             async with self._core.running(lease, asks) as answers:
-                writer = _Writer(exchange, request, lease.served.name, asks, answers, lease.model)
+                writer = _Writer(exchange, request, lease.name, asks, answers, lease.model)
                 await (writer.stream() if request.stream else writer.reply())
 
     def _options(self, request: CompletionRequest) -> RawJson:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pyqwen.errors import OutOfMemoryError
+from pyqwen.loading.adapters.open_adapter import checked_adapters
 from pyqwen.loading.memory_plan import MemoryPlan, plan
 from pyqwen.model import Model, OpenOptions
 from pyqwen.serve.errors import ApiError
@@ -68,6 +69,10 @@ class Lease:
 
     served: Served
     model: Model
+    name: str
+    """What was asked for: the model's name, or that of one of its adapters."""
+    adapter: dict[str, float] | None
+    """The adapter, where it is one, and its factor."""
     load_seconds: float
     """How long this request waited for the model to be opened."""
 
@@ -81,7 +86,9 @@ class Registry:
         settings: ServerSettings,
         options: OpenOptions,
         aliases: Sequence[str] = (),
+        adapter_scales: Mapping[str, float] | None = None,
     ) -> None:
+        """``adapter_scales``: the factors of adapters that are asked for as models; 1 where none is given."""
         self._settings = settings
         self._options = options
         self._guard = threading.Lock()
@@ -92,9 +99,29 @@ class Registry:
             served.unload_after = settings.unload_after
             for name in (served.name, *more):
                 self._add_name(name, served)
+        self.adapters: dict[str, Served] = {}  # by their names, whose they are
+        self._scales = dict(adapter_scales or {})
+        for served in self.all:
+            for name in self._adapters_of(served):
+                self._add_name(name, served)
+                self.adapters[name] = served
+        if unknown := self._scales.keys() - self.adapters.keys():
+            raise ValueError(f"adapter_scales: there is no adapter {min(unknown)!r}")
         for served in self.all:  # further spellings, where they name nothing else
             for name in _other_names(served):
                 self._by_name.setdefault(name, served)
+
+    def _adapters_of(self, served: Served) -> list[str]:
+        if served.model is not None:
+            return list(served.model.adapters)
+        names = list(checked_adapters(self._options.get("adapters")))
+        if names and sum(not one.is_lent for one in self.all) > 1:
+            raise ValueError("adapters go with one model, and here are several")
+        return names
+
+    def adapters_of(self, served: Served) -> list[str]:
+        """The names of a model's adapters, in their order."""
+        return [name for name, whose in self.adapters.items() if whose is served]
 
     def _add_name(self, name: str, served: Served) -> None:
         if self._by_name.setdefault(name, served) is not served:
@@ -120,16 +147,20 @@ class Registry:
         """The model of a name, without one the first; ``ApiError`` 404 tells which there are."""
         if not name:
             return self.all[0]
-        for spelling in (name, name.removesuffix(":latest"), ANY_NAME):
-            if spelling in self._by_name:
-                return self._by_name[spelling]
-        known = ", ".join(self.names)
+        if (known_as := self._spelling(name)) is not None:
+            return self._by_name[known_as]
+        known = ", ".join([*self.names, *self.adapters])
         raise ApiError(
             404,
             f"model {name[:200]!r} not found; there is {known} (--alias gives a model another name)",
             code="model_not_found",
             param="model",
         )
+
+    def _spelling(self, name: str) -> str | None:
+        """As which of the names that are known a name is understood."""
+        spellings = name, name.removesuffix(":latest"), ANY_NAME
+        return next((spelling for spelling in spellings if spelling in self._by_name), None)
 
     @asynccontextmanager
     async def lease(self, name: str | None, answers: int = 1) -> AsyncIterator[Lease]:
@@ -142,7 +173,11 @@ class Registry:
         try:
             start = time.monotonic()
             model = await self._opened(served)
-            yield Lease(served, model, time.monotonic() - start)
+            known_as = self._spelling(name) if name else None
+            adapter, label = None, served.name
+            if known_as is not None and known_as in self.adapters:
+                adapter, label = {known_as: self._scales.get(known_as, 1.0)}, known_as
+            yield Lease(served, model, label, adapter, time.monotonic() - start)
         finally:
             self._leave(served, answers)
 
@@ -212,7 +247,7 @@ class Registry:
         """Close models that nobody uses, the longest unused first, until this one fits."""
         keys = (
             *("context", "kv_type", "threads", "isa", "exact", "batch", "cache", "max_sequences"),
-            "draft",
+            *("draft", "adapters"),
         )
         settings: dict[str, Any] = {key: self._options[key] for key in keys if key in self._options}  # type: ignore[literal-required]
         while True:
@@ -300,7 +335,7 @@ class Registry:
 def _usual_bytes(planned: MemoryPlan) -> int:
     """What a model takes besides the interpreter, with one context full."""
     cache = planned.kv // planned.max_sequences
-    return planned.weights + planned.compute + planned.tokenizer + cache
+    return planned.weights + planned.adapters + planned.compute + planned.tokenizer + cache
 
 
 def _served_models(sources: Sources) -> list[Served]:

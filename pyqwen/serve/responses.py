@@ -64,7 +64,7 @@ class Responses:
             self._core.registry.lease(request.model) as lease,
             self._core.running(lease, [ask]) as (answers,),
         ):
-            frame = _frame(request, lease.served.name)
+            frame = _frame(request, lease.name)
             if request.stream:
                 await _Stream(exchange, request, answers, frame).write()
             else:
