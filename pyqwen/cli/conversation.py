@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 HELP = """\
   /help               this list
   /clear              forget the conversation
-  /save FILE          write the conversation to a JSON file, or, if its name ends
-                      in .session, with what the model has read of it
+  /save FILE          write the conversation to a JSON file; to FILE.session:
+                      with what the model has read of it
   /load FILE          go on with a conversation that was saved
   /set NAME VALUE     change a sampling setting; /set alone shows all of them
   /system TEXT        change the system prompt; /system alone shows it
