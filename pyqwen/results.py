@@ -42,6 +42,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
+        """Tokens read and written."""
         return self.prompt_tokens + self.completion_tokens
 
 

@@ -25,7 +25,7 @@ _MAX_FLOAT32 = 3.4028234e38
 
 
 class SamplingOptions(TypedDict, total=False):
-    """The settings as keywords of a call: see :class:`SamplingParams`."""
+    """The settings as keywords of a call: see ``SamplingParams``."""
 
     max_tokens: int | None
     temperature: float | None

@@ -197,7 +197,7 @@ class ToolRun(_Run):
 
 
 class AsyncToolRun(_Run):
-    """A run of ``astream_tools``: a :class:`ToolRun` for ``async for`` and ``async with``."""
+    """A run of ``astream_tools``: a ``ToolRun`` for ``async for`` and ``async with``."""
 
     def __init__(self, loop: ToolLoop, ask: Callable[[], AsyncStream[ChatCompletion]]) -> None:
         super().__init__(loop)

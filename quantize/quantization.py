@@ -53,10 +53,12 @@ class QuantizedTensor:
 
     @property
     def weights(self) -> int:
+        """How many weights the tensor has."""
         return math.prod(self.shape)
 
     @property
     def bits_per_weight(self) -> float:
+        """Bits that the file spends on each weight of the tensor."""
         return 8 * self.n_bytes / self.weights if self.weights else 0.0
 
 
@@ -80,14 +82,17 @@ class Quantization:
 
     @property
     def weights(self) -> int:
+        """How many weights all tensors have."""
         return sum(tensor.weights for tensor in self.tensors)
 
     @property
     def tensor_bytes(self) -> int:
+        """Bytes of all tensors, without metadata and padding."""
         return sum(tensor.n_bytes for tensor in self.tensors)
 
     @property
     def bits_per_weight(self) -> float:
+        """Bits that the file spends on each weight, over all tensors."""
         return 8 * self.tensor_bytes / self.weights if self.weights else 0.0
 
     @property

@@ -268,7 +268,7 @@ class _Progress(Generic[Answer]):
 
 
 class Stream(_Progress[Answer]):
-    """An answer while it is written: iterate over its :class:`Chunk` objects, once.
+    """An answer while it is written: iterate over its ``Chunk`` objects, once.
 
     Leaving the loop, the ``with`` block or the last reference stops the model. The ``completion`` is
     there when the stream has ended. Several threads may use one stream: each chunk goes to one of
@@ -338,7 +338,7 @@ class Stream(_Progress[Answer]):
 
 
 class AsyncStream(_Progress[Answer]):
-    """A :class:`Stream` for ``async for`` and ``async with``; it belongs to one event loop."""
+    """A ``Stream`` for ``async for`` and ``async with``; it belongs to one event loop."""
 
     def __init__(
         self,

@@ -124,7 +124,7 @@ def plan(
 ) -> MemoryPlan:
     """Return what opening this model with these settings will take; no weights are read.
 
-    The arguments and their defaults are those of :class:`pyqwen.Model`, so this is the most that
+    The arguments and their defaults are those of ``pyqwen.Model``, so this is the most that
     it will take. With ``max_sequences=1`` it is what any model takes whose requests come one after
     the other. Where it does not fit, ``kv_type_that_fits`` recommends another type. Raises as
     ``Model`` does for files and arguments that cannot be.
