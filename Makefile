@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help build test full asan tsan fuzz bench lint format cross wheel ci
+.PHONY: help build test full asan tsan fuzz bench lint format cross wheel docs ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ fuzz: ## each fuzz target for a minute (clang); FUZZ_SECONDS=n for another time
 
 wheel: ## build and repair a wheel in dist/, and run the README's example without a compiler
 	.ci/wheel
+
+docs: ## build the documentation strictly into build/site; pip install ".[docs]" first
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 bench: ## tokens per second and memory bandwidth of this machine, with the default model
 	$(PYTHON) -m pyqwen bench

@@ -50,5 +50,8 @@ def test_the_lists_are_found() -> None:
     assert counts["Adding a tensor type"] >= 6
     assert counts["Adding a type of the KV cache"] == 5
     assert counts["Adding an architecture"] >= 5
+    assert counts["Adding a sampler"] >= 10
+    assert counts["Adding an instruction set"] >= 4
+    assert counts["Adding a verb"] >= 3
     assert sections("csrc/README.md")
     assert sections("csrc/kernels/README.md")

@@ -1,0 +1,104 @@
+"""A folder in which the examples of the documentation work: models under the names that they use, texts.
+
+The models are tiny, or one trained model for all names.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyqwen.catalog.known_models import entry_named
+from pyqwen.quantize import convert, quantize
+
+TEXT = (Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8")[:6000]
+CITY = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 20}, "people": {"type": "integer"}},
+    "required": ["name", "people"],
+    "additionalProperties": False,
+}
+NAMES = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "qwen2.5-0.5b", "qwen3-4b")
+"""The names of the catalog that examples use."""
+
+_END_SCALE = 5.0
+
+
+def lay_out(folder: Path, model: Path, thinking: Path) -> dict[str, str]:
+    """Fill ``folder``; ``model`` answers to all names but Qwen3's. Returns what the environment needs."""
+    (folder / "model.gguf").symlink_to(model)
+    for name in ("notes.txt", "text.txt", "unseen.txt", "calibration.txt"):
+        (folder / name).write_text(TEXT, encoding="utf-8")
+    (folder / "city.json").write_text(json.dumps(CITY), encoding="utf-8")
+    messages = [{"role": "user", "content": "Hello!"}]
+    (folder / "messages.json").write_text(json.dumps(messages), encoding="utf-8")
+    checkpoint = _checkpoints().random_checkpoint(folder / "Qwen2.5-0.5B-Instruct").write()
+    convert(checkpoint, folder / "qwen2.5-0.5b.gguf")
+    quantize(checkpoint, folder / "qwen2.5-0.5b-q4_k_m.gguf", "Q4_K_M", threads=1)
+    hub = folder / "hub"
+    for name in NAMES:
+        file = thinking if name.startswith("qwen3") else model
+        entry = entry_named(name)
+        assert entry is not None
+        repo = hub / f"models--{entry.repo.replace('/', '--')}"
+        snapshot = repo / "snapshots" / "c0"
+        snapshot.mkdir(parents=True)
+        (snapshot / f"{name}-instruct-{entry.default_quant.lower()}.gguf").symlink_to(file)
+        (repo / "refs").mkdir()
+        (repo / "refs" / "main").write_text("c0")
+    return {
+        "PYQWEN_CACHE": str(folder / "cache"),
+        "HF_HUB_CACHE": str(hub),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def _checkpoints() -> Any:
+    """The module that writes tiny checkpoints, by its path: every folder of tests has a conftest."""
+    path = Path(__file__).parents[1] / "quantize" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("checkpoints_for_documentation", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def talkative_no_more(path: Path, out: Path) -> Path:
+    """Copy a tiny model of type Q8_0 whose answers end soon: the row of its end token is made larger.
+
+    A tiny model writes at random and would fill the context. The logit of a row that is some times as
+    long as others is the largest, or far from it, every few tokens.
+    """
+    import gguf
+
+    out.write_bytes(path.read_bytes())
+    reader = gguf.GGUFReader(out, "r+")
+    tokens = reader.fields["tokenizer.ggml.tokens"].contents()
+    (embedding,) = [t for t in reader.tensors if t.name == "token_embd.weight"]
+    row: Any = embedding.data[tokens.index("<|im_end|>")].reshape(-1, 34)
+    scales = row[:, :2].copy().view(np.float16) * np.float16(_END_SCALE)
+    row[:, :2] = scales.view(np.uint8)
+    reader.data.flush()
+    return out
+
+
+def tiny_models(make_tiny_model: Callable[..., Path], folder: Path) -> tuple[Path, Path]:
+    """A model that fills in the middle, and one that thinks; both say little."""
+    roles = {
+        f"tokenizer.ggml.fim_{role}_token_id": i
+        for i, role in enumerate(["pre", "suf", "mid", "sep"])
+    }
+    plain = make_tiny_model(context=8192, metadata=roles)
+    thinks = make_tiny_model(architecture="qwen3", context=8192)
+    return (
+        talkative_no_more(plain, folder / "plain.gguf"),
+        talkative_no_more(thinks, folder / "thinks.gguf"),
+    )

@@ -1,0 +1,102 @@
+"""Every example of the documentation runs: here with tiny models, in the second tier with a trained one."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules here that are no test modules
+
+import desk
+import shell
+from page_examples import KINDS, Example, examples
+
+EXAMPLES = examples()
+CODE = ("python", "sh")
+DATA = {"json": "json", "toml": "tomllib", "yaml": "yaml"}
+OTHERS = ("text", "mermaid")
+
+
+def of(*languages: str, kind: str = "") -> list[Any]:
+    chosen = [e for e in EXAMPLES if e.language in languages and e.kind == kind]
+    return [pytest.param(example, id=example.name) for example in chosen]
+
+
+# ------------------------------------------------------------------------------------- base tier
+
+
+@pytest.fixture(scope="module")
+def tiny_desk(
+    make_tiny_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, str]]:
+    """The folder, and what the environment needs."""
+    models, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("desk")
+    return folder, desk.lay_out(folder, *desk.tiny_models(make_tiny_model, models))
+
+
+@pytest.fixture
+def at_the_desk(tiny_desk: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, environment = tiny_desk
+    for name in os.environ:
+        if name.startswith(("PYQWEN_", "HF_")):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYQWEN_THREADS", "1")
+    monkeypatch.chdir(folder)
+    seeds = random.Random(0)  # what a tiny model says is left to chance, the same in every run
+    monkeypatch.setattr("pyqwen.engine.calls.SystemRandom", lambda: seeds)
+
+
+def execute(example: Example) -> None:
+    exec(compile(example.code, example.name, "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.usefixtures("at_the_desk")
+@pytest.mark.parametrize("example", of(*CODE))
+def test_examples(example: Example) -> None:
+    if example.language == "sh":
+        shell.run(example.code)
+    else:
+        execute(example)
+
+
+@pytest.mark.parametrize("example", of(*DATA))
+def test_settings_of_other_programs(example: Example) -> None:
+    module = pytest.importorskip(DATA[example.language])
+    load = getattr(module, "safe_load", None) or module.loads
+    assert load(example.code)
+
+
+def test_no_example_is_left_out() -> None:
+    for example in EXAMPLES:
+        assert example.language in (*CODE, *DATA, *OTHERS), f"{example.name}: {example.language}"
+        assert example.kind in KINDS, f"{example.name}: {example.kind!r} is nothing that is known"
+        assert bool(example.package) == (example.kind == "client"), example.name
+        if example.language == "python":
+            compile(example.code, example.name, "exec")
+            assert example.kind in ("", "client"), f"{example.name}: Python can be run"
+    assert len(of("python")) >= 20
+    assert len(of("sh")) >= 15
+
+
+@pytest.mark.parametrize("example", of("sh", kind="long"))
+def test_words_of_long_commands(example: Example) -> None:
+    from pyqwen.__main__ import make_parser
+
+    for command in shell._commands(example.code):
+        assert command[0][0] == "pyqwen"
+        make_parser().parse_args(command[0][1:])
+
+
+def test_an_example_that_fails_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="ends with 2"):
+        shell.run("pyqwen run -q --choice")
+    with pytest.raises(AssertionError, match="ends with 1"):
+        shell.run("printf 'a' | pyqwen inspect /nowhere.gguf && pyqwen doctor")
