@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
+import re
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,43 +32,79 @@ def of(*languages: str, kind: str = "") -> list[Any]:
     return [pytest.param(example, id=example.name) for example in chosen]
 
 
-# ------------------------------------------------------------------------------------- base tier
+Desk = tuple[Path, dict[str, str]]
+"""The folder in which examples run, and what the environment needs."""
 
 
 @pytest.fixture(scope="module")
 def tiny_desk(
     make_tiny_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, str]]:
-    """The folder, and what the environment needs."""
+) -> Desk:
+    """With tiny models."""
     models, folder = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("desk")
     return folder, desk.lay_out(folder, *desk.tiny_models(make_tiny_model, models))
 
 
-@pytest.fixture
-def at_the_desk(tiny_desk: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, environment = tiny_desk
+@pytest.fixture(scope="module")
+def trained_desk(qwen_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """With a trained one under all names."""
+    folder = tmp_path_factory.mktemp("desk")
+    return folder, desk.lay_out(folder, qwen_path, qwen_path)
+
+
+def sit_down(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("PYQWEN_", "HF_")):
             monkeypatch.delenv(name)
-    for name, value in environment.items():
+    for name, value in at[1].items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYQWEN_THREADS", "1")
-    monkeypatch.chdir(folder)
-    seeds = random.Random(0)  # what a tiny model says is left to chance, the same in every run
-    monkeypatch.setattr("pyqwen.engine.calls.SystemRandom", lambda: seeds)
+    monkeypatch.chdir(at[0])
 
 
 def execute(example: Example) -> None:
-    exec(compile(example.code, example.name, "exec"), {"__name__": "__main__"})
-
-
-@pytest.mark.usefixtures("at_the_desk")
-@pytest.mark.parametrize("example", of(*CODE))
-def test_examples(example: Example) -> None:
     if example.language == "sh":
         shell.run(example.code)
     else:
-        execute(example)
+        exec(compile(example.code, example.name, "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("example", of(*CODE))
+def test_examples(example: Example, tiny_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    sit_down(tiny_desk, monkeypatch)
+    monkeypatch.setenv("PYQWEN_THREADS", "1")
+    seeds = random.Random(0)  # what a tiny model says is left to chance, the same in every run
+    monkeypatch.setattr("pyqwen.engine.calls.SystemRandom", lambda: seeds)
+    execute(example)
+
+
+@pytest.mark.qwen
+@pytest.mark.parametrize("example", of(*CODE))
+def test_examples_with_a_trained_model(
+    example: Example, trained_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sit_down(trained_desk, monkeypatch)
+    execute(example)
+
+
+@pytest.fixture(scope="module")
+def address(smollm_path: Path) -> Iterator[str]:
+    """Host and port of a server."""
+    command = [sys.executable, "-m", "pyqwen", "serve", "-m", str(smollm_path), "--port", "0"]
+    command += ["--alias", "qwen2.5-coder-1.5b", "-c", "2048"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        lines = iter(server.stderr)
+        yield next(found[1] for line in lines if (found := re.search(r"http://([\w.:]+)", line)))
+        server.kill()
+
+
+@pytest.mark.clients
+@pytest.mark.filterwarnings("ignore")  # what clients leave open or warn of is theirs
+@pytest.mark.parametrize("example", of("python", kind="client"))
+def test_examples_with_clients(example: Example, address: str, unavailable: Any) -> None:
+    if importlib.util.find_spec(example.package) is None:
+        unavailable(f"the package {example.package} is not installed")
+    execute(replace(example, code=example.code.replace("127.0.0.1:8080", address)))
 
 
 @pytest.mark.parametrize("example", of(*DATA))
