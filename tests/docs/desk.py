@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pyqwen import inspect
 from pyqwen.catalog.known_models import entry_named
 from pyqwen.quantize import convert, quantize
 
@@ -38,9 +39,21 @@ def lay_out(folder: Path, model: Path, thinking: Path) -> dict[str, str]:
     (folder / "city.json").write_text(json.dumps(CITY), encoding="utf-8")
     messages = [{"role": "user", "content": "Hello!"}]
     (folder / "messages.json").write_text(json.dumps(messages), encoding="utf-8")
-    checkpoint = _checkpoints().random_checkpoint(folder / "Qwen2.5-0.5B-Instruct").write()
+    checkpoint = _helper("quantize/conftest.py").random_checkpoint(folder / "Qwen2.5-0.5B-Instruct").write()
     convert(checkpoint, folder / "qwen2.5-0.5b.gguf")
     quantize(checkpoint, folder / "qwen2.5-0.5b-q4_k_m.gguf", "Q4_K_M", threads=1)
+    _write_adapter(folder / "my-adapter", model)
+    rows = [
+        {
+            "custom_id": str(i),
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"messages": messages, "max_tokens": 8, "seed": i},
+        }
+        for i in range(3)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "requests.jsonl").write_text(text, encoding="utf-8")
     hub = folder / "hub"
     for name in NAMES:
         file = thinking if name.startswith("qwen3") else model
@@ -59,16 +72,31 @@ def lay_out(folder: Path, model: Path, thinking: Path) -> dict[str, str]:
     }
 
 
-def _checkpoints() -> Any:
-    """The module that writes tiny checkpoints, by its path: every folder of tests has a conftest."""
-    path = Path(__file__).parents[1] / "quantize" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("checkpoints_for_documentation", path)
+def _helper(file: str) -> Any:
+    """A module of other tests, by its path: every folder has a conftest."""
+    path = Path(__file__).parents[1] / file
+    spec = importlib.util.spec_from_file_location(f"documentation_{path.parent.name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look there
     spec.loader.exec_module(module)
     return module
+
+
+def _write_adapter(folder: Path, model: Path) -> None:
+    """A weak adapter for the first layers of a model, at random."""
+    config = inspect(model).config
+    assert config is not None
+    files = _helper("adapters/peft_files.py")
+    sizes = files.shapes(
+        hidden=config.hidden,
+        ffn=config.ffn,
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        head_dim=config.head_dim,
+    )
+    files.write_adapter(folder, files.factors(0, sizes=sizes, strength=0.01))
 
 
 def talkative_no_more(path: Path, out: Path) -> Path:
