@@ -69,22 +69,16 @@ def test_answers_are_those_of_the_model(model: Model, write: Write, tmp_path: Pa
     assert result.completion_tokens == written
 
 
-class Embedding(Model):
-    """Embeds as pyqwen's own models will, for what is around that."""
-
-    async def aembed(self, texts: list[str], *, dimensions: int | None = None) -> Any:
-        return np.ones((len(texts), dimensions or 8), np.float32)
-
-
-def test_embeddings(tiny_model_path: Path, write: Write, tmp_path: Path) -> None:
+def test_embeddings(model: Model, write: Write, tmp_path: Path) -> None:
     rows = [
         row("a", url="/v1/embeddings", input=["One", "Two"], dimensions=4),
         row("b", url="/v1/embeddings", input=[[]]),
     ]
-    with Embedding(tiny_model_path, threads=1) as model:
-        assert pyqwen.batch(write(rows), tmp_path / "out", model).failed == 1
+    assert pyqwen.batch(write(rows), tmp_path / "out", model).failed == 1
     found = answers(tmp_path / "out")
-    assert [one["embedding"] for one in found["a"]["response"]["body"]["data"]] == [[1.0] * 4] * 2
+    data = found["a"]["response"]["body"]["data"]
+    expected = model.embed(["One", "Two"], dimensions=4)
+    assert np.array_equal(np.float32([one["embedding"] for one in data]), expected)
     assert found["b"]["response"]["status_code"] == 400
 
 
