@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +24,7 @@ from pyqwen.cli.options import (
     positive_int,
     text_argument,
 )
+from pyqwen.output_file import OutputFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         found = _embedded(model, inputs, options)
         if out is not None:
             _write_npy(out, found, args.dimensions or model.config.hidden)
-            print(out)
+            print(args.npy)
         elif args.json:
             rows = [row for vectors in found for row in _numbers(vectors)]
             facts = {
@@ -150,16 +149,15 @@ def _texts(args: argparse.Namespace) -> list[str]:
     return texts
 
 
-def _output(args: argparse.Namespace) -> Path | None:
-    """Where ``--npy`` writes, checked before there is any work."""
+def _output(args: argparse.Namespace) -> OutputFile | None:
+    """What ``--npy`` writes to, checked before there is any work."""
     if args.npy is None:
         return None
-    out = Path(args.npy)
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(f"--npy: {out} cannot be a file")
-    if args.file not in (None, "-") and out.exists() and out.samefile(args.file):
-        raise UsageError(f"--npy: {out} is the file with the texts")
-    return out
+    inputs = [Path(args.file)] if args.file not in (None, "-") else []
+    try:
+        return OutputFile(Path(args.npy), inputs=inputs, n_bytes=0)
+    except ValueError as error:
+        raise UsageError(f"--npy: {error}") from error
 
 
 def _open(args: argparse.Namespace) -> Model:
@@ -190,29 +188,12 @@ def _numbers(vectors: npt.NDArray[np.float32]) -> list[list[float]]:
     return [[float(digits) for digits in row] for row in vectors.astype(str).tolist()]
 
 
-def _write_npy(out: Path, found: Iterator[npt.NDArray[np.float32]], dimensions: int) -> None:
-    """Replace ``out`` when all is written; until then an older file stays."""
-    import tempfile
-
+def _write_npy(out: OutputFile, found: Iterator[npt.NDArray[np.float32]], dimensions: int) -> None:
     import numpy as np
 
-    vectors = np.concatenate([np.empty((0, dimensions), np.float32), *found])
-    handle, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, vectors)
-        if out.is_file():
-            part.chmod(out.stat().st_mode & 0o777)
-        else:
-            mask = os.umask(0)
-            os.umask(mask)
-            part.chmod(0o666 & ~mask)
-        part.replace(out)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
+    with out:
+        np.save(out.file, np.concatenate([np.empty((0, dimensions), np.float32), *found]))
+        out.commit()
 
 
 def _say_speed(texts: int, tokens: int, seconds: float) -> None:
