@@ -7,6 +7,7 @@ checked while they stream through, some rows at a time, so that memory does not 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections import Counter
@@ -19,6 +20,7 @@ from reprlib import repr as brief
 import numpy as np
 
 from pyqwen.os_errors import raising_file_errors
+from pyqwen.quantize.adapter_conversion import is_adapter, write_adapter
 from pyqwen.quantize.encode import BLOCK, BadValues, check_finite, encode, refusal
 from pyqwen.quantize.output.background import ReadAhead
 from pyqwen.quantize.output.output_model import (
@@ -74,6 +76,7 @@ def convert(
     out: str | os.PathLike[str],
     outtype: str = "auto",
     *,
+    base: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> Conversion:
@@ -83,6 +86,10 @@ def convert(
     keeps the type that each has. Vectors become F32, as everywhere in GGUF. ``progress(done, total)``
     gets bytes of the output; setting ``cancel`` from another thread raises ``CancelledError`` here.
 
+    A directory of PEFT with an adapter (LoRA) becomes an adapter's file, as llama.cpp has them. ``base`` is
+    then the directory or the GGUF file of its base model, of which only the configuration is read; where
+    the adapter names a directory that is here, it may be left out.
+
     An existing ``out`` is replaced in one step at the end; before that, and on any error, it stays as
     it was. ``ModelFileError`` (and its subclasses) where the checkpoint is incomplete, damaged or of
     an unsupported kind, ``NumericError`` where a weight is NaN, infinite or too large for the type,
@@ -91,6 +98,10 @@ def convert(
     if outtype not in OUTTYPES:
         raise ValueError(f"outtype is {brief(outtype)}; choose one of {', '.join(OUTTYPES)}")
     folder, target = Path(source), Path(out)
+    if is_adapter(folder):
+        return _adapter(folder, target, outtype, base, progress, cancel)
+    if base is not None:
+        raise ValueError("base is for adapters, and the source is none")
     with CheckpointSource(folder) as checkpoint:
         chosen = [_choose_type(tensor, outtype) for tensor in checkpoint.tensors]
         keys = checkpoint.keys()
@@ -132,6 +143,23 @@ def convert(
         if tensor.fallback:
             _LOGGER.info("%s is written as %s: %s", tensor.name, tensor.type, tensor.fallback)
     return Conversion(target, architecture, size, parameters, tensors, notes)
+
+
+def _adapter(
+    folder: Path,
+    target: Path,
+    outtype: str,
+    base: str | os.PathLike[str] | None,
+    progress: Progress | None,
+    cancel: threading.Event | None,
+) -> Conversion:
+    architecture, size, written = write_adapter(folder, target, outtype, base, progress, cancel)
+    tensors = tuple(
+        ConvertedTensor(t.name, t.source, t.source_type, t.type, t.shape, t.n_bytes, t.fallback)
+        for t in written
+    )
+    parameters = sum(math.prod(tensor.shape) for tensor in tensors)
+    return Conversion(target, architecture, size, parameters, tensors, ())
 
 
 def _choose_type(tensor: SourceTensor, outtype: str) -> ConvertedTensor:

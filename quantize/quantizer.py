@@ -6,9 +6,11 @@ computed layer by layer (``calibrated``). Which type a tensor gets is in ``recip
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pyqwen.os_errors import raising_file_errors
@@ -19,6 +21,7 @@ from pyqwen.quantize.calibration.options import calibration_options, either
 from pyqwen.quantize.output.output_model import Progress
 from pyqwen.quantize.quantization import Quantization
 from pyqwen.quantize.recipes import TypeOptions, recipe_name
+from pyqwen.quantize.source.merged_source import MergedSource
 from pyqwen.quantize.source.open_source import open_source
 from pyqwen.quantize.streamed import quantize_streamed
 
@@ -45,6 +48,7 @@ def quantize(
     channel_scales: bool | None = None,
     target_size: int | None = None,
     target_bpw: float | None = None,
+    merge_adapter: str | os.PathLike[str] | Mapping[str, float] | None = None,
     dry_run: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -70,6 +74,10 @@ def quantize(
     of the model's predictions within ``target_size`` bytes of file or ``target_bpw`` bits per weight.
     ``error_feedback`` and ``channel_scales`` are other names of ``gptq`` and ``awq``. A recipe with
     ``calibration`` alone weights errors as with an importance matrix made from that text.
+
+    ``merge_adapter`` is an adapter (LoRA), PEFT's directory or a GGUF file, or several of them with
+    factors: what they add is part of the weights before anything else is done. The model must be an
+    unquantized one; merged matrices count as F32, also for ``COPY``.
 
     Without ``calibration`` the bytes depend neither on ``threads`` (default: one for each fast core)
     nor on the machine; with it they do, as the products of numpy do.
@@ -98,7 +106,11 @@ def quantize(
         target_size,
         target_bpw,
     )
-    with open_source(source) as model:
+    adapters = _adapters(merge_adapter)
+    with ExitStack() as opened:
+        model = opened.enter_context(open_source(source))
+        if adapters:
+            model = MergedSource(model, adapters)
         importance = None
         if imatrix is not None:
             path = None if isinstance(imatrix, ImportanceMatrix) else Path(imatrix)
@@ -132,3 +144,24 @@ def quantize(
             progress=progress,
             cancel=cancel,
         )
+
+
+def _adapters(wanted: object) -> dict[Path, float]:
+    """Paths and factors; ``TypeError`` or ``ValueError`` for what cannot be."""
+    if wanted is None:
+        return {}
+    if not isinstance(wanted, Mapping):
+        wanted = {wanted: 1.0}
+    adapters = {}
+    for path, factor in wanted.items():
+        if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+            raise TypeError(f"merge_adapter must be a path, not {type(path).__name__}")
+        if isinstance(factor, bool) or not isinstance(factor, int | float):
+            kind = type(factor).__name__
+            raise TypeError(f"the factor of an adapter must be a number, not {kind}")
+        if not abs(factor) <= 1e6 or math.isnan(factor):
+            raise ValueError("the factor of an adapter must be from -1e6 to 1e6")
+        if "\0" in os.fspath(path):
+            raise ValueError("the path of the adapter contains a NUL character")
+        adapters[Path(path)] = float(factor)
+    return adapters

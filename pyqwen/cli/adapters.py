@@ -28,7 +28,7 @@ def named_adapters(arguments: list[str]) -> tuple[dict[str, str], dict[str, floa
     paths: dict[str, str] = {}
     factors: dict[str, float] = {}
     for argument in arguments:
-        path, factor = _split(argument)
+        path, factor = split_factor(argument)
         stem = _stem(path)
         name, number = stem, 2
         while name in paths:
@@ -44,7 +44,8 @@ def chosen_adapter(args: argparse.Namespace) -> dict[str, float]:
     return named_adapters(args.adapters)[1]
 
 
-def _split(argument: str) -> tuple[str, float]:
+def split_factor(argument: str) -> tuple[str, float]:
+    """``PATH`` or ``PATH=SCALE``."""
     path, separator, factor = argument.rpartition("=")
     if not separator or os.path.lexists(argument):
         return argument, 1.0

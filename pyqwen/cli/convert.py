@@ -24,10 +24,11 @@ def add_parser(verbs: Verbs) -> None:
         summary="convert a Hugging Face checkpoint to GGUF",
         description="Reads safetensors (bf16, f16, f32; one file or shards) of Qwen2, Qwen2.5, Qwen3 and "
         "Llama models, with tokenizer, chat template and sampling defaults. OUT.gguf is replaced only "
-        "when all of it is written.",
+        "when all of it is written. An adapter (LoRA) becomes one of llama.cpp's.",
         examples=(
             "pyqwen convert ./Qwen2.5-0.5B-Instruct qwen2.5-0.5b.gguf",
             "pyqwen convert ./Qwen2.5-0.5B-Instruct qwen2.5-0.5b-q8_0.gguf --outtype q8_0",
+            "pyqwen convert ./my-lora my-lora.gguf --base ./Qwen2.5-0.5B-Instruct",
         ),
     )
     parser.add_argument("source", metavar="HF_DIR", help="directory with config.json and weights")
@@ -38,13 +39,18 @@ def add_parser(verbs: Verbs) -> None:
         default="auto",
         help="type of the matrices (default: auto, the one that each has in the checkpoint)",
     )
+    parser.add_argument(
+        "--base",
+        metavar="MODEL",
+        help="of an adapter (LoRA): the directory or the GGUF file of its base model",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from pyqwen.quantize import convert
 
     with ProgressBar("converting", "bytes") as bar:
-        done = convert(args.source, args.out, args.outtype, progress=bar.update)
+        done = convert(args.source, args.out, args.outtype, base=args.base, progress=bar.update)
     for line in _report(done):
         say(harmless(line))
     print(done.path)

@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyqwen.cli.adapters import split_factor
 from pyqwen.cli.console import ProgressBar, UsageError, counted, harmless, say
 from pyqwen.cli.inputs import find_model, read_text
 from pyqwen.cli.options import Verbs, add_verb, positive_int
@@ -69,6 +70,14 @@ def add_parser(verbs: Verbs) -> None:
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show types and sizes, and write nothing"
+    )
+    parser.add_argument(
+        "--merge-adapter",
+        dest="merge_adapters",
+        metavar="PATH[=SCALE]",
+        action="append",
+        default=[],
+        help="a LoRA adapter that becomes part of the weights; may be given several times",
     )
     parser.add_argument("--report", metavar="F.json", help="write the report as JSON, too")
     parser.add_argument("--plot", metavar="F.svg", help="draw errors and sizes by layer")
@@ -199,6 +208,7 @@ def run(args: argparse.Namespace) -> int:
             awq=args.awq,
             target_size=args.target_size,
             target_bpw=args.target_bpw,
+            merge_adapter=dict(map(split_factor, args.merge_adapters)) or None,
             dry_run=args.dry_run,
             threads=args.threads,
             progress=bar.update,

@@ -110,8 +110,8 @@ def adapter(path: Path) -> ModelFileError:
     base = settings.get("base_model_name_or_path")
     of = f" for {base:.200}" if isinstance(base, str) and base else ""
     return UnsupportedModelError(
-        f"{path} holds an adapter (LoRA){of}, not a model; merge it into its base model first (peft: "
-        "merge_and_unload, save_pretrained) and name the directory of the result"
+        f"{path} holds an adapter (LoRA){of}, not a model; name its base model, and the adapter "
+        f"beside it: pyqwen quantize MODEL OUT.gguf TYPE --merge-adapter {path}"
     )
 
 

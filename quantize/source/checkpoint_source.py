@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,7 @@ class CheckpointSource(ModelSource):
         tensors, renamed = canonical_names(checkpoint.tensors, h, str(self.path))
         h, lacking = without_output(h, tensors, embeds=self._modules is not None)
         self._hyperparameters = h
+        self.config = {field.name: getattr(h, field.name) for field in fields(h)}
         plans = plan_tensors(h)
         check_tensors(plans, tensors, h, str(self.path))
         self.inputs = [self.path, *checkpoint.shard_paths]

@@ -52,7 +52,7 @@ class GGUFSource(ModelSource):
 
     def _read(self) -> None:
         file = self._file
-        config = read_config(file.handle)
+        self.config = config = read_config(file.handle)
         self.architecture, self.layers = config["architecture"], config["layers"]
         self.heads, self.kv_heads = config["heads"], config["kv_heads"]
         self._shards = shard_paths(self.path, file.shards)

@@ -73,6 +73,7 @@ class ModelSource(ABC):
     layers: int
     heads: int
     kv_heads: int
+    config: Mapping[str, Any]  # the sizes, by the names of ``pq_config``
     tensors: list[SourceTensor]
     notes: list[str]  # what the reader should know about how it was read
 

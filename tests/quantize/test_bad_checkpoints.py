@@ -72,11 +72,15 @@ def test_pickles_are_never_read(refuse, make_checkpoint) -> None:
     refuse(path, UnsupportedModelError, "pickle", "safe_serialization")
 
 
-def test_adapters(refuse, make_checkpoint) -> None:
+def test_adapters(make_checkpoint, tmp_path: Path) -> None:
     path = make_checkpoint().write()
     (path / "model.safetensors").rename(path / "adapter_model.safetensors")
-    (path / "adapter_config.json").write_text("{}")
-    refuse(path, UnsupportedModelError, "merge")
+    (path / "adapter_config.json").write_text('{"base_model_name_or_path": "Qwen/Qwen2.5-0.5B"}')
+    words = r"adapter \(LoRA\) for Qwen/Qwen2\.5-0\.5B.*--merge-adapter"
+    with pytest.raises(UnsupportedModelError, match=words):
+        quantize(path, tmp_path / "out.gguf", "Q4_0")
+    with pytest.raises(ModelNotFoundError, match=r"adapter \(LoRA\).*Qwen/Qwen2\.5-0\.5B.*--base"):
+        convert(path, tmp_path / "out.gguf")
 
 
 def test_no_weights(refuse, make_checkpoint) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +147,6 @@ def test_directories_that_are_no_checkpoint(tmp_path: Path) -> None:
         assert "download" not in text
         return text
 
-    adapter = json.dumps({"base_model_name_or_path": "Qwen/Qwen2.5-0.5B"})
-    found = message({"adapter_config.json": adapter, "adapter_model.safetensors": ""})
-    assert "adapter (LoRA) for Qwen/Qwen2.5-0.5B" in found
     assert "m-q4_0.gguf OUT.gguf" in message({"m-q4_0.gguf": "GGUF"})
     assert "Meta's own format" in message({"params.json": "{}", "consolidated.00.pth": ""})
     assert "diffusers" in message({"model_index.json": "{}"})
