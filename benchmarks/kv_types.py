@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -68,38 +70,51 @@ def feed(session: SessionHandle, ids: list[int], output: int) -> None:
 # ------------------------------------------------------------------------------------------ divergence
 
 
-def divergence(weights: Weights, ids: list[int], kv_type: str | tuple[str, str]) -> np.ndarray:
-    """Return one ``pq_divergence`` for each position but the last."""
-    context, parts = len(ids), []
-    with (
-        closing(SessionHandle(weights.model, context=context, kv_type="f32")) as reference,
-        closing(SessionHandle(weights.model, context=context, kv_type=kv_type)) as session,
-    ):
+def divergences(
+    weights: Weights, ids: list[int], types: list[str]
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yield after each batch how many positions were compared, and their ``pq_divergence`` by type."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in types}
+    with ExitStack() as stack:
+
+        def session(kv_type: str | tuple[str, str]) -> SessionHandle:
+            handle = SessionHandle(weights.model, context=len(ids), kv_type=kv_type)
+            return stack.enter_context(closing(handle))
+
+        reference = session("f32")
+        sessions = {name: session(parse_type(name)) for name in types}
         for start in range(0, len(ids) - 1, BATCH):
             part = ids[start : min(start + BATCH, len(ids) - 1)]
             feed(reference, part, 1)
-            feed(session, part, 1)
-            parts.append(session.compare(reference, 0, ids[start + 1 : start + 1 + len(part)]))
-    return np.concatenate(parts)
+            for name in types:
+                feed(sessions[name], part, 1)
+                targets = ids[start + 1 : start + 1 + len(part)]
+                parts[name].append(sessions[name].compare(reference, 0, targets))
+            yield start + len(part), {name: np.concatenate(parts[name]) for name in types}
 
 
 def print_divergences(path: Path, types: list[str], tokens: int, exact: bool) -> None:
     ids = text_tokens(path, tokens)
     settings = resolve_settings(kv_type="f32", exact=exact, max_sequences=1)
     f16 = bytes_per_token(path, "f16")
-    print(f"\n{path.name}, {tokens:,} tokens{', exact' if exact else ''}\n", flush=True)
-    print("| keys, values | mean KLD | 99.9 % | same top | bytes/token | of f16 |")
-    print("|---|---|---|---|---|---|", flush=True)
     with load_weights(path, settings) as weights:
-        for name in types:
-            kv_type = parse_type(name)
-            rows = divergence(weights, ids, kv_type)
-            size = bytes_per_token(path, kv_type)
+        for done, found in divergences(weights, ids, types):
             print(
-                f"| {name} | {rows['kld'].mean():.5f} | {np.quantile(rows['kld'], 0.999):.4f} "
-                f"| {100 * rows['same_top'].mean():.1f} % | {size:,} | {100 * size / f16:.0f} % |",
+                f"{done:,}:",
+                *(f"{found[t]['kld'].mean():.5f}" for t in types),
+                file=sys.stderr,
                 flush=True,
             )
+    print(f"\n{path.name}, {tokens:,} tokens{', exact' if exact else ''}\n")
+    print("| keys, values | mean KLD | 99.9 % | same top | bytes/token | of f16 |")
+    print("|---|---|---|---|---|---|")
+    for name in types:
+        size, rows = bytes_per_token(path, parse_type(name)), found[name]
+        print(
+            f"| {name} | {rows['kld'].mean():.5f} | {np.quantile(rows['kld'], 0.999):.4f} "
+            f"| {100 * rows['same_top'].mean():.1f} % | {size:,} | {100 * size / f16:.0f} % |",
+            flush=True,
+        )
 
 
 # ----------------------------------------------------------------------------------------------- speed

@@ -196,9 +196,11 @@ def _sizes(file: GGUFFile, settings: Settings) -> dict[str, int]:
 def _smaller_that_fits(
     file: GGUFFile, settings: Settings, result: MemoryPlan
 ) -> _native.KVType | None:
+    now = _sizes(file, settings)
     for kv_type in KV_TYPES_BY_QUALITY:
-        kv = _sizes(file, replace(settings, kv_type=kv_type))["kv"]
-        if kv < result.kv and result.total - result.kv + kv <= result.available:
+        sizes = _sizes(file, replace(settings, kv_type=kv_type))
+        saved = now["kv"] + now["compute"] - sizes["kv"] - sizes["compute"]
+        if saved > 0 and result.total - saved <= result.available:
             return kv_type
     return None
 

@@ -65,6 +65,10 @@ def test_plan_in_words(call, tiny_model_path: Path) -> None:
     assert result.code == 0
     assert "512 tokens in q8_0" in result.out
     assert "this fits" in result.out
+    result = call("plan", tiny_model_path, "--kv-type", "q8_0,q5_1")
+    assert "512 tokens in q8_0,q5_1" in result.out
+    result = call("plan", tiny_model_path, "--kv-type", "auto")
+    assert "512 tokens in f16" in result.out
 
 
 def test_tokenize(call, tiny_model_path: Path) -> None:

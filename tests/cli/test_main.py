@@ -71,6 +71,8 @@ def test_version(call) -> None:
         ["inspect"],
         ["bench", "-o", "xml"],
         ["plan", "model.gguf", "--kv-type", "q3_0"],
+        ["plan", "model.gguf", "--kv-type", "q8_0,"],
+        ["plan", "model.gguf", "--kv-type", "q8_0,q8_0,q8_0"],
     ],
 )
 def test_wrong_usage_exits_with_2(call, argv: list[str]) -> None:

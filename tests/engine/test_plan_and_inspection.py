@@ -55,11 +55,13 @@ def test_requests_one_after_the_other_take_one_context(tiny_model_path):
             assert 0.9 * one.kv <= model.kv_bytes <= one.kv
 
 
-@pytest.mark.parametrize(("kv_type", "factor"), [("f32", 2.0), ("q8_0", 0.53)])
+@pytest.mark.parametrize(
+    ("kv_type", "factor"), [("f32", 2.0), ("q8_0", 0.56), (("q8_0", "q5_1"), 0.5), ("q4_0", 0.31)]
+)
 def test_plan_follows_the_cache(tiny_model_path, kv_type, factor):
     f16 = pyqwen.plan(tiny_model_path)
     other = pyqwen.plan(tiny_model_path, kv_type=kv_type)
-    assert other.kv == pytest.approx(factor * f16.kv, rel=0.1)
+    assert other.kv == pytest.approx(factor * f16.kv, rel=0.02)
     assert pyqwen.plan(tiny_model_path, max_sequences=1).kv == f16.kv // 4
     assert pyqwen.plan(tiny_model_path, context=256).kv == f16.kv // 2
     assert pyqwen.plan(tiny_model_path, exact=True).kv_type == "f32"
@@ -75,6 +77,8 @@ def test_plan_follows_the_cache(tiny_model_path, kv_type, factor):
         {"max_sequences": 10**12},
         {"threads": 10**12},
         {"kv_type": "f8"},
+        {"kv_type": ("q8_0", "f8")},
+        {"kv_type": ("q8_0", "auto")},
     ],
 )
 def test_plan_refuses_what_model_refuses(tiny_model_path, arguments):
