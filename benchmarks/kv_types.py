@@ -10,11 +10,11 @@ repository's documentation. f16 is among the types, since it shows what any chan
 activations round to other integers. With --exact matrices multiply float32 activations, so that the cache
 is the only thing that rounds; this is many times slower.
 
-The second form measures how fast tokens follow each other at some depths, in alternating runs of all types
-on one model, and prints the median of each and its ratio to f16's. The cache is filled with a prompt once
-and copied to every depth by rewinding, so that what stands in it is real. Run it alone on the machine; with
-the 1.5B at 0 and 8192 and three types it takes about three minutes on two cores, most of them for the
-prompts. --rounds and --steps say how often and how many tokens.
+The second form measures how fast tokens follow each other at some depths, and a prompt of 256 tokens behind
+them, in alternating runs of all types on one model: the median of the tokens' times, the best of two
+prompts. The cache is filled with copies of one block of text, each in memory of its own, so that no long
+prompt needs to be read. Run it alone on the machine; with the 1.5B at 0 and 8192 and three types it takes
+one to two minutes on two cores. --rounds and --steps say how often and how many tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyqwen._native import SessionHandle, plan
+from pyqwen._native import SessionHandle, lib, plan
 from pyqwen.loading.gguf_file import GGUFFile
 from pyqwen.loading.settings import resolve_settings
 from pyqwen.loading.weights import Weights, load_weights
@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXTS = ("README.md", "CONTRIBUTING.md", "csrc/README.md", "csrc/kernels/README.md")
 TYPES = ["f16", "q8_0", "q8_0,q5_1", "q8_0,q4_0", "q5_1", "q4_0"]
 BATCH = 256
+BLOCK = lib.pq_session_block_positions()
 
 
 def parse_type(text: str) -> str | tuple[str, str]:
@@ -120,58 +121,72 @@ def print_divergences(path: Path, types: list[str], tokens: int, exact: bool) ->
 # ----------------------------------------------------------------------------------------------- speed
 
 
-def seconds_per_token(session: SessionHandle, ids: list[int], depth: int, steps: int) -> float:
+def fill(session: SessionHandle, ids: list[int], depth: int) -> None:
+    """Make the sequence hold ``depth`` positions: one block of text, in as many copies as that needs."""
+    session.rewind(0, 0)
+    feed(session, ids[:BLOCK], 0)
+    block = bytearray(lib.pq_session_block_bytes(session.pointer))
+    first = session.keep(0, 0)
+    session.read_block(first, BLOCK, block)
+    copies = [session.write_block(block) for _ in range(-(-depth // BLOCK))]
+    session.adopt(0, copies, depth)
+    for kept in (first, *copies):
+        session.drop(kept)
+
+
+def seconds_per_token(session: SessionHandle, ids: list[int], depth: int, together: int) -> float:
+    """Read ids behind ``depth`` positions, ``together`` at a time."""
     session.rewind(0, depth)
     begin = time.perf_counter()
-    for token in ids[depth : depth + steps]:
-        session.eval([token], [0], [1])
-    return (time.perf_counter() - begin) / steps
+    for start in range(0, len(ids), together):
+        part = ids[start : start + together]
+        session.eval(part, [0] * len(part), [0] * (len(part) - 1) + [1])
+    return (time.perf_counter() - begin) / len(ids)
 
 
 def print_speeds(
     path: Path, types: list[str], depths: list[int], rounds: int, steps: int, threads: int | None
 ) -> None:
-    deepest = max(depths) + steps
-    ids = text_tokens(path, deepest)
     settings = resolve_settings(max_sequences=1, threads=threads)
-    with load_weights(path, settings) as weights:
-        sessions = {
-            name: SessionHandle(
+    ids = text_tokens(path, BATCH)
+    decoding: dict[tuple[str, int], list[float]] = {}
+    reading: dict[tuple[str, int], list[float]] = {}
+    with load_weights(path, settings) as weights, ExitStack() as stack:
+        most = weights.model.config["context"] - BATCH
+        depths = sorted(min(depth, most) for depth in depths)
+        sessions: dict[str, SessionHandle] = {}
+        for name in types:
+            handle = SessionHandle(
                 weights.model,
-                context=deepest,
+                context=depths[-1] + BATCH,
                 threads=settings.threads,
                 kv_type=parse_type(name),
             )
-            for name in types
-        }
-        prompts: dict[str, float] = {}
-        for name, session in sessions.items():
-            begin = time.perf_counter()
-            feed(session, ids[: max(depths)], 0)
-            prompts[name] = max(depths) / (time.perf_counter() - begin)
-        print(f"\n{path.name}, {settings.threads} threads, {settings.isa}\n")
-        columns = "".join(
-            f" {depth:,} tok/s | of f16 | of depth {min(depths):,} |" for depth in depths
-        )
-        print(f"| keys, values |{columns} prompt tok/s | KV at {max(depths):,} |")
-        print("|---" * (3 * len(depths) + 3) + "|")
-        times: dict[tuple[str, int], list[float]] = {}
-        for depth in sorted(depths, reverse=True):
-            for _ in range(rounds):
+            sessions[name] = stack.enter_context(closing(handle))
+            fill(handle, ids, depths[-1])
+        for depth in reversed(depths):
+            for i in range(rounds):
                 for name, session in sessions.items():
-                    seconds = seconds_per_token(session, ids, depth, steps)
-                    times.setdefault((name, depth), []).append(seconds)
-        median = {key: statistics.median(values) for key, values in times.items()}
+                    seconds = seconds_per_token(session, ids[:steps], depth, 1)
+                    decoding.setdefault((name, depth), []).append(seconds)
+                    if i < 2:
+                        seconds = seconds_per_token(session, ids, depth, BATCH)
+                        reading.setdefault((name, depth), []).append(seconds)
+    print(f"\n{path.name}, {settings.threads} threads, {settings.isa}; f16: the first row\n")
+    print("| keys, values | depth | tok/s | of f16 | of depth 0 | prompt tok/s | of f16 | cache |")
+    print("|---" * 8 + "|")
+    for depth in depths:
         for name in types:
-            cells = "".join(
-                f" {1 / median[name, depth]:.2f} | {median[types[0], depth] / median[name, depth]:.3f} "
-                f"| {median[name, min(depths)] / median[name, depth]:.3f} |"
-                for depth in depths
+            key, first = (name, depth), (types[0], depth)
+            token = statistics.median(decoding[key])
+            of_first = statistics.median(decoding[first]) / token
+            of_none = statistics.median(decoding[name, depths[0]]) / token
+            prompt, first_prompt = min(reading[key]), min(reading[first])
+            size = format_bytes(bytes_per_token(path, parse_type(name)) * depth)
+            print(
+                f"| {name} | {depth:,} | {1 / token:.2f} | {of_first:.3f} | {of_none:.3f} "
+                f"| {1 / prompt:.1f} | {first_prompt / prompt:.3f} | {size} |"
             )
-            size = format_bytes(bytes_per_token(path, parse_type(name)) * max(depths))
-            print(f"| {name} |{cells} {prompts[name]:.1f} | {size} |")
-        for session in sessions.values():
-            session.close()
 
 
 def main() -> None:
