@@ -23,6 +23,7 @@ class Hold:
         self.tokens: list[int] = []
         self._tree: PrefixTree | None = None
         self._path: Path = []
+        self._closed = False
 
     def salt(self, adapter: Hashable) -> Hashable:
         """What the positions depend on besides tokens, if they are computed with this adapter."""
@@ -33,7 +34,9 @@ class Hold:
         return self._path if self._tree is tree else []
 
     def pin(self, tree: PrefixTree, path: Path) -> None:
-        """Hold these blocks and no others."""
+        """Hold these blocks and no others; a closed session holds none."""
+        if self._closed:
+            return
         tree.pin(path)
         self.release()
         self._tree, self._path = tree, path
@@ -49,6 +52,11 @@ class Hold:
         self.adapter, self.source, self.tokens = other.adapter, other.source, other.tokens
         self._tree, self._path = other._tree, other._path
         other._tree, other._path = None, []
+
+    def close(self) -> None:
+        """Hold nothing any more, whatever an answer that is still being written leaves."""
+        self.release()
+        self._closed = True
 
     def release(self) -> None:
         """Hold nothing."""

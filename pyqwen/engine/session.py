@@ -172,18 +172,18 @@ class Session:
                 fresh = Hold(source=next(_sources))
                 try:
                     self._fill(fresh, file, kind)
+                    self._logits = None
+                    self._run(lambda _: self._hold.take(fresh))
                 except BaseException:
                     self._engine.note(fresh.release)
                     raise
-                self._run(lambda _: self._hold.take(fresh))
                 self.extra = file.contents.extra
-                self._logits = None
 
     def close(self) -> None:
         """Give up what the session holds. May be called twice."""
         if not self._closed:
             self._closed = True
-            self._engine.note(self._hold.release)
+            self._engine.note(self._hold.close)
 
     def __enter__(self) -> Self:
         return self

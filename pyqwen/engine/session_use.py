@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ class _InFile:
             request.conclusion,
         )
         self._request = ref(request)  # which has this object
+        self._guard = threading.Lock()
 
     @raising_file_errors
     def prepare(self, request: Generation) -> None:
@@ -75,10 +77,13 @@ class _InFile:
             self._request_preparation()
 
     def _save(self, completion: Completion) -> Completion:
-        if self._messages is not None and isinstance(completion, ChatCompletion):
-            self._session.extra = _as_json({"messages": [*self._messages, completion.message]})
-        self._session.save(self._path)
-        self._session.close()
+        with self._guard:  # several threads may wait for the end of one stream
+            if not self._session.closed:
+                if self._messages is not None and isinstance(completion, ChatCompletion):
+                    messages = [*self._messages, completion.message]
+                    self._session.extra = _as_json({"messages": messages})
+                self._session.save(self._path)
+                self._session.close()
         if self._request_conclusion is not None:
             completion = self._request_conclusion(completion)
         return completion

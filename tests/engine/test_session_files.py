@@ -462,6 +462,13 @@ def test_answers_that_a_session_holds(model, tmp_path):
             model.generate(IDS, session=session)
         stream.close()
         assert session.tokens[: len(IDS)] == IDS
+        left = model.session()
+        stream = model.stream(IDS, max_tokens=200, ignore_eos=True, session=left)
+        next(stream)
+        left.close()
+        stream.close()
+        model.generate([1], max_tokens=1)
+        assert left._hold.path(model._engine._cache._tree) == []
         session.rewind(0)
     with pytest.raises(TypeError, match="Session or the path"):
         model.generate(IDS, max_tokens=1, session=5)
