@@ -143,16 +143,14 @@ class PrefixCache:
         """Positions and bytes of a block."""
         return self._session.block_positions, self._session.block_bytes
 
-    def copy_blocks(self, hold: Hold, first: int, n_bytes: int) -> list[bytearray]:
-        """The bytes of the blocks of a session from the first-th on, as many as ``n_bytes`` has, or one."""
+    def copy_blocks(self, hold: Hold, first: int, room: Sequence[bytearray]) -> int:
+        """Copy the bytes of the blocks of a session from the first-th on; return how many there were."""
         path, positions = hold.path(self._tree), self._session.block_positions
-        count = max(1, n_bytes // self._session.block_bytes)
-        copies = []
-        for i in range(first, min(first + count, len(path))):
-            copies.append(bytearray(self._session.block_bytes))
+        blocks = path[first : first + len(room)]
+        for i, (block, out) in enumerate(zip(blocks, room, strict=False), first):
             filled = min(positions, len(hold.tokens) - i * positions)
-            self._session.read_block(path[i].number, filled, copies[-1])
-        return copies
+            self._session.read_block(block.number, filled, out)
+        return len(blocks)
 
     def identity(self) -> tuple[int, int, int]:
         """What the bytes of blocks depend on besides their tokens."""

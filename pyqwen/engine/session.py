@@ -154,7 +154,8 @@ class Session:
                 if not self._run(lambda cache: cache.holds_all(hold)):
                     raise OutOfMemoryError("there is no memory to hold the session that is saved")
             contents = Contents(hold.tokens, self.extra)
-            write_session(target, self._kind(), contents, self._blocks(), model=self._model)
+            kind = self._kind()
+            write_session(target, kind, contents, self._blocks(kind), model=self._model)
 
     @raising_file_errors
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -252,19 +253,22 @@ class Session:
     def _kind(self) -> Kind:
         return cast(Kind, self._run(lambda cache: Kind(cache.identity(), *cache.block_sizes)))
 
-    def _blocks(self) -> Iterator[bytearray]:
-        """The bytes of the blocks, some megabytes at once: between two the engine works for others."""
-        first = 0
-        while blocks := self._run(partial(_copy_blocks, hold=self._hold, first=first)):
-            yield from blocks
-            first += len(blocks)
+    def _blocks(self, kind: Kind) -> Iterator[bytearray]:
+        """The bytes of the blocks, each as long as no other is asked for."""
+        hold, first = self._hold, 0
+        room = _room_for(kind, -(-len(hold.tokens) // kind.positions))
+        while n := self._run(partial(_copy_blocks, hold=hold, first=first, room=room)):
+            yield from room[:n]
+            first += n
 
     def _fill(self, hold: Hold, file: SessionFile, kind: Kind) -> None:
         tokens, first = file.contents.tokens, 0
         self._run(lambda cache: cache.begin_loading(hold, tokens, self._hold))
-        step = max(1, _BATCH_BYTES // kind.block_bytes)
+        room = _room_for(kind, file.n_blocks)
         while first < file.n_blocks:
-            blocks = [file.block(i) for i in range(first, min(first + step, file.n_blocks))]
+            blocks = room[: file.n_blocks - first]
+            for i, block in enumerate(blocks, first):
+                file.block(i, block)
             end = min(len(tokens), (first + len(blocks)) * kind.positions)
             add = partial(_add_blocks, hold=hold, tokens=tokens[:end], first=first, blocks=blocks)
             self._run(add)
@@ -276,8 +280,14 @@ class Session:
         return waiter.last_event(Errand(waiter.deliver, work)).value
 
 
-def _copy_blocks(cache: PrefixCache, hold: Hold, first: int) -> list[bytearray]:
-    return cache.copy_blocks(hold, first, _BATCH_BYTES)
+def _room_for(kind: Kind, n_blocks: int) -> list[bytearray]:
+    """Memory for some of ``n_blocks``, used again and again: new pages would take longer than copying."""
+    count = max(1, _BATCH_BYTES // kind.block_bytes)
+    return [bytearray(kind.block_bytes) for _ in range(min(count, n_blocks))]
+
+
+def _copy_blocks(cache: PrefixCache, hold: Hold, first: int, room: list[bytearray]) -> int:
+    return cache.copy_blocks(hold, first, room)
 
 
 def _add_blocks(

@@ -194,13 +194,11 @@ class SessionFile:
             raise self._error("is damaged: extra is no JSON object")
         return Contents(tokens, extra)
 
-    def block(self, i: int) -> bytearray:
-        """The bytes of the i-th block, as they were written."""
+    def block(self, i: int, out: bytearray) -> None:
+        """Copy the bytes of the i-th block to ``out``, as they were written."""
         self._file.seek(self._start + i * self._kind.block_bytes)
-        data = self._read(bytearray(self._kind.block_bytes))
-        if checksum(i, data) != self._sums[i]:
+        if checksum(i, self._read(out)) != self._sums[i]:
             raise self._error(f"is damaged: block {i} of {self.n_blocks} is not as it was written")
-        return data
 
     def _read(self, out: bytearray) -> bytearray:
         """Fill ``out`` from where the file stands."""
