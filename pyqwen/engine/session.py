@@ -248,6 +248,8 @@ class Session:
         if n < len(self._hold.tokens):
             self._logits = None
             del self._hold.tokens[n:]
+            if n == 0:
+                self._hold.source = None  # nothing is left of a file
             self._engine.note(partial(self._hold.shrink, n))
 
     def _kind(self) -> Kind:

@@ -132,6 +132,9 @@ def test_others_do_not_begin_with_what_comes_from_a_file(model, saved, tmp_path)
             assert np.array_equal(second.logits, saved[1])
         session.sync(IDS)
         assert not np.array_equal(session.logits, saved[1])
+        session.rewind(0)
+        session.sync(IDS)
+        assert np.array_equal(session.logits, saved[1])
 
 
 def test_many_batches(model, saved, tmp_path, monkeypatch):
