@@ -138,16 +138,21 @@ def test_a_forked_process_is_told(tiny_model_path):
         from pyqwen import Model, PyQwenError
         model = Model(path)
         model.generate([1, 2, 3], max_tokens=2)
+        session = model.session()
+        session.sync([1, 2, 3])
         stream = model.stream([1, 2], max_tokens=500, ignore_eos=True)
         pid = os.fork()
         if pid == 0:
-            for call in (lambda: model.generate([1]), stream.result, lambda: model.logits([1])):
+            calls = [lambda: model.generate([1]), stream.result, lambda: model.logits([1])]
+            calls += [model.session, lambda: session.eval([1]), lambda: session.save("never")]
+            for call in calls:
                 try:
                     call()
                     os._exit(1)
                 except PyQwenError as error:
                     assert "forked" in str(error), error
             stream.cancel()
+            session.close()
             model.close()
             sys.exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
@@ -165,6 +170,8 @@ def test_a_forked_process_is_told(tiny_model_path):
         "sys.exit(0)",
         "del model",
         "del stream",
+        "del session",
+        "session.close()",
         "model.close()",
         "stream.cancel()",
         "globals().clear()",
@@ -176,7 +183,8 @@ def test_the_interpreter_ends_with_live_objects(tiny_model_path, ending):
     script = f"""
         from pyqwen import Model
         model = Model(path)
-        stream = model.stream([1, 2, 3], max_tokens=400, ignore_eos=True)
+        session = model.session()
+        stream = model.stream([1, 2, 3], max_tokens=400, ignore_eos=True, session=session)
         next(stream)
         {ending}
     """
