@@ -146,8 +146,8 @@ class Model(ToolRuns, SeveralAnswers, Infilling, Scores, Embeddings):
           for bit. It is used as far as it is measured to pay.
         - ``prefix_cache_bytes``: how much of the KV cache is kept of earlier requests, so that what
           they read or wrote is not computed again, least recently used first to go; 0: nothing.
-          None: what the requests that run leave of what ``plan`` says for as many; where none
-          runs, as much as one of full length takes. Open sessions count, too.
+          None: what those that run leave of what ``plan`` says for as many requests as ever ran
+          together: of one context where they come one after the other. Open sessions count, too.
         - ``adapters``: LoRA adapters by the names that calls then give (``adapter="name"``, or
           ``{"name": factor}``): directories of PEFT, or GGUF files. They are held beside the weights, and
           requests with different ones run together.

@@ -31,12 +31,13 @@ class PrefixCache:
 
     def __init__(self, session: SessionHandle, budget: int | None = None) -> None:
         """``budget``: bytes of kept blocks, 0 for none; None: what those that run leave of the memory that
-        as many requests of full length would take, and of that of one where none runs."""
+        requests of full length would take, as many as ever ran together."""
         self._session = session
         self.slots = [Slot(i) for i in range(session.sequences)]
         self._tree = PrefixTree(session.block_positions, self._drop)
         self._longest = self._tree.blocks_of(session.context)  # blocks of a request
         self._most = None if budget is None else budget // session.block_bytes
+        self._together = 1  # the most requests that ran at once so far
 
     def place(self, request: Request) -> bool:
         """Give ``request`` a slot that holds what is known of its tokens; False if all are busy.
@@ -52,6 +53,7 @@ class PrefixCache:
             # The last token is always computed: its output chooses the first token of the answer.
             self._begin(slot, request, len(request.tokens) - 1)
         slot.in_use, request.slot = True, slot
+        self._together = max(self._together, sum(slot.in_use for slot in self.slots))
         slot.adapter, slot.salt = request.adapter, request.salt
         return True
 
@@ -103,8 +105,7 @@ class PrefixCache:
             while len(self._tree) > self._most and self._tree.evict():
                 pass
             return
-        running = sum([slot.in_use for slot in self.slots])
-        most = max(1, running) * self._longest * self._session.block_bytes
+        most = self._together * self._longest * self._session.block_bytes
         while self._session.kv_bytes > most and self._tree.evict():
             pass
 

@@ -7,7 +7,6 @@ import pytest
 import pyqwen
 from pyqwen import Model
 from pyqwen.engine.prefix_cache import common_prefix
-from pyqwen.engine.stream import Waiter
 
 PROMPT = list(range(40, 140))
 
@@ -98,6 +97,16 @@ def test_idle_caches_together_hold_one_context_at_most(model):
     model.generate([7] * 500, max_tokens=5, ignore_eos=True)
     assert model.kv_bytes <= most
     assert _cached(model, prompts[0]) == 0
+
+
+def test_what_ran_together_is_kept(model):
+    """As much memory as they took stays in use: conversations in parallel do not drive each other out."""
+    prompts = [[i] * 400 for i in range(3)]
+    streams = [model.stream(prompt, max_tokens=50, ignore_eos=True) for prompt in prompts]
+    for stream in streams:
+        stream.result()
+    assert [_cached(model, prompt) for prompt in prompts] == [399] * 3
+    assert model.kv_bytes <= pyqwen.plan(model.path, max_sequences=3).kv
 
 
 @pytest.fixture(scope="module")
@@ -353,14 +362,3 @@ def test_requests_that_come_together_read_what_they_share_once(tiny_model_path, 
     # One of them reads all; the others wait until what remains is too little to wait for.
     assert sorted(read)[-2] <= 64 + 3 + 16
     assert sum(read) < 1.6 * len(prompts[0])
-
-
-def test_adapters_are_kept_apart(model):
-    def cached(adapter):
-        waiter = Waiter(model._engine)
-        request = model._calls.continuation(PROMPT, None, {"max_tokens": 1}, waiter.deliver)
-        request.adapter = adapter
-        return int(waiter.last_event(request).usage.cached_tokens)
-
-    assert [cached(None), cached(None)][1] == len(PROMPT) - 1
-    assert [cached("a"), cached("b"), cached("a"), cached(None)] == [0, 0, 99, 99]
