@@ -73,7 +73,7 @@ def saved(model, tmp_path_factory):
         return path.read_bytes(), session.logits
 
 
-@pytest.mark.parametrize("kv_type", ["f16", "q8_0", "f32"])
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0", "f32", ("q8_0", "q5_1"), ("f16", "q4_0")])
 def test_another_process_goes_on(tiny_model_path, tmp_path, kv_type):
     path = tmp_path / "a.session"
     with Model(tiny_model_path, threads=1, kv_type=kv_type) as model, model.session() as session:
@@ -180,7 +180,10 @@ def test_another_model_is_refused(make_tiny_model, tiny_model_path, saved, tmp_p
         _load(other, path)
 
 
-@pytest.mark.parametrize("settings", [{"kv_type": "q8_0"}, {"exact": True, "kv_type": "f16"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"kv_type": "q8_0"}, {"kv_type": ("f16", "q8_0")}, {"exact": True, "kv_type": "f16"}],
+)
 def test_other_settings_are_refused(tiny_model_path, saved, tmp_path, settings):
     (tmp_path / "a").write_bytes(saved[0])
     with (
@@ -295,7 +298,7 @@ def test_many_hostile_fields(model, saved, tmp_path):
     _meet_mutations(model, saved, tmp_path / "a", 20_000)
 
 
-@pytest.mark.parametrize("kv_type", ["f16", "q8_0", "f32"])
+@pytest.mark.parametrize("kv_type", ["f16", "f32", ("q8_0", "q5_1"), ("q8_0", "q4_0")])
 def test_hostile_keys_and_values(tiny_model_path, tmp_path, kv_type):
     """Blocks of any bytes, with right checksums, make wrong numbers and no harm."""
     path = tmp_path / "a"
