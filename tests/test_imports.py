@@ -133,6 +133,7 @@ def test_verbs_do_not_import_verbs() -> None:
             {
                 "catalog",
                 "drafting",
+                "engine",
                 "errors",
                 "loading",
                 "model",

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from pyqwen.batches.memory import Room, most_tokens, room_for
 from pyqwen.batches.rows import Row, RowError, encode_json, read_request
 from pyqwen.model import Model
 from pyqwen.serve.core import Core
@@ -49,6 +50,7 @@ class RowAnswers:
         core = Core(registry, settings, Metrics(), streams=False)
         self._settings = settings
         self._model = model
+        self._room = Room(room_for(model))
         self._lone = asyncio.Lock()
         self._handlers: dict[str, Handler] = {
             "/v1/chat/completions": ChatCompletions(core),
@@ -63,15 +65,18 @@ class RowAnswers:
             request = read_request(row.data)
         except RowError as error:
             return no_request(row.number, row.id, error)
-        exchange = _RowExchange(bytes(request.body), self._settings)
-        handler = self._handlers[request.url]
+        body = bytes(request.body)
+        exchange = _RowExchange(body, self._settings)
+        size = most_tokens(body, self._model.context)
+        await self._room.enter(size)
         try:
             _check_stream(exchange)
-            await self._run(handler, exchange)
+            await self._run(self._handlers[request.url], exchange)
         except ApiError as error:
-            body = openai_shape(error)
             status = status_of(error, openai_shape)
-            return _failure(row, request.custom_id, status, body)
+            return _failure(row, request.custom_id, status, openai_shape(error))
+        finally:
+            self._room.leave(size)
         return Answer(
             row.number,
             encode_json(
