@@ -182,16 +182,9 @@ class Driver:
             worker.running.pop(number, None)
             worker.is_alone = False
         if number not in self._output.done:  # else it came after its worker was thought to be lost
-            self._forget(number)
             self._write(event.answer)
         if worker is not None:
             self._fill(event.worker)
-
-    def _forget(self, number: int) -> None:
-        """Let nobody answer again what was given out again meanwhile."""
-        for queue in (self._queue, self._suspects):
-            if number in self._losses and number in queue:
-                queue.remove(number)
 
     def _write(self, answer: Answer) -> None:
         self._output.append(answer.line)
@@ -241,15 +234,20 @@ class Driver:
             if not worker.stretch:
                 worker.stretch.extend(self._next_stretch())
             if worker.stretch:
-                number = worker.stretch.popleft()
+                number, is_alone = worker.stretch.popleft(), False
             elif self._suspects and not worker.running:
-                number, worker.is_alone = self._suspects.popleft(), True
+                number, is_alone = self._suspects.popleft(), True
             else:
                 return
-            worker.running[number] = None
-            self._pool.send(name, self._rows.read(number))
+            if number not in self._output.done:  # by a worker that was thought to be lost
+                worker.running[number], worker.is_alone = None, is_alone
+                self._pool.send(name, self._rows.read(number))
 
     def _next_stretch(self) -> Iterable[int]:
-        share = len(self._queue) // (2 * max(1, len(self._workers)))
-        size = min(len(self._queue), max(1, min(_STRETCH, share)))
-        return [self._queue.popleft() for _ in range(size)]
+        """The next rows of the order; when there are none, half of what another worker has not begun."""
+        if self._queue:
+            share = len(self._queue) // (2 * len(self._workers))
+            size = min(len(self._queue), max(1, min(_STRETCH, share)))
+            return [self._queue.popleft() for _ in range(size)]
+        longest = max(self._workers.values(), key=lambda worker: len(worker.stretch)).stretch
+        return reversed([longest.pop() for _ in range((len(longest) + 1) // 2)])

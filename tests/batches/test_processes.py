@@ -271,6 +271,22 @@ def test_stretches_keep_what_begins_alike_on_one_worker(write: Write, tmp_path: 
     assert min(shares_of) > 150
 
 
+def test_a_slow_worker_gives_up_what_it_has_not_begun(write: Write, tmp_path: Path) -> None:
+    """The first worker answers nothing until all the rest is done by the other."""
+
+    def act(pool: Played, worker: str, row: Row) -> None:
+        if worker == "w2":
+            pool.answer(worker, row)
+            if len(pool.sent) == 100:
+                for one in list(pool.running["w1"]):
+                    pool.answer("w1", one)
+
+    pool = Played(act, capacity=3)
+    state, _ = play(write, tmp_path, pool, 100)
+    assert (state.done, state.failed) == (100, 0)
+    assert [name for name, _ in pool.sent].count("w1") == 3
+
+
 def test_without_workers_there_is_no_batch(write: Write, tmp_path: Path) -> None:
     def act(pool: Played, worker: str, row: Row) -> None:
         if pool.sent == [("w1", 0)]:
