@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from pyqwen._native import KVType
 from pyqwen.drafting import Draft
 from pyqwen.loading.gguf_file import Load
 from pyqwen.model import Model
@@ -34,13 +35,14 @@ class BatchOptions(TypedDict, total=False):
 
     context: int | None
     threads: int | None
-    kv_type: str | None
+    kv_type: KVType | None
     load: Load
     cache: bool
     isa: str | None
     exact: bool | None
     batch: int
     draft: Draft
+    prefix_cache_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ class Wish:
 
     def _check_sent_options(self) -> None:
         for what, value in self.options.items():
-            if value is not None and not isinstance(value, str | int | float):
+            if value is not None and not isinstance(value, str | int | float | tuple):
                 raise ValueError(f"{what} cannot be given to other processes")
 
     @property

@@ -70,16 +70,18 @@ def test_answers_are_those_of_the_model(model: Model, write: Write, tmp_path: Pa
 
 
 def test_embeddings(model: Model, write: Write, tmp_path: Path) -> None:
+    url = "/v1/embeddings"
     rows = [
-        row("a", url="/v1/embeddings", input=["One", "Two"], dimensions=4),
-        row("b", url="/v1/embeddings", input=[[]]),
+        {**row("a"), "url": url, "body": {"input": ["One", "Two"]}},
+        {**row("b"), "url": url, "body": {"input": [[]]}},
+        *({**row(f"c{i}"), "url": url, "body": {"input": f"Number {i}"}} for i in range(10)),
     ]
     assert pyqwen.batch(write(rows), tmp_path / "out", model).failed == 1
     found = answers(tmp_path / "out")
-    data = found["a"]["response"]["body"]["data"]
-    expected = model.embed(["One", "Two"], dimensions=4)
-    assert np.array_equal(np.float32([one["embedding"] for one in data]), expected)
     assert found["b"]["response"]["status_code"] == 400
+    for name, texts in (("a", ["One", "Two"]), ("c7", ["Number 7"])):
+        vectors = [one["embedding"] for one in found[name]["response"]["body"]["data"]]
+        assert np.array_equal(np.array(vectors, np.float32), model.embed(texts))
 
 
 def test_rows_that_fail_are_rows(model: Model, write: Write, tmp_path: Path) -> None:
