@@ -8,18 +8,19 @@ of them side by side, the logits of every row included; so for all rows, wave by
 a file of the same prompts with as many tokens. Both take turns; loading is not timed. Shares are those of the
 core's speed, in wall time and in processor time. With --workers N or --ray the same file is answered by N
 processes that share the threads, or by a Ray cluster of two hosts on this machine, each with half of the
-threads: the speed from the first row on.
+threads: the speed from when they are ready on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from time import perf_counter, process_time
 from typing import Any
 
@@ -70,27 +71,38 @@ def write_rows(path: Path, prompts: list[list[int]], answer: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
+class Joins(logging.Handler):
+    """When workers joined."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.times: list[float] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "joined" in str(record.msg):
+            self.times.append(perf_counter())
+
+
 def spread_out(source: Path, folder: Path, args: argparse.Namespace, **options: Any) -> float:
-    """Rows per second of workers elsewhere, from the first row on."""
-    marks: list[tuple[float, int]] = []
-
-    def note(done: int, total: int) -> None:
-        if done and (not marks or done > marks[-1][1]):
-            marks.append((perf_counter(), done))
-
-    out = folder / "spread"
+    """Rows per second of workers elsewhere, from when they joined on."""
+    out, joins, log = folder / "spread", Joins(), logging.getLogger("pyqwen.batch")
     out.unlink(missing_ok=True)
-    pyqwen.batch(
-        source,
-        out,
-        args.model,
-        parallel=args.parallel,
-        threads=args.threads,
-        progress=note,
-        **options,
-    )
-    (begin, first), (end, last) = marks[0], marks[-1]
-    return (last - first) / (end - begin)
+    log.setLevel(logging.INFO)
+    log.addHandler(joins)
+    try:
+        ends: list[float] = []
+        pyqwen.batch(
+            source,
+            out,
+            args.model,
+            parallel=args.parallel,
+            threads=args.threads,
+            progress=lambda done, total: ends.append(perf_counter()) if done == total else None,
+            **options,
+        )
+    finally:
+        log.removeHandler(joins)
+    return args.rows / (ends[0] - mean(joins.times))
 
 
 def on_ray(source: Path, folder: Path, args: argparse.Namespace) -> float:

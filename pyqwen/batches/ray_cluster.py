@@ -30,7 +30,7 @@ _log = logging.getLogger("pyqwen.batch")
 
 _LOOK_SECONDS = 1.0  # between looks at the hosts
 _MOST_IN_VAIN = 3  # actors that may end without an answer, one after the other in one place
-_REACH_SECONDS = 5.0
+_REACH_SECONDS = _END_SECONDS = 5.0
 _CALLS = 4096  # of one actor at a time
 
 
@@ -157,7 +157,7 @@ class RayCluster:
         self._tell = None
         self._todo.put(None)
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_END_SECONDS)  # a cluster that is gone may not answer it
         if self._is_mine:
             self._ray.shutdown()
 

@@ -67,10 +67,10 @@ def check(model: Path, source: Path, out: Path, rows: list[dict[str, object]]) -
 
 
 def test_two_kills(tiny_model_path: Path, write: Write, tmp_path: Path) -> None:
-    rows = [row(str(i), f"Number {i}", max_tokens=10, ignore_eos=True) for i in range(300)]
+    rows = [row(str(i), f"Number {i}", max_tokens=10, ignore_eos=True) for i in range(150)]
     source, out = write(rows), tmp_path / "out"
     kill_and_resume(tiny_model_path, source, out, len(rows), 2, seed=1)
-    assert answers(out).keys() == {str(i) for i in range(300)}
+    assert answers(out).keys() == {str(i) for i in range(150)}
 
 
 @pytest.mark.slow

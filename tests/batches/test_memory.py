@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,18 +66,18 @@ def test_little_memory_makes_rows_wait(
 ) -> None:
     """With room for one context, rows of most of it run one after the other, and small ones together."""
     monkeypatch.setattr("pyqwen.batches.memory.machine", lambda: {"available_bytes": 0})
-    running, most = 0, {"large": 0, "small": 0}
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
     real = Model.achat_n
 
     async def counted(self: Model, messages: Any, n: int, **options: Any) -> Any:
-        nonlocal running
         kind = "large" if options["max_tokens"] > 100 else "small"
-        running += 1
-        most[kind] = max(most[kind], running)
+        running[kind] += 1
+        most[kind] = max(most[kind], running[kind])
         try:
             return await real(self, messages, n, **options)
         finally:
-            running -= 1
+            running[kind] -= 1
 
     monkeypatch.setattr(Model, "achat_n", counted)
     rows = [row(f"s{i}", f"{i}", max_tokens=3) for i in range(12)]
