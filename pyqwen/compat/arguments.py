@@ -9,7 +9,6 @@ from typing import Any
 from pyqwen.compat import llama_cpp as constants
 from pyqwen.compat.llama_speculative import drafts_of
 from pyqwen.compat.notices import warn_once
-from pyqwen.errors import UnsupportedModelError
 
 _KV_TYPES = {
     constants.GGML_TYPE_F32: "f32",
@@ -68,7 +67,9 @@ def model_options(given: dict[str, Any]) -> dict[str, Any]:
     batch = given["n_batch"]
     if not isinstance(batch, int) or batch > 512 or batch < 1:  # smaller ones would only be slower
         options["batch"] = batch
-    return {**options, **_adapter(given["lora_path"], given["lora_scale"])}
+    if given["lora_path"] is not None:
+        options["adapters"] = {_ADAPTER: given["lora_path"]}
+    return options
 
 
 def context_of(n_ctx: Any, trained: int) -> tuple[int, int]:
@@ -118,20 +119,13 @@ def _kv_type(k: Any, v: Any) -> Any:
     return names[0] if names[0] == names[1] else tuple(names)
 
 
-def _adapter(path: Any, scale: Any) -> dict[str, Any]:
-    if path is None:
-        return {}
-    from pyqwen.model import OpenOptions
-
-    if "adapters" not in OpenOptions.__annotations__:
-        raise UnsupportedModelError(
-            f"lora_path={brief(path)}: adapters cannot be applied yet; merge it into the model first"
-        )
-    return {"adapters": {ADAPTER: path}}
+def adapter_option(path: Any, scale: Any) -> dict[str, Any]:
+    """The option of every call that applies the adapter of ``lora_path``."""
+    return {} if path is None else {"adapter": {_ADAPTER: scale}}
 
 
 ROOM_FOR_TOOLS = 1024
 """Tokens beyond ``n_ctx`` for descriptions of tools: pyqwen leads models to tools by examples, which
 programs that chose ``n_ctx`` for llama-cpp-python do not reckon with."""
-ADAPTER = "lora_path"
+_ADAPTER = "lora_path"
 """The name under which the adapter of ``lora_path`` is known to the model."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyqwen.compat.llama_tokenizer import BaseLlamaTokenizer, FileTokenizer, LlamaTokenizer
 from pyqwen.text.tokenizer import Tokenizer
@@ -23,6 +23,8 @@ class TokensOfFile:
     _file: FileTokenizer | None
     """The vocabulary, where only that was loaded."""
     _n_ctx: int
+    _adapter: dict[str, Any]
+    """The option of every call that names the adapter of ``lora_path``; empty if there is none."""
 
     @property
     def pyqwen_model(self) -> Model:

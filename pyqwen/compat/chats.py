@@ -127,6 +127,7 @@ class Chats(Completions):
         asked = {
             **_offer(functions, function_call, tools, tool_choice),
             "template": template_of(self.chat_format),
+            **self._adapter,
         }
         options: dict[str, Any] = {
             **sampling_options(**sampling),

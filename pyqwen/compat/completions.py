@@ -95,6 +95,7 @@ class Completions(State):
             "max_tokens": limit_of(max_tokens),
             "response_format": constraint_of(grammar),
             "logits_processor": watch.hook(),
+            **self._adapter,
         }
         if logprobs is not None and logprobs is not False:
             more |= {"logprobs": True, "top_logprobs": 1 if logprobs is True else logprobs}

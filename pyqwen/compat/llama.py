@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyqwen import catalog
 from pyqwen.compat import llama_cpp as constants
-from pyqwen.compat.arguments import context_of, model_options, warn_of_rope
+from pyqwen.compat.arguments import adapter_option, context_of, model_options, warn_of_rope
 from pyqwen.compat.chats import Chats
 from pyqwen.compat.embedding import Embeddings
 from pyqwen.compat.llama_cache import BaseLlamaCache, longest_token_prefix
@@ -117,6 +117,8 @@ class Llama(Chats, Embeddings):
         - ``seed``: where the chain of seeds begins that calls without one take; -1, and the default, are
           random ones.
         - ``type_k``, ``type_v``: types of the KV cache, by ggml's numbers.
+        - ``lora_path``: an adapter (LoRA), a GGUF file or a directory of PEFT, applied ``lora_scale``
+          times.
         - ``draft_model``: ``LlamaPromptLookupDecoding`` looks drafts up; answers stay the same.
         - ``chat_format``: the file's own template is used; see ``llama_chat_format``.
         - ``use_mmap=False`` reads the file, so that nobody can change the weights afterwards.
@@ -150,6 +152,7 @@ class Llama(Chats, Embeddings):
         self._seeds = Seeds(seed)
         self._tokens: list[int] = []
         self._session: Session | None = None
+        self._adapter = adapter_option(lora_path, lora_scale)
         self._n_ctx = 0
         if vocab_only:
             self._file = FileTokenizer(str(path))

@@ -90,7 +90,7 @@ class State(TokensOfFile):
         import numpy as np
 
         if self._logits_all and self._tokens:
-            return self.pyqwen_model.logits(self._tokens)
+            return self.pyqwen_model.logits(self._tokens, **self._adapter)
         logits = np.zeros((len(self._tokens), self.n_vocab()), np.float32)
         if self._tokens:
             logits[-1] = self._held().logits
@@ -123,7 +123,7 @@ class State(TokensOfFile):
     def _held(self) -> Session:
         """The session, which holds exactly the evaluated tokens, of which there is one at least."""
         if self._session is None or self._session.closed:
-            self._session = self.pyqwen_model.session()
+            self._session = self.pyqwen_model.session(**self._adapter)
         self._session.sync(self._tokens)
         return self._session
 
@@ -266,6 +266,7 @@ class State(TokensOfFile):
                 "ignore_eos": True,
                 "response_format": constraint_of(grammar),
                 "logits_processor": watch.hook(),
+                **self._adapter,
             },
         )
 

@@ -245,3 +245,29 @@ def test_every_name_is_there() -> None:
         _ = pyqwen.compat.llama_decode
     with pytest.raises(AttributeError, match="high-level API"):
         _ = pyqwen.compat.llama_cpp.llama_decode
+
+
+def test_an_adapter(tiny_model_path: Path, tmp_path: Path, fresh: Llama) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "adapters"))
+    try:
+        files = importlib.import_module("peft_files")
+    finally:
+        sys.path.pop(0)
+    path = files.write_adapter(tmp_path / "adapter", files.factors(1))
+    options: dict[str, Any] = {"max_tokens": 8, "temperature": 0}
+    ids = fresh.tokenize(b"The quick brown fox")
+    with Llama(str(tiny_model_path), n_threads=1, lora_path=str(path), lora_scale=0.5) as llama:
+        adapted = llama.pyqwen_model.generate(ids, adapter={"lora_path": 0.5}, **options)
+        plain = llama.pyqwen_model.generate(ids, **options)
+        assert adapted.token_ids != plain.token_ids
+        answer: Any = llama(ids, **options)
+        assert answer["choices"][0]["text"] == adapted.text
+        llama.reset()
+        llama.eval(ids)
+        assert llama.sample(temp=0) == adapted.token_ids[0]
+        logits = llama.pyqwen_model.logits(ids, adapter={"lora_path": 0.5})
+        assert np.array_equal(llama.scores[-1], logits[-1])
+        hello = [{"role": "user", "content": "Hello"}]
+        chat: Any = llama.create_chat_completion(hello, **options)
+        whole = llama.pyqwen_model.chat(hello, adapter={"lora_path": 0.5}, **options)
+        assert chat["choices"][0]["message"]["content"] == whole.text
