@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pyqwen.compat import llama_cpp as constants
 from pyqwen.compat.base import TokensOfFile
-from pyqwen.errors import UnsupportedModelError
+from pyqwen.compat.notices import warn_once
+from pyqwen.compat.state import check_room
 
 if TYPE_CHECKING:
     from pyqwen.compat.llama_types import CreateEmbeddingResponse
+    from pyqwen.text.embedding_settings import Pooling
 
-_POOLINGS = {
+_POOLINGS: dict[int, Pooling | None] = {
     constants.LLAMA_POOLING_TYPE_UNSPECIFIED: None,
     constants.LLAMA_POOLING_TYPE_MEAN: "mean",
     constants.LLAMA_POOLING_TYPE_CLS: "cls",
@@ -58,21 +60,33 @@ class Embeddings(TokensOfFile):
         One vector for each text, as the file or ``pooling_type`` says. ``truncate``: what does not fit
         the context is left out, else it is ``ContextOverflowError``.
         """
-        embed = getattr(self.pyqwen_model, "embed", None)
-        if embed is None:
-            raise UnsupportedModelError("this version of pyqwen has no embeddings yet")
-        if self._pooling not in _POOLINGS:
+        model = self.pyqwen_model
+        if not isinstance(self._pooling, int) or self._pooling not in _POOLINGS:
             raise ValueError(
                 f"pooling_type {brief(self._pooling)}: there is one vector for each text here; take one "
                 "of LLAMA_POOLING_TYPE_UNSPECIFIED, _MEAN, _CLS and _LAST"
             )
+        if self._adapter:
+            warn_once("lora_path", "embeddings are made without the adapter")
+        if not isinstance(input, str | list | tuple):
+            raise TypeError(f"input must be a text or a list of texts, not {type(input).__name__}")
         texts = [input] if isinstance(input, str) else list(input)
-        ids = []
-        for text in texts:
-            if not isinstance(text, str):
-                raise TypeError(f"input must be texts, not {type(text).__name__}")
-            tokens = self.tokenize(text.encode("utf-8", "surrogatepass"))
-            ids.append(tokens[: self.n_ctx()] if truncate else tokens)
-        rows = embed(texts, pooling=_POOLINGS[self._pooling], normalize=bool(normalize)).tolist()
+        ids = [self._ids_to_embed(text, bool(truncate)) for text in texts]
+        vectors = model.embed(ids, pooling=_POOLINGS[self._pooling], normalize=bool(normalize))
+        rows = vectors.tolist()
         output = rows[0] if isinstance(input, str) else rows
         return (output, sum(map(len, ids))) if return_count else output
+
+    def _ids_to_embed(self, text: Any, truncate: bool) -> list[int]:
+        """The tokens of a text, and the one that the model wants at the end, which is kept."""
+        if not isinstance(text, str):
+            raise TypeError(f"input must be texts, not {type(text).__name__}")
+        ids = self.tokenize(text.encode("utf-8", "surrogatepass"))
+        final = self.pyqwen_model.embedding_settings.final_id
+        if final is not None:
+            ids.append(final)
+        most = self.n_ctx()
+        if truncate and len(ids) > most:
+            ids = [*ids[: most - 1], ids[-1]]
+        check_room(len(ids), most, allow_full=True)
+        return ids

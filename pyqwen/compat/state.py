@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 from operator import index
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from pyqwen.compat.base import TokensOfFile
@@ -271,8 +273,18 @@ class State(TokensOfFile):
         )
 
     def save_state(self) -> LlamaState:
-        """The evaluated tokens and the seed. ``scores`` of it is empty: ``Llama.scores`` makes them."""
-        return self._state_of(b"")
+        """The evaluated tokens, the seed, and a copy of what was computed for them.
+
+        Where an adapter is applied (``lora_path``) there is no such copy, and who loads the state computes
+        again. ``scores`` of it is empty: ``Llama.scores`` makes them.
+        """
+        computed = b""
+        if self._tokens and not self._adapter:
+            with TemporaryDirectory(prefix="pyqwen-") as folder:
+                path = Path(folder) / "session"
+                self._held().save(path)
+                computed = path.read_bytes()
+        return self._state_of(computed)
 
     def _state_of(self, computed: bytes) -> LlamaState:
         """A state of the evaluated tokens, whatever was kept of what they took to compute."""
@@ -284,14 +296,38 @@ class State(TokensOfFile):
         return LlamaState(ids, scores, len(ids), computed, size, self._seeds.seed)
 
     def load_state(self, state: LlamaState) -> None:
-        """Go back to a state, which another ``Llama`` of the same file may have saved."""
+        """Go back to a state, which another ``Llama`` of the same file may have saved.
+
+        What it holds of computed keys and values serves ``eval`` and ``scores``; calls that write read
+        its tokens once more, since nothing of a stranger's bytes reaches the model's prefix cache.
+        """
         if not isinstance(state, LlamaState):
             raise TypeError(f"state must be a LlamaState, not {type(state).__name__}")
         tokens = _checked_ids(list(state.input_ids[: state.n_tokens]), self.n_vocab())
         check_room(len(tokens), self.n_ctx(), allow_full=True)
         seed = checked_seed(state.seed)
+        computed = state.llama_state
+        if not isinstance(computed, bytes | bytearray):
+            raise TypeError(f"llama_state must be bytes, not {type(computed).__name__}")
+        if computed:
+            session = self._session_of(computed)
+            if session.tokens != tokens:
+                raise ValueError(
+                    "the state is damaged: its tokens are not those that were computed"
+                )
+            self.reset()
+            self._session = session
         self._tokens = tokens
         self._seeds.seed = seed
+
+    def _session_of(self, computed: bytes | bytearray) -> Session:
+        """A session that holds what ``save_state`` copied; ``SessionFileError`` if it is another model's."""
+        session = self.pyqwen_model.session()
+        with TemporaryDirectory(prefix="pyqwen-") as folder:
+            path = Path(folder) / "session"
+            path.write_bytes(computed)
+            session.load(path)
+        return session
 
 
 def check_room(count: int, context: int, *, allow_full: bool = False) -> None:

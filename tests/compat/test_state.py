@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from pyqwen.compat import Llama, LlamaGrammar
-from pyqwen.errors import ContextOverflowError
+from pyqwen.errors import ContextOverflowError, SessionFileError
 
 PROMPT = b"The quick brown fox"
 
@@ -96,13 +97,37 @@ def test_a_state_comes_back(fresh: Llama, ids: list[int], tiny_model_path: Path)
     fresh.set_seed(9)
     fresh.reset()
     assert fresh.n_tokens == 0
+    logits = fresh.pyqwen_model.logits(ids)[-1]
     with Llama(str(tiny_model_path), n_ctx=256, n_threads=1) as other:
         for llama in (fresh, other):
             llama.load_state(state)
             assert llama.n_tokens == len(ids)
+            session = llama._session
+            assert session is not None
+            assert session.tokens == ids  # nothing is read again
+            assert np.array_equal(llama.scores[-1], logits)
+            assert llama._session is session
             assert llama.sample(temp=2.0) == drawn[0]
     with pytest.raises(TypeError, match="LlamaState"):
         fresh.load_state(b"state")  # type: ignore[arg-type]
+
+
+def test_states_that_do_not_fit(
+    fresh: Llama, ids: list[int], make_tiny_model: Callable[..., Path]
+) -> None:
+    fresh.eval(ids)
+    state = fresh.save_state()
+    with Llama(str(make_tiny_model(seed=1)), n_ctx=256, n_threads=1) as other:
+        with pytest.raises(SessionFileError):
+            other.load_state(state)
+        assert other.n_tokens == 0
+    state.input_ids = state.input_ids[::-1].copy()
+    with pytest.raises(ValueError, match="the state is damaged"):
+        fresh.load_state(state)
+    state.llama_state = state.llama_state[:-9]
+    with pytest.raises(SessionFileError):
+        fresh.load_state(state)
+    assert list(fresh.eval_tokens) == ids
 
 
 def test_a_state_brings_its_seed_back(fresh: Llama) -> None:
