@@ -25,7 +25,13 @@ CITY = {
     "required": ["name", "people"],
     "additionalProperties": False,
 }
-NAMES = ("qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "qwen2.5-0.5b", "qwen3-4b")
+NAMES = (
+    "qwen2.5-coder-1.5b",
+    "qwen2.5-coder-0.5b",
+    "qwen2.5-0.5b",
+    "qwen3-4b",
+    "qwen3-embedding-0.6b",
+)
 """The names of the catalog that examples use."""
 
 _END_SCALE = 5.0
@@ -36,10 +42,13 @@ def lay_out(folder: Path, model: Path, thinking: Path) -> dict[str, str]:
     (folder / "model.gguf").symlink_to(model)
     for name in ("notes.txt", "text.txt", "unseen.txt", "calibration.txt"):
         (folder / name).write_text(TEXT, encoding="utf-8")
+    (folder / "lines.txt").write_text("One line.\nAnother line.\n", encoding="utf-8")
     (folder / "city.json").write_text(json.dumps(CITY), encoding="utf-8")
     messages = [{"role": "user", "content": "Hello!"}]
     (folder / "messages.json").write_text(json.dumps(messages), encoding="utf-8")
-    checkpoint = _helper("quantize/conftest.py").random_checkpoint(folder / "Qwen2.5-0.5B-Instruct").write()
+    checkpoint = (
+        _helper("quantize/conftest.py").random_checkpoint(folder / "Qwen2.5-0.5B-Instruct").write()
+    )
     convert(checkpoint, folder / "qwen2.5-0.5b.gguf")
     quantize(checkpoint, folder / "qwen2.5-0.5b-q4_k_m.gguf", "Q4_K_M", threads=1)
     _write_adapter(folder / "my-adapter", model)
@@ -56,7 +65,7 @@ def lay_out(folder: Path, model: Path, thinking: Path) -> dict[str, str]:
     (folder / "requests.jsonl").write_text(text, encoding="utf-8")
     hub = folder / "hub"
     for name in NAMES:
-        file = thinking if name.startswith("qwen3") else model
+        file = thinking if name == "qwen3-4b" else model
         entry = entry_named(name)
         assert entry is not None
         repo = hub / f"models--{entry.repo.replace('/', '--')}"

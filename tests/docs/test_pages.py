@@ -132,7 +132,10 @@ def test_the_reference_has_all_public_names() -> None:
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute), name
     # Members are shown as mkdocs.yml says: all that do not begin with an underscore.
-    assert "members:" not in REFERENCE
+    assert set(re.findall(r"^::: (.*)\n    options:\n      members: false", REFERENCE, re.M)) == {
+        "pyqwen.compat.Llama"  # whose methods are llama-cpp-python's
+    }
+    assert REFERENCE.count("members:") == 1
     assert 'filters: ["!^_"]' in (ROOT / "mkdocs.yml").read_text("utf-8")
 
 
