@@ -48,7 +48,7 @@ def test_the_lists_are_found() -> None:
         heading: len(FILE.findall(text)) for heading, text in sections("CONTRIBUTING.md").items()
     }
     assert counts["Adding a tensor type"] >= 6
-    assert counts["Adding a type of the KV cache"] == 5
+    assert 5 <= counts["Adding a type of the KV cache"] <= 8
     assert counts["Adding an architecture"] >= 5
     assert counts["Adding a sampler"] >= 10
     assert counts["Adding an instruction set"] >= 4
