@@ -5,9 +5,9 @@
 Both run by turns, so that what the machine does otherwise meets both; the table has the medians of the rounds
 and the median of the ratios of neighbors. What the bytes alone would cost stands above it: decoding reads all
 weights once per token, and those of the adapter. Then eight requests together: none with an adapter, all
-with one, and all with different ones. The adapter is random: its cost does not depend on its values. Under 3
-minutes for a 1.5B on two cores. --cpu counts the processor's time instead, for a machine that others use; take
-one thread then, since threads that wait for each other take time, too.
+with one, and all with different ones. The adapter is random: its cost does not depend on its values. Under
+3 minutes for a 1.5B on two cores. --cpu counts the processor's time instead, for a machine that others use;
+take one thread then, since threads that wait for each other take time, too.
 """
 
 from __future__ import annotations
