@@ -58,6 +58,15 @@ PQ_INLINE void float_column(const uint32_t type, const int panels, const int n, 
     });
 }
 
+/* Asks for what a few tokens will want: they wait for memory, and what the processor asks for by itself comes late
+ * where a panel has few columns. Two columns, from column k on. */
+PQ_INLINE void ask_ahead(const uint32_t type, const int panels, const float_tile *a, size_t k) {
+    const size_t column = (size_t)PQ_LANES * (type == PQ_F32 ? 4 : 2);
+    for (int p = 0; p < panels; p++)
+        for (size_t at = 0; at < 2 * column; at += 64)
+            v_prefetch(a->panel + (size_t)p * a->panel_bytes + k * column + at + 4096);
+}
+
 PQ_INLINE void run_float_tile(const uint32_t type, const int panels, const int n,
                               const float_tile *a) {
     pq_vec even[PQ_EACH_MOST][PQ_EACH_MOST], odd[PQ_EACH_MOST][PQ_EACH_MOST];
@@ -65,6 +74,8 @@ PQ_INLINE void run_float_tile(const uint32_t type, const int panels, const int n
             { PQ_EACH(t, n, { even[v][t] = odd[v][t] = v_all(0.0f); }); });
     size_t k = 0;
     for (; k + 2 <= a->cols; k += 2) {
+        if (n <= 2)
+            ask_ahead(type, panels, a, k);
         float_column(type, panels, n, a, k, even);
         float_column(type, panels, n, a, k + 1, odd);
     }
