@@ -21,6 +21,7 @@ class Hold:
         they do: whatever that says is of no concern to those who read the same tokens otherwise."""
         self.adapter, self.source = adapter, source
         self.tokens: list[int] = []
+        self.has_answer = False  # a request that wrote left something
         self._tree: PrefixTree | None = None
         self._path: Path = []
         self._closed = False
@@ -48,6 +49,9 @@ class Hold:
 
     def take(self, other: Hold) -> None:
         """Hold what another one does, which holds nothing afterwards."""
+        if self._closed:
+            other.release()
+            return
         self.release()
         self.adapter, self.source, self.tokens = other.adapter, other.source, other.tokens
         self._tree, self._path = other._tree, other._path

@@ -84,6 +84,7 @@ class PrefixCache:
                     hold.pin(self._tree, path)
         if hold is not None:
             hold.adapter, hold.tokens = slot.adapter, slot.tokens.copy()
+            hold.has_answer = True
         self.discard(slot)
         self.trim()
 

@@ -212,6 +212,11 @@ class Session:
         """Raise what ``save`` would where no file can be."""
         OutputFile(path, inputs=[self._model], n_bytes=0)
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether a request that it was used for began to run, so that it holds what that left."""
+        return self._hold.has_answer
+
     def use_for(self, request: Request) -> None:
         """Have the session hold what a request that writes has read in the end."""
         with self._working():

@@ -78,12 +78,12 @@ class _InFile:
 
     def _save(self, completion: Completion) -> Completion:
         with self._guard:  # several threads may wait for the end of one stream
-            if not self._session.closed:
+            if self._session.has_answer and not self._session.closed:
                 if self._messages is not None and isinstance(completion, ChatCompletion):
                     messages = [*self._messages, completion.message]
                     self._session.extra = _as_json({"messages": messages})
                 self._session.save(self._path)
-                self._session.close()
+            self._session.close()  # without an answer the file stays as it is
         if self._request_conclusion is not None:
             completion = self._request_conclusion(completion)
         return completion

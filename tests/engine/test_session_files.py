@@ -7,6 +7,8 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
+import time
 from contextlib import suppress
 
 import numpy as np
@@ -493,3 +495,52 @@ def test_an_answer_in_a_file_beside_a_loop(model, tmp_path):
 
     assert asyncio.run(ask()).usage.completion_tokens
     assert (tmp_path / "a").is_file()
+
+
+def test_cancelled_while_the_file_is_loaded(model, saved, tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(saved[0])
+    begun, go_on = threading.Event(), threading.Event()
+    block = session_file.SessionFile.block
+
+    def slow(self, i, out):
+        begun.set()
+        go_on.wait(10)
+        block(self, i, out)
+
+    monkeypatch.setattr(session_file.SessionFile, "block", slow)
+    stream = model.stream(IDS, max_tokens=5, session=path)
+    assert begun.wait(10)
+    start = time.process_time()
+    stream.cancel()
+    reason = stream.finish_reason  # which does not wait for the file
+    assert (reason, go_on.is_set()) == ("cancelled", False)
+    assert time.process_time() - start < 0.1
+    go_on.set()
+    assert path.read_bytes() == saved[0]
+    assert model.generate(IDS, max_tokens=1).usage.completion_tokens == 1
+
+
+def test_cancelled_before_it_began_the_file_stays(model, saved, tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(saved[0])
+    begun = threading.Event()
+    monkeypatch.setattr("pyqwen.engine.session_use._InFile._load", lambda self: begun.wait(10))
+    for missing in (False, True):
+        begun.clear()
+        place = tmp_path / "missing" if missing else path
+        stream = model.stream(IDS, max_tokens=5, session=place)
+        stream.cancel()
+        assert stream.finish_reason == "cancelled"
+        begun.set()
+    assert path.read_bytes() == saved[0]
+    assert list(tmp_path.iterdir()) == [path]
+    with model.stream(IDS, max_tokens=400, ignore_eos=True) as first, model.session() as session:
+        others = [model.stream([i], max_tokens=400, ignore_eos=True) for i in range(3)]
+        next(first)
+        late = model.stream(IDS, max_tokens=5, session=session)  # waits for its turn
+        late.cancel()
+        assert late.finish_reason == "cancelled"
+        assert session.tokens == []
+        for other in others:
+            other.close()
