@@ -117,7 +117,7 @@ class _Place:
             in_vain = 0 if answers else in_vain + 1
             error = PyQwenError(f"worker processes end at once: exit code {process.code}")
         self.is_empty = True
-        if error is not None:
+        if error is not None and not self._pool.is_closed:
             self._pool.gave_up(error)
 
     def _listen(self, process: _Process) -> int:

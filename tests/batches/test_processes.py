@@ -59,12 +59,18 @@ def is_running(pid: int) -> bool:
 
 
 def test_two_processes_answer_as_one(
-    tiny_model_path: Path, model: Model, write: Write, tmp_path: Path, pids: list[int]
+    tiny_model_path: Path,
+    write: Write,
+    tmp_path: Path,
+    pids: list[int],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     source = write([row(str(i), f"Number {i}") for i in range(40)] + [b"{"])
     result = pyqwen.batch(source, tmp_path / "out", tiny_model_path, **OPTIONS)
     assert (result.rows, result.failed, result.lost_workers) == (41, 1, 0)
     assert len(pids) == 2
+    time.sleep(0.2)  # for the threads that saw them end
+    assert not caplog.records, "they ended because nothing was left to do"
     found = answers(tmp_path / "out")
     with Model(tiny_model_path, threads=1) as alone:
         for i in (0, 17, 39):
