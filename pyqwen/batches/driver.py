@@ -91,7 +91,6 @@ class Progress:
     found: int
     """Rows that were answered before this start."""
     tokens: list[int] = field(default_factory=lambda: [0, 0, 0])
-    workers: int = 0
     lost: int = 0
     """Workers."""
 
@@ -173,7 +172,6 @@ class Driver:
             self._lose(event)
         else:
             raise event.error
-        self.progress.workers = len(self._workers)
 
     def _take(self, event: Answered) -> None:
         worker = self._workers.get(event.worker)

@@ -98,7 +98,7 @@ def test_actors_and_hosts_that_go_and_come(
             cluster.add_node(num_cpus=1)
             events.append("host added")
         if len(joined()) < 4:  # so that rows are left for those that come
-            time.sleep(1.0 if done > n * 0.25 * (1 + len(events)) else 0.05)
+            time.sleep(2.0 if done > n * 0.2 * (1 + len(events)) else 0.05)
 
     with caplog.at_level(logging.INFO, "pyqwen.batch"):
         result = pyqwen.batch(
