@@ -16,6 +16,7 @@ import pytest
 import pyqwen.compat
 from pyqwen.compat import (
     GGML_TYPE_F32,
+    GGML_TYPE_Q5_1,
     GGML_TYPE_Q8_0,
     Llama,
     LlamaDiskCache,
@@ -52,6 +53,8 @@ def test_arguments_that_count(tiny_model_path: Path) -> None:
     assert text["choices"] == same["choices"]
     with Llama(str(tiny_model_path), type_k=GGML_TYPE_F32, type_v=GGML_TYPE_F32) as llama:
         assert llama.pyqwen_model.kv_type == "f32"
+    with Llama(str(tiny_model_path), type_k=GGML_TYPE_Q8_0, type_v=GGML_TYPE_Q5_1) as llama:
+        assert llama.pyqwen_model.kv_type == ("q8_0", "q5_1")
     with pytest.raises(ValueError, match=r"type_k must be one of 0 \(f32\)"):
         Llama(str(tiny_model_path), type_k=11)
 
