@@ -17,7 +17,7 @@ def _all_warnings_are_new() -> Iterator[None]:
     notices._given.clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def llama(tiny_model_path: Path) -> Iterator[Llama]:
     with Llama(str(tiny_model_path), n_ctx=256, n_threads=1, seed=7) as llama:
         yield llama
