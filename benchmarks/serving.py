@@ -1,12 +1,14 @@
 """pyqwen serve beside llama.cpp's server: tokens per second of all streams, and the time to the first token.
 
-    python benchmarks/serving.py MODEL.gguf -t 2 --llama-python OTHER/bin/python [--save NAME]
+    python benchmarks/serving.py MODEL.gguf -t 2 [--llama-server PROGRAM] [--save NAME]
 
-OTHER has xllamacpp, which is llama.cpp's server in a wheel; without it pyqwen is measured alone. Each case is
-so many streams (1, 4, 16) that begin at once, each with a prompt of about 1,000 tokens: `distinct` ones, or
-one that all `share`. No prompt was seen before. Servers take turns, only one runs at a time, both have room
-for all streams, and neither drafts. One round takes about four minutes for a model of 0.5B on two cores,
-which must have nothing else to do: llama.cpp's threads wait for each other by spinning.
+PROGRAM is llama.cpp's llama-server, built for the processor that is measured on. ``--llama-python``
+names a Python that has xllamacpp instead, the same in a wheel, which knows AVX2 alone. Without either pyqwen
+is measured alone. Each case is so many
+streams (1, 4, 16) that begin at once, each with a prompt of about 1,000 tokens: `distinct` ones, or one
+that all `share`. No prompt was seen before. Servers take turns, only one runs at a time, both have room for
+all streams, and neither drafts. One round takes about four minutes for a model of 0.5B on two cores, which
+must have nothing else to do: llama.cpp's threads wait for each other by spinning.
 """
 
 from __future__ import annotations
@@ -183,12 +185,16 @@ def commands(args: argparse.Namespace) -> dict[str, list[str]]:
         "--no-ui",
     ]
     servers = {"pyqwen": own}
-    if args.llama_python is not None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    numbers = [str(number) for number in (most, context, args.threads, port)]
+    if args.llama_server is not None:
+        other = [str(args.llama_server), "-m", str(args.model), "--no-ui", "-np", numbers[0]]
+        other += ["-c", str(most * context), "-t", numbers[2], "--port", numbers[3]]
+        servers["llama.cpp"] = other
+    elif args.llama_python is not None:
         worker = Path(__file__).parent / "llama_server_worker.py"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        numbers = map(str, (most, context, args.threads, port))
         servers["llama.cpp"] = [str(args.llama_python), str(worker), str(args.model), *numbers]
     return servers
 
@@ -223,6 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("-t", "--threads", type=int, default=2)
+    parser.add_argument("--llama-server", type=Path)
     parser.add_argument("--llama-python", type=Path)
     parser.add_argument(
         "--streams", type=lambda text: [int(n) for n in text.split(",")], default=[1, 4, 16]

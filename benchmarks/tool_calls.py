@@ -1,13 +1,13 @@
 """How often a model calls the right tool with the right arguments, and leaves tools alone where none is due.
 
-    python benchmarks/tool_calls.py MODEL.gguf [--unseen] [--peer] [--modes auto required named] [--json OUT]
+    python benchmarks/tool_calls.py MODEL.gguf [--unseen] [--peer URL] [--modes MODE ...] [--json OUT]
 
 ``tool_prompts.json`` has eight tools and 60 prompts: 30 need calls, 8 of them two, and 30 need none. The
 way tools are offered was chosen on them; ``tool_prompts_unseen.json`` has as many prompts for eight other
 tools, written afterwards and never used to choose anything. Greedy, with the settings that are each
-program's own. ``--peer`` asks llama.cpp's server the same (package ``xllamacpp``, in an environment of its
-own). An answer is right if its calls are the expected ones, in any order, with nothing missing, nothing
-added, and every argument one of those that count as right.
+program's own. ``--peer`` asks llama.cpp's server (``llama-server -m MODEL.gguf -c 32768 -np 8``) the same.
+An answer is right if its calls are the expected ones, in any order, with nothing missing, nothing added,
+and every argument one of those that count as right.
 """
 
 from __future__ import annotations
@@ -124,21 +124,12 @@ async def ask_pyqwen(path: str, mode: str, at_once: int) -> list[dict[str, Any]]
         return [first, *await asyncio.gather(*map(ask, todo[1:]))]
 
 
-def ask_llama(path: str, mode: str, at_once: int) -> list[dict[str, Any]]:
-    """llama.cpp's server, with the template of the file (jinja)."""
+def ask_llama(server: str, mode: str, at_once: int) -> list[dict[str, Any]]:
+    """llama.cpp's server at an address, with the template of the file."""
     import urllib.request
     from concurrent.futures import ThreadPoolExecutor
 
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = path
-    params.n_ctx = 4096 * at_once
-    params.n_parallel = at_once
-    params.use_jinja = True
-    params.sampling.temp = 0
-    server = xllamacpp.Server(params)
-    url = f"{server.listening_address}/v1/chat/completions"
+    url = f"{server.rstrip('/')}/v1/chat/completions"
 
     def ask(task: dict[str, Any]) -> dict[str, Any]:
         choice, tools = task["choice"], DATA["tools"]
@@ -176,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model")
     parser.add_argument("--unseen", action="store_true", help="prompts that nothing was chosen on")
-    parser.add_argument("--peer", action="store_true", help="ask llama.cpp's server instead")
+    parser.add_argument("--peer", metavar="URL", help="ask this server of llama.cpp instead")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--parallel", type=int, default=8, help="prompts at once (8)")
     parser.add_argument("--json", type=Path, help="write all answers here")
@@ -187,7 +178,7 @@ def main() -> None:
     for mode in arguments.modes:
         start = time.process_time()
         if arguments.peer:
-            answers = ask_llama(arguments.model, mode, arguments.parallel)
+            answers = ask_llama(arguments.peer, mode, arguments.parallel)
         else:
             answers = asyncio.run(ask_pyqwen(arguments.model, mode, arguments.parallel))
         report[mode] = {
