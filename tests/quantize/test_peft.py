@@ -34,6 +34,7 @@ def test_logits_are_those_of_peft(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of transformers, about itself
 @pytest.mark.parametrize("case", CASES)
 def test_peft_still_computes_them(
     tmp_path: Path, unavailable: Callable[[str], NoReturn], case: str
