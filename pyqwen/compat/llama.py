@@ -13,7 +13,12 @@ from pyqwen.compat.arguments import adapter_option, context_of, model_options, w
 from pyqwen.compat.chats import Chats
 from pyqwen.compat.embedding import Embeddings
 from pyqwen.compat.llama_cache import BaseLlamaCache, longest_token_prefix
-from pyqwen.compat.llama_chat_format import LlamaChatCompletionHandler, compare_formats
+from pyqwen.compat.llama_chat_format import (
+    LlamaChatCompletionHandler,
+    compare_formats,
+    handler_of,
+    template_of,
+)
 from pyqwen.compat.llama_speculative import LlamaDraftModel
 from pyqwen.compat.llama_tokenizer import (
     BaseLlamaTokenizer,
@@ -139,6 +144,8 @@ class Llama(Chats, Embeddings):
         self._file: FileTokenizer | None = None
         options = model_options(arguments)
         self.model_path = os.fspath(model_path)
+        if chat_handler is None and handler_of(chat_format) is None:
+            template_of(chat_format)  # refuses what is no format before anything is loaded
         path = catalog.locate(self.model_path)
         if path is None:
             raise ModelNotFoundError(f"Model path does not exist: {self.model_path:.300}")

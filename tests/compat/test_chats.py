@@ -147,7 +147,7 @@ def test_formats_that_are_not_the_files(tiny_model_path: Path) -> None:
         with Llama(str(tiny_model_path), chat_format=own) as llama:
             assert llama.create_chat_completion(HELLO, max_tokens=2)
     with pytest.raises(ValueError, match=r"chat_format 'unheard' .* chatml"):
-        Llama(str(tiny_model_path), chat_format="unheard")
+        Llama("no file is looked for", chat_format="unheard")
 
 
 def test_formats_of_files_without_a_template(
