@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,7 @@ _END_SCALE = 5.0
 
 def lay_out(folder: Path, model: Path, thinking: Path) -> dict[str, str]:
     """Fill ``folder``; ``model`` answers to all names but Qwen3's. Returns what the environment needs."""
-    (folder / "model.gguf").symlink_to(model)
+    _place(folder / "model.gguf", model)
     for name in ("notes.txt", "text.txt", "unseen.txt", "calibration.txt"):
         (folder / name).write_text(TEXT, encoding="utf-8")
     (folder / "lines.txt").write_text("One line.\nAnother line.\n", encoding="utf-8")
@@ -71,7 +72,7 @@ def lay_out(folder: Path, model: Path, thinking: Path) -> dict[str, str]:
         repo = hub / f"models--{entry.repo.replace('/', '--')}"
         snapshot = repo / "snapshots" / "c0"
         snapshot.mkdir(parents=True)
-        (snapshot / f"{name}-instruct-{entry.default_quant.lower()}.gguf").symlink_to(file)
+        _place(snapshot / f"{name}-instruct-{entry.default_quant.lower()}.gguf", file)
         (repo / "refs").mkdir()
         (repo / "refs" / "main").write_text("c0")
     return {
@@ -79,6 +80,13 @@ def lay_out(folder: Path, model: Path, thinking: Path) -> dict[str, str]:
         "HF_HUB_CACHE": str(hub),
         "HF_HUB_OFFLINE": "1",
     }
+
+
+def _place(at: Path, model: Path) -> None:
+    try:
+        at.symlink_to(model)
+    except OSError:  # Windows allows links to some users only
+        shutil.copyfile(model, at)
 
 
 def _helper(file: str) -> Any:

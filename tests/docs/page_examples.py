@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 KINDS = {
     "": "run as it stands",
-    "long": "takes minutes: only its words are checked",
+    "long": "takes minutes, or more than a machine: only its words are checked",
     "client": "talks to a server with somebody else's package, which it names",
     "installs": "changes the environment that runs it; .ci/run and .ci/wheel install",
     "other program": "starts a program that is not pyqwen's",

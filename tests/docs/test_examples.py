@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the modules here that are 
 
 import desk
 import shell
-from page_examples import KINDS, Example, examples
+from page_examples import KINDS, Example, examples, examples_of, pages
 
 EXAMPLES = examples()
 CODE = ("python", "sh")
@@ -112,6 +112,13 @@ def test_settings_of_other_programs(example: Example) -> None:
     module = pytest.importorskip(DATA[example.language])
     load = getattr(module, "safe_load", None) or module.loads
     assert load(example.code)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_no_block_is_overlooked(page: Path) -> None:
+    text = page.read_text("utf-8")
+    fences = re.findall(r"^\s*(?:```|~~~)", text, re.MULTILINE)
+    assert len(fences) == 2 * len(list(examples_of(page)))
 
 
 def test_no_example_is_left_out() -> None:
