@@ -53,6 +53,8 @@ def lay_out(folder: Path, model: Path, thinking: Path) -> dict[str, str]:
     convert(checkpoint, folder / "qwen2.5-0.5b.gguf")
     quantize(checkpoint, folder / "qwen2.5-0.5b-q4_k_m.gguf", "Q4_K_M", threads=1)
     _write_adapter(folder / "my-adapter", model)
+    convert(folder / "my-adapter", folder / "other.gguf", base=model)
+    _write_adapter(folder / "our-adapter", folder / "qwen2.5-0.5b.gguf")
     rows = [
         {
             "custom_id": str(i),

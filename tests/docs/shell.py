@@ -26,11 +26,13 @@ STAND_INS = {"git": "+ a line of a diff\n"}
 """Programs that are not run, and what they print."""
 
 _ASSIGNMENT = re.compile(r"[A-Z_]+=")
+# Not by shlex, which takes the end of the line with it.
+_COMMENT = re.compile(r"(?m)(^|[ \t]+)# .*$")
 
 
 def run(script: str) -> None:
     """Run a script of simple commands, pipes and redirections; ``AssertionError`` where one fails."""
-    script = script.replace("\\\n", " ")
+    script = _COMMENT.sub("", script.replace("\\\n", " "))
     for command in _commands(script):
         text = ""
         for words in command:
@@ -40,7 +42,7 @@ def run(script: str) -> None:
 def _commands(script: str) -> list[list[list[str]]]:
     """Commands, each a list of what a pipe joins."""
     lexer = shlex.shlex(script, posix=True, punctuation_chars="|>&;\n")
-    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, "#"
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
     commands: list[list[list[str]]] = [[[]]]
     for token in lexer:
         if set(token) <= set("\n;&"):
