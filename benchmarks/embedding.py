@@ -39,7 +39,7 @@ def texts(count: int, words: int, seed: int) -> list[str]:
 
 def embed(server: Server, inputs: list[str]) -> tuple[float, int, list[array[float]]]:
     """Seconds, tokens and vectors of one request."""
-    body = json.dumps({"input": inputs, "encoding_format": "base64", "model": "m"}).encode()
+    body = json.dumps({"input": inputs, "encoding_format": "base64"}).encode()
     request = Request(
         f"{server.url}/v1/embeddings", body, {"Content-Type": "application/json"}, method="POST"
     )
