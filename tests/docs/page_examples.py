@@ -51,8 +51,8 @@ class Example:
 
 
 def pages() -> list[Path]:
-    """The pages that people write; those that are made of other files are checked with these."""
-    return sorted((ROOT / "docs").rglob("*.md"))
+    """README and the pages that people write."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def examples_of(page: Path) -> Iterator[Example]:
