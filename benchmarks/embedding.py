@@ -1,8 +1,8 @@
 """Embeddings per second: pyqwen serve beside llama.cpp's server, on one file, for texts of about 128 tokens.
 
-    python benchmarks/embedding.py MODEL.gguf -t 2 --llama-python OTHER/bin/python
+    python benchmarks/embedding.py MODEL.gguf -t 2 [--llama-server PROGRAM]
 
-OTHER has xllamacpp, which is llama.cpp's server in a wheel; without it pyqwen is measured alone. Both servers
+PROGRAM is llama.cpp's llama-server; see serving.py, also for --llama-python. Both servers
 are up at once, and take turns: one request of `--texts` texts to /v1/embeddings each, no text twice. The
 first request to each is not counted. The vectors of the two are compared, so that both do the same work. A
 file of the geometry of Qwen3-Embedding-0.6B takes about two minutes on two cores, which must have nothing
@@ -63,12 +63,16 @@ def commands(args: argparse.Namespace, pooling: str) -> dict[str, list[str]]:
     own = [sys.executable, "-m", "pyqwen", "serve", "-m", str(args.model), "-t", str(args.threads)]
     own += ["--port", "0", "-c", str(CONTEXT), "--no-ui", "--draft", "off"]
     servers = {"pyqwen": own}
-    if args.llama_python is not None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    numbers = [str(number) for number in (args.parallel, CONTEXT, args.threads, port)]
+    if args.llama_server is not None:
+        other = [str(args.llama_server), "-m", str(args.model), "--no-ui", "-np", numbers[0]]
+        other += ["-c", str(args.parallel * CONTEXT), "-t", numbers[2], "--port", numbers[3]]
+        servers["llama.cpp"] = [*other, "--embedding", "--pooling", pooling]
+    elif args.llama_python is not None:
         worker = Path(__file__).parent / "llama_server_worker.py"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        numbers = map(str, (args.parallel, CONTEXT, args.threads, port))
         servers["llama.cpp"] = [str(args.llama_python), str(worker), str(args.model)]
         servers["llama.cpp"] += [*numbers, pooling]
     return servers
@@ -78,6 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("-t", "--threads", type=int, default=2)
+    parser.add_argument("--llama-server", type=Path)
     parser.add_argument("--llama-python", type=Path)
     parser.add_argument("--texts", type=int, default=24, help="texts of one request")
     parser.add_argument("--words", type=int, default=127, help="words of a text, of one token each")
