@@ -297,7 +297,8 @@ static void test_shared_blocks_are_copied(void) {
 
 /* What a sequence left in kept blocks, or their bytes written to another session, goes on with the same bits. */
 static void test_kept_blocks(pq_kv_type type) {
-    const pq_session_options session = {.sequences = 2, .threads = 1, .kv_type = type};
+    const pq_session_options session = {
+        .sequences = 2, .threads = 1, .key_type = type, .value_type = type};
     opened o = open_or_report(&session), p = open_or_report(&session);
     pq_error err;
     uint32_t kept[3], written[3];
@@ -366,7 +367,8 @@ static void test_kept_blocks(pq_kv_type type) {
 static void test_identities_differ(void) {
     uint64_t seen[4][3];
     for (int i = 0; i < 4; i++) {
-        const pq_session_options session = {.sequences = 1, .kv_type = (pq_kv_type)(i % 3)};
+        const pq_session_options session = {
+            .sequences = 1, .key_type = (pq_kv_type)(i % 3), .value_type = (pq_kv_type)(i % 3)};
         const pq_model_options options = {.threads = 1, .exact = i == 3};
         opened o;
         CHECK(open_all(&o, PQ_LOAD_MMAP, &options, &session, NULL) == PQ_OK);
@@ -516,6 +518,8 @@ int main(void) {
     test_kept_blocks(PQ_KV_F16);
     test_kept_blocks(PQ_KV_Q8_0);
     test_kept_blocks(PQ_KV_F32);
+    test_kept_blocks(PQ_KV_Q4_0);
+    test_kept_blocks(PQ_KV_Q5_1);
     test_identities_differ();
 #ifdef PQ_WRAPPED_MALLOC
     test_no_memory(0, PQ_LOAD_COPY);
