@@ -15,7 +15,7 @@ from pyqwen import Model
 sys.path.insert(0, str(Path(__file__).parent))  # for batch_rows, whatever the import mode
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model(make_tiny_model: Callable[..., Path]) -> Iterator[Model]:
     """A tiny model, open, for four rows at a time."""
     with Model(make_tiny_model(context=2048), threads=1) as model:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the driver, whatever the i
 T = TypeVar("T")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model(tiny_model_path: Path) -> Iterator[Model]:
     """The tiny model, open."""
     with Model(tiny_model_path, threads=1) as model:
