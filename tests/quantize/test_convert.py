@@ -230,7 +230,8 @@ def test_memory_does_not_grow_with_the_model(make_checkpoint, tmp_path: Path) ->
             tracemalloc.stop()
 
     peak(1)  # imports
-    small, large = peak(2), peak(8)
+    # The better of two each: what other threads and the collector do meanwhile counts, too.
+    small, large = (min(peak(layers), peak(layers)) for layers in (2, 8))
     more_weights = 6 * (3 * 192 * 384 + 3 * 192 * 192) * 2  # bytes
     assert large - small < more_weights / 20
 
