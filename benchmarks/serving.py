@@ -261,7 +261,9 @@ def main() -> None:
     text = table(cases, starts)
     print(text)
     if args.save:
-        about = {"machine": platform.processor() or platform.machine(), "command": sys.argv[1:]}
+        # Programs and models by their names: where they lie is nobody else's business.
+        command = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+        about = {"machine": platform.processor() or platform.machine(), "command": command}
         data = {**about, "starts": starts, "cases": [asdict(case) for case in cases]}
         (RESULTS / f"{args.save}.json").write_text(
             json.dumps(data, indent=1) + "\n", encoding="utf-8"
