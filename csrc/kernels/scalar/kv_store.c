@@ -14,19 +14,6 @@ typedef struct integers {
     uint8_t n[PQ_MAX_HEAD_DIM]; /* as they are stored, but for their place */
 } integers;
 
-static float largest_magnitude(const float *x, size_t n) {
-    uint32_t largest = 0; /* as bits, where NaN is above infinity is above every number */
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        bits &= 0x7FFFFFFF;
-        largest = bits > largest ? bits : largest;
-    }
-    float out;
-    memcpy(&out, &largest, sizeof out);
-    return out;
-}
-
 static int limit(float x, int low, int high) {
     const long n = lrintf(x);
     return n < low ? low : n > high ? high : (int)n;
@@ -71,7 +58,7 @@ static void to_q5_1(const float *x, size_t head_dim, integers *out) {
 
 static integers to_integers(pq_kv_type type, const float *x, size_t head_dim) {
     integers out = {0};
-    const float largest = largest_magnitude(x, head_dim);
+    const float largest = pq_largest_magnitude(x, head_dim);
     if (!isfinite(largest))
         out.d = largest; /* times 0 it is NaN */
     else if (type == PQ_KV_Q8_0)

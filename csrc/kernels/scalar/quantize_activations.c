@@ -4,21 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-static float largest_magnitude(const float *x, size_t n) {
-    uint32_t largest = 0; /* as bits, where NaN is above infinity is above every number */
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        bits &= 0x7FFFFFFF;
-        largest = bits > largest ? bits : largest;
-    }
-    float out;
-    memcpy(&out, &largest, sizeof out);
-    return out;
-}
-
 static void quantize_block(const float *x, int8_t *q, float *d) {
-    const float max = largest_magnitude(x, 32);
+    const float max = pq_largest_magnitude(x, 32);
     const float inverse = 127.0f / max;
     if (!isfinite(max) || !isfinite(inverse)) { /* damaged, or too small to matter */
         *d = isfinite(max) ? 0.0f : max;

@@ -2,6 +2,8 @@
 #ifndef PQ_SCALAR_H
 #define PQ_SCALAR_H
 
+#include <string.h>
+
 #include "../kernels.h"
 
 /* ----------------------------------------------------------------------- kv_store.c, attention.c, vector.c */
@@ -33,5 +35,19 @@ void pq_quantize_activations_scalar(const float *x, size_t n, int8_t *q, float *
 /* Of every quantized type, and of every type in float32; lanes == 1. */
 PQ_GEMM_HEAD(pq_gemm_scalar);
 PQ_GEMM_HEAD(pq_gemm_exact_scalar);
+
+/* The largest |x| of n numbers; NaN where one is NaN. */
+static inline float pq_largest_magnitude(const float *x, size_t n) {
+    uint32_t largest = 0; /* as bits, where NaN is above infinity is above every number */
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7FFFFFFF;
+        largest = bits > largest ? bits : largest;
+    }
+    float out;
+    memcpy(&out, &largest, sizeof out);
+    return out;
+}
 
 #endif
